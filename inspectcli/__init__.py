@@ -1,0 +1,1 @@
+"""pinspect: what is in a neural-network checkpoint."""

@@ -1,0 +1,78 @@
+"""Every error a user can meet.
+
+    PinspectError
+    ├── NotReadableError        missing, no permission, not a regular file, directory without a model
+    ├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
+    ├── DamagedFileError        the bytes contradict the format
+    │   └── TruncatedFileError  ... because the end of the file is missing
+    ├── LimitError              a published limit was passed (a bomb, or a file beyond our bounds)
+    ├── UnsafeFileError         the file plays a trick that no honest writer plays
+    ├── MissingLibraryError     an optional library is needed for this file
+    └── UsageError              the call or the command line makes no sense
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PinspectError(Exception):
+    """Base of all: what is wrong (found, expected), and the next step if there is one.
+
+    Args:
+        message: what is wrong, without the path.
+        hint: what the user can do next; may be empty.
+        path: the file or folder; filled in by `at` where the raiser does not know it.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, hint: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.path = path
+
+    def at(self, path: str) -> PinspectError:
+        """Name the file this error is about, unless somebody nearer already did."""
+        self.path = self.path or path
+        return self
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def __reduce__(self) -> tuple[type[PinspectError], tuple[str, str, str]]:
+        return type(self), (self.message, self.hint, self.path)
+
+
+class NotReadableError(PinspectError):
+    code = "not-readable"
+
+
+class UnsupportedFormatError(PinspectError):
+    code = "unsupported-format"
+
+
+class DamagedFileError(PinspectError):
+    code = "damaged"
+
+
+class TruncatedFileError(DamagedFileError):
+    code = "truncated"
+
+
+class LimitError(PinspectError):
+    code = "limit"
+
+
+class UnsafeFileError(PinspectError):
+    code = "unsafe"
+
+
+class MissingLibraryError(PinspectError):
+    code = "missing-library"
+
+
+class UsageError(PinspectError):
+    code = "usage"

@@ -1,0 +1,74 @@
+"""JSON from untrusted bytes: bounded in depth and size, without duplicate names."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from inspectcli.errors import DamagedFileError, LimitError
+
+MAX_DEPTH = 100
+MAX_DIGITS = 20
+
+#: Strings are passed over whole; of the rest only brackets matter.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = False) -> Any:
+    """The value in `data`.
+
+    Args:
+        data: UTF-8 text.
+        what: how errors call it.
+        numbers: accept NaN and Infinity, as Python writers put them into configs.
+        duplicates: accept a name twice in one object; the last one wins.
+
+    Raises:
+        LimitError: nested too deeply.
+        DamagedFileError: not JSON, with the place; or a name twice.
+    """
+    _check_depth(data, what)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{what} is not UTF-8: {error.reason} at byte {error.start:,}") from None
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(items)
+        if len(made) != len(items) and not duplicates:
+            names = [name for name, _ in items]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DamagedFileError(f"{what} names {twice[:100]!r} twice: which one is read depends on the reader")
+        return made
+
+    def constant(name: str) -> float:
+        if numbers:
+            return float(name)
+        raise DamagedFileError(f"{what} holds {name}, which JSON does not know")
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        raise DamagedFileError(f"{what} is not JSON: {error.msg} at byte {error.pos:,}") from None
+
+
+def _integer(text: str) -> int | NoReturn:
+    if len(text) > MAX_DIGITS:
+        raise DamagedFileError(f"a number of {len(text):,} digits: expected at most {MAX_DIGITS}")
+    return int(text)
+
+
+def _check_depth(data: bytes, what: str) -> None:
+    """Count brackets outside of strings before the parser recurses over them."""
+    if max(data.count(b"{"), 1) + data.count(b"[") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(data):
+        char = data[token.start()]
+        if char in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise LimitError(f"{what} is nested more than {MAX_DEPTH} levels deep at byte {token.start():,}")
+        elif char in b"]}":
+            depth -= 1

@@ -1,0 +1,181 @@
+"""The arithmetic under Stats: NumKong where it is faster, NumPy as the reference and the fall-back.
+
+Both backends answer two questions about a one-dimensional array; everything else is built on those.
+NumKong 7.8 accumulates float32 in float64 (relative error of a sum of squares below 1e-13 for 2^18 values), but
+16-bit floats in float32: they are widened first, which costs it nothing at memory speed.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class Backend(Protocol):
+    """Sums and bounds of a non-empty, contiguous, native-endian array of finite or non-finite numbers."""
+
+    name: str
+
+    def moments(self, x: Array) -> tuple[float, float]:
+        """(sum, sum of squares), accumulated in float64; non-finite if any element is."""
+        ...
+
+    def bounds(self, x: Array) -> tuple[float | int, float | int]:
+        """(smallest, largest)."""
+        ...
+
+    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]: ...
+
+    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]: ...
+
+
+class NumPyBackend:
+    name = "numpy"
+
+    def moments(self, x: Array) -> tuple[float, float]:
+        with np.errstate(all="ignore"):
+            wide = x.astype(np.float64)
+            return float(wide.sum()), float(np.dot(wide, wide))
+
+    def bounds(self, x: Array) -> tuple[float | int, float | int]:
+        return x.min().item(), x.max().item()
+
+    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
+        return x.astype(np.float32)
+
+    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
+        return (x.astype(np.uint32) << 16).view(np.float32)
+
+
+class NumKongBackend(NumPyBackend):
+    """Inherits what NumPy does as well."""
+
+    name = "numkong"
+    #: Types for which NumKong's sums are exact or accumulated in float64. Sums of wider integers could wrap.
+    _SUMS = frozenset("f8 f4 i1 u1 i2 u2".split())
+
+    def __init__(self, module: Any) -> None:
+        self._nk = module
+
+    def moments(self, x: Array) -> tuple[float, float]:
+        if x.dtype.str[1:] not in self._SUMS or not x.flags.aligned:
+            return super().moments(x)
+        total, squares = self._nk.moments(x)
+        return float(total), float(squares)
+
+    def bounds(self, x: Array) -> tuple[float | int, float | int]:
+        if x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.flags.aligned:
+            return super().bounds(x)
+        found = self._nk.minmax(x)
+        return (found[0], found[2]) if found is not None else (np.nan, np.nan)
+
+    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
+        return self._widen(x, "float16")
+
+    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
+        return self._widen(x, "bfloat16")
+
+    def _widen(self, x: Array, name: str) -> npt.NDArray[np.float32]:
+        # A pointer, since NumPy knows no bfloat16; `owner` keeps the buffer alive.
+        tensor = self._nk.from_pointer(x.ctypes.data, (x.size,), name, owner=x)
+        return np.asarray(self._nk.astype(tensor, "float32"))
+
+
+@lru_cache(maxsize=1)
+def backend() -> Backend:
+    """NumKong if it can be imported, else NumPy."""
+    try:
+        import numkong
+    except ImportError:
+        return NumPyBackend()
+    return NumKongBackend(numkong)
+
+
+# -- small float types: a table of all their values ---------------------------------------------------------
+
+
+def _small_float(bits: int, exponent: int, mantissa: int, bias: int, nan: str) -> npt.NDArray[np.float64]:
+    """Every value of a sign-exponent-mantissa type, by code.
+
+    `nan`: `ieee` (top exponent is inf/NaN), `fn` (all ones is NaN, no inf), `fnuz` (negative zero is the NaN),
+    `none`.
+    """
+    codes = np.arange(1 << bits)
+    sign = np.where(codes >> (bits - 1), -1.0, 1.0)
+    e = (codes >> mantissa) & ((1 << exponent) - 1)
+    m = codes & ((1 << mantissa) - 1)
+    fraction = m / (1 << mantissa)
+    value = sign * np.where(e == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, e - bias))
+    if nan == "ieee":
+        top = e == (1 << exponent) - 1
+        value = np.where(top, np.where(m == 0, sign * np.inf, np.nan), value)
+    elif nan == "fn":
+        value = np.where((codes & ((1 << (bits - 1)) - 1)) == (1 << (bits - 1)) - 1, np.nan, value)
+    elif nan == "fnuz":
+        value = np.where(codes == 1 << (bits - 1), np.nan, value)
+    return value
+
+
+@lru_cache(maxsize=None)
+def code_table(name: str) -> npt.NDArray[np.float64]:
+    """Value of each code of an 8-, 6- or 4-bit float type.
+
+    OCP Microscaling v1.0 (e4m3, e5m2, e8m0, e2m3, e3m2, e2m1); the fnuz types as in torch 2.13.
+    """
+    if name == "f8_e8m0":
+        table = np.ldexp(1.0, np.arange(256) - 127)
+        table[255] = np.nan
+        return table
+    shape = {
+        "f8_e4m3": (8, 4, 3, 7, "fn"),
+        "f8_e5m2": (8, 5, 2, 15, "ieee"),
+        "f8_e4m3fnuz": (8, 4, 3, 8, "fnuz"),
+        "f8_e5m2fnuz": (8, 5, 2, 16, "fnuz"),
+        "f6_e2m3": (6, 2, 3, 1, "none"),
+        "f6_e3m2": (6, 3, 2, 3, "none"),
+        "f4": (4, 2, 1, 1, "none"),
+        "f4_x2": (4, 2, 1, 1, "none"),
+    }[name]
+    return _small_float(*shape)
+
+
+def unpack_codes(raw: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """One code a byte, from packed bytes, lowest bits first."""
+    if bits == 8:
+        return raw
+    if bits == 4:
+        return np.stack((raw & 15, raw >> 4), axis=1).ravel()
+    spread = np.unpackbits(raw, bitorder="little")
+    spread = spread[: spread.size // bits * bits].reshape(-1, bits)
+    return np.packbits(spread, axis=1, bitorder="little").ravel()
+
+
+def count_codes(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """How often each of 256 codes occurs: two at a time, as one table of 65,536 is filled twice as fast."""
+    even = codes[: codes.size & ~1]
+    pairs = np.bincount(np.ascontiguousarray(even).view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    if codes.size & 1:
+        counts[codes[-1]] += 1
+    return counts
+
+
+#: Bits of the mantissa: below 1 << (mantissa + 1), with the sign shifted out, lie zero and the subnormals.
+_MANTISSA = {"f8": 52, "f4": 23, "f2": 10, "bf16": 7}
+_UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
+
+
+def zeros_and_subnormals(x: Array, kind: str) -> tuple[int, int]:
+    """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16."""
+    shifted = x.view(_UNSIGNED[x.dtype.itemsize]) << 1
+    tiny = int(np.count_nonzero(shifted < (1 << (_MANTISSA[kind] + 1))))
+    if not tiny:
+        return 0, 0
+    zeros = shifted.size - int(np.count_nonzero(shifted))
+    return zeros, tiny - zeros

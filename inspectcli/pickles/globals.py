@@ -1,0 +1,272 @@
+"""What a named global means for a reader: inert, dangerous, or unknown; and which calls would act.
+
+Nothing is looked up: names are compared with closed tables. An exact pair is inert or not; no prefix is trusted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from enum import Enum
+
+from inspectcli.model import Hazard
+from inspectcli.pickles.machine import Program
+from inspectcli.pickles.nodes import Global, Object
+
+#: Where Python 2 kept what Python 3 keeps elsewhere.
+_RENAMED_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections", "cPickle": "pickle"}
+
+
+class Verdict(Enum):
+    """INERT: builds plain data. UNKNOWN: a class of somebody's code. DANGEROUS: can act when loaded."""
+
+    INERT = "inert"
+    UNKNOWN = "unknown"
+    DANGEROUS = "dangerous"
+
+
+def _pairs(module: str, names: str) -> set[tuple[str, str]]:
+    return {(module, name) for name in names.split()}
+
+
+#: Standard library, NumPy and torch names that only build data.
+INERT: frozenset[tuple[str, str]] = frozenset(
+    _pairs(
+        "builtins",
+        "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type "
+        "Ellipsis NotImplemented Exception ValueError KeyError RuntimeError",
+    )
+    | _pairs("collections", "Counter OrderedDict defaultdict deque ChainMap UserDict UserList")
+    | _pairs("copyreg", "_reconstructor __newobj__ __newobj_ex__")
+    | _pairs("_codecs", "encode")
+    | _pairs("argparse", "Namespace")
+    | _pairs("types", "SimpleNamespace MappingProxyType")
+    | _pairs("pathlib", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")
+    | _pairs("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")
+    | _pairs("datetime", "date datetime time timedelta timezone tzinfo")
+    | _pairs("zoneinfo", "ZoneInfo")
+    | _pairs("decimal", "Decimal")
+    | _pairs("fractions", "Fraction")
+    | _pairs("uuid", "UUID SafeUUID")
+    | _pairs("enum", "Enum IntEnum Flag IntFlag StrEnum auto")
+    | _pairs("functools", "partial")
+    | _pairs("random", "Random")
+    | _pairs("array", "array _array_reconstructor")
+    | _pairs("re", "_compile")
+    | _pairs("inspect", "_empty Parameter Signature _ParameterKind")
+    | _pairs("ipaddress", "IPv4Address IPv6Address")
+    | _pairs("numpy", "dtype ndarray")
+    | {
+        (module, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    }
+    | {(m, n) for m in ("numpy.core.numeric", "numpy._core.numeric") for n in ("_frombuffer",)}
+    | {
+        (f"numpy.random.{module}", name)
+        for module, name in (
+            ("_pickle", "__randomstate_ctor"),
+            ("_pickle", "__generator_ctor"),
+            ("_pickle", "__bit_generator_ctor"),
+            ("_mt19937", "MT19937"),
+            ("_pcg64", "PCG64"),
+            ("bit_generator", "SeedSequence"),
+        )
+    }
+    | {("numpy", n) for n in "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()}
+    | _pairs("torch", "Size device dtype Tensor Generator layout memory_format strided sparse_coo")
+    | _pairs("torch._tensor", "Tensor _rebuild_from_type _rebuild_from_type_v2")
+    | _pairs("torch.tensor", "_rebuild_from_type")
+    | _pairs("torch.nn.parameter", "Parameter Buffer UninitializedParameter UninitializedBuffer")
+    | _pairs(
+        "torch._utils",
+        "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state "
+        "_rebuild_qtensor _rebuild_sparse_tensor _rebuild_sparse_csr_tensor _rebuild_nested_tensor "
+        "_rebuild_wrapper_subclass _rebuild_meta_tensor_no_storage _rebuild_device_tensor_from_numpy "
+        "_rebuild_device_tensor_from_cpu_tensor _rebuild_xla_tensor _sparse_tensors_to_validate",
+    )
+    | _pairs("torch._C", "_disabled_torch_function_impl")
+    | _pairs("torch.serialization", "_get_layout")
+    | _pairs("torch.storage", "_load_from_bytes UntypedStorage TypedStorage _UntypedStorage _TypedStorage")
+    | _pairs("torch.nested._internal.nested_tensor", "_rebuild_njt NestedTensor")
+    | _pairs("torch.distributed.tensor", "DTensor Shard Replicate Partial DeviceMesh")
+    | _pairs("torch.distributed._tensor", "DTensor")
+    | _pairs("torch.distributed._tensor.api", "DTensor")
+    | _pairs("torch.distributed.tensor._dtensor_spec", "DTensorSpec TensorMeta")
+    | _pairs("torch.distributed.tensor.placement_types", "Shard Replicate Partial _StridedShard")
+    | _pairs("torch.distributed.device_mesh", "DeviceMesh")
+    | _pairs("torch.jit._pickle", "build_intlist build_tensorlist build_doublelist build_boollist restore_type_tag")
+    | _pairs("torch.jit._pickle", "build_tensor_from_id")
+    | _pairs("torch.utils._ordered_set", "OrderedSet")
+)
+
+_STORAGE = re.compile(
+    r"(Double|Float|Half|Long|Int|Short|Char|Byte|Bool|BFloat16|ComplexDouble|ComplexFloat"
+    r"|QInt8|QInt32|QUInt8|QUInt4x2|QUInt2x4|Untyped)Storage"
+)
+_STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
+_TENSOR = re.compile(r"(Double|Float|Half|Long|Int|Short|Char|Byte|Bool|BFloat16)Tensor")
+#: `torch.float32`, `torch.per_tensor_affine`, `torch.strided`: attributes, never called.
+_TORCH_ATTRIBUTE = re.compile(
+    r"(float|bfloat|int|uint|complex|bits|qint|quint)\d\w*|bool|half|double|float|int|long|short"
+    r"|per_(tensor|channel)_\w+|sparse_\w+|strided|jagged|preserve_format|contiguous_format|channels_last(_3d)?"
+)
+#: Classes of these packages are built with NEWOBJ and hold parameters; only their classes, and only by name.
+_TORCH_CLASS = re.compile(r"torch\.(nn|optim|ao|quantization|distributions)(\.\w+)*")
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_PLAIN_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_STDLIB = frozenset(sys.stdlib_module_names) | {"posix", "nt", "commands", "distutils", "imp"}
+
+#: Packages whose functions fetch, load, compile or run things; their classes can be data.
+_ACTING_PACKAGES = frozenset({"torch", "numpy", "scipy", "pandas", "joblib", "dill", "cloudpickle", "sklearn", "tensorflow",
+                              "keras", "pip", "setuptools", "pkg_resources", "wheel", "IPython", "requests", "urllib3",
+                              "fsspec", "jax", "numba", "cffi", "sympy", "pytest", "_pytest", "transformers", "hydra"})  # fmt: skip
+
+#: Text that looks like a command, code, an address or a path.
+_CODE_LIKE = re.compile(
+    r"[;&|`$<>(){}]|://|\.\./|^/|^~|\b(import|exec|eval|system|popen|lambda|curl|wget|bash|powershell|cmd|touch|chmod"
+    r"|rm|nc|echo|cat|python3?|sh)\b|[/\\]\w+[/\\]"
+)
+_LOADERS = frozenset({("pickle", "loads"), ("pickle", "load"), ("torch", "load"), ("joblib", "load"), ("dill", "loads")})
+
+
+def canonical(ref: Global) -> tuple[str, str]:
+    """(module, name) as Python 3 has it."""
+    return _RENAMED_MODULES.get(ref.module, ref.module), ref.name
+
+
+def is_torchscript(ref: Global) -> bool:
+    """A class that the archive itself defines."""
+    return ref.module.split(".")[0] == "__torch__"
+
+
+def classify(ref: Global) -> Verdict:
+    """What a loader risks when it imports and calls this name."""
+    module, name = canonical(ref)
+    if (module, name) in INERT:
+        return Verdict.INERT
+    if not _PLAIN_NAME.fullmatch(name) or not (_PLAIN_MODULE.fullmatch(module) or module == ""):
+        return Verdict.INERT if is_torchscript(ref) and _plain_torchscript(ref) else Verdict.DANGEROUS
+    if is_torchscript(ref):
+        return Verdict.INERT
+    if module in _STORAGE_MODULES and (_STORAGE.fullmatch(name) or _TENSOR.fullmatch(name)):
+        return Verdict.INERT
+    if module == "torch.cuda" and _TENSOR.fullmatch(name):
+        return Verdict.INERT
+    if module == "torch" and _TORCH_ATTRIBUTE.fullmatch(name):
+        return Verdict.INERT
+    if _TORCH_CLASS.fullmatch(module) and name[:1].isupper():
+        return Verdict.INERT
+    top = module.split(".")[0]
+    if top in _STDLIB or (top == "" and module == ""):
+        return Verdict.DANGEROUS
+    if top in _ACTING_PACKAGES and not name[:1].isupper():
+        return Verdict.DANGEROUS
+    return Verdict.UNKNOWN
+
+
+def _plain_torchscript(ref: Global) -> bool:
+    # Mangled names such as ___torch_mangle_13 stand in the module part.
+    return all(_PLAIN_NAME.fullmatch(part) for part in [*ref.module.split("."), ref.name])
+
+
+def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
+    """Names of the classes and functions that somebody's code would have to supply, sorted."""
+    return tuple(
+        sorted({g.path for p in programs for g in p.globals if classify(g) is Verdict.UNKNOWN and not is_torchscript(g)})
+    )
+
+
+def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
+    """What would act if a careless loader ran this pickle, each thing once, in file order."""
+    found: dict[str, Hazard] = {}
+    for trick in program.tricks:
+        found.setdefault(trick, Hazard(trick, where))
+    called: set[int] = set()
+    for call in program.calls:
+        if isinstance(call.func, Global):
+            called.add(id(call.func))
+        for text in _acts(call):
+            found.setdefault(text, Hazard(text, f"{where}, byte {call.position:,}"))
+    for ref in program.globals:
+        # Named, and not only as a type: a loader imports the module even if nothing is called.
+        if id(ref) not in called and classify(ref) is Verdict.DANGEROUS and not _is_harmless_mention(ref):
+            text = f"{ref.path} would be imported"
+            found.setdefault(text, Hazard(text, where))
+    return tuple(found.values())
+
+
+def _is_harmless_mention(ref: Global) -> bool:
+    """Functions and classes kept as values (a torchmetrics reduction, `torch.sum`): imported, not called."""
+    module, name = canonical(ref)
+    top = module.split(".")[0]
+    if not (_PLAIN_NAME.fullmatch(name) and _PLAIN_MODULE.fullmatch(module)):
+        return False
+    if module == "builtins":
+        return name not in ("eval", "exec", "compile", "__import__", "open", "breakpoint", "getattr", "setattr")
+    return top in ("torch", "numpy", "math", "operator", "logging", "typing", "abc", "dataclasses", "scipy", "keras") and (
+        name not in ("load", "loads", "attrgetter", "methodcaller", "FileHandler", "basicConfig")
+    )
+
+
+def _acts(call: Object) -> Iterator[str]:
+    """What this one call would do, if anything."""
+    if not isinstance(call.func, Global):
+        # Calling what another call returned, or something that is no callable: no honest pickler does that.
+        yield f"the result of {_describe(call.func)} would be called"
+        return
+    module, name = canonical(call.func)
+    verdict = classify(call.func)
+    if (module, name) == ("builtins", "getattr") and _names_a_member(call.args):
+        return
+    if (module, name) == ("_codecs", "encode"):
+        if len(call.args) > 1 and call.args[1] not in ("latin1", "latin-1", "utf-8", "ascii"):
+            yield f"text would be decoded by the codec {call.args[1]!r}"
+        return
+    if (module, name) == ("functools", "partial"):
+        return
+    if verdict is Verdict.DANGEROUS or (module, name) in _LOADERS:
+        yield f"{call.func.path} would be called{_with(call.args)}"
+    elif (
+        verdict is Verdict.UNKNOWN
+        and call.how == "reduce"
+        and not name[:1].isupper()
+        and any(_CODE_LIKE.search(text) for text in _texts(call.args))
+    ):
+        yield f"{call.func.path}, a function we do not know, would be called{_with(call.args)}"
+
+
+def _names_a_member(args: tuple[object, ...]) -> bool:
+    """`getattr(SomeEnum, 'MEMBER')`: how Python pickles enum members and nested classes."""
+    return (
+        len(args) == 2
+        and isinstance(args[0], Global)
+        and args[0].name[:1].isupper()
+        and classify(args[0]) is not Verdict.DANGEROUS
+        and isinstance(args[1], str)
+        and _PLAIN_NAME.fullmatch(args[1]) is not None
+        and not args[1].startswith("_")
+    )
+
+
+def _describe(node: object) -> str:
+    if isinstance(node, Object):
+        return node.path or "a call"
+    return "something that is no function"
+
+
+def _with(args: tuple[object, ...]) -> str:
+    texts = list(_texts(args))
+    return f" with {texts[0][:80]!r}" if texts else ""
+
+
+def _texts(args: tuple[object, ...]) -> Iterator[str]:
+    """Texts among the arguments, one level deep."""
+    for arg in args[:16]:
+        for item in arg[:16] if isinstance(arg, tuple | list) else (arg,):
+            if isinstance(item, str):
+                yield item
+            elif isinstance(item, bytes):
+                yield item[:200].decode("latin-1")

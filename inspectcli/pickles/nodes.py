@@ -1,0 +1,100 @@
+"""What the pickle machine builds: inert nodes that stand for what a real unpickler would construct.
+
+Scalars, strings, bytes, tuples and lists are Python's own. Everything that would hash, call or import is a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Global:
+    """`module.name`, as written in the file. Nobody looked it up."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+
+    @property
+    def path(self) -> str:
+        return f"{self.module}.{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Global({self.path!r})"
+
+
+class Dict:
+    """A dict as parallel lists of keys and values, in file order.
+
+    Keys are never hashed while the file is read: colliding integers and nested tuples cost nothing.
+    """
+
+    __slots__ = ("keys", "values")
+
+    def __init__(self) -> None:
+        self.keys: list[object] = []
+        self.values: list[object] = []
+
+    def set(self, key: object, value: object) -> None:
+        self.keys.append(key)
+        self.values.append(value)
+
+    def items(self) -> Iterator[tuple[object, object]]:
+        return zip(self.keys, self.values, strict=True)
+
+    def get(self, key: str) -> object:
+        """The last value under this text key, or None."""
+        for k, v in zip(reversed(self.keys), reversed(self.values), strict=True):
+            if isinstance(k, str) and k == key:
+                return v
+        return None
+
+
+class Set:
+    """A set or frozenset: its members are listed, not hashed."""
+
+    __slots__ = ("members",)
+
+    def __init__(self) -> None:
+        self.members: list[object] = []
+
+
+class Object:
+    """`func(*args, **kwargs)`, and what was then appended, set and built onto it. Nothing was called.
+
+    Attributes:
+        func: a Global, or any other node if the file calls the result of a call.
+        how: the opcode that asks for it: `reduce`, `new` (cls.__new__) or `inst`.
+        state: the argument of BUILD (`__setstate__` or `__dict__.update`), None without one.
+        position: where in the pickle the call stands.
+    """
+
+    __slots__ = ("args", "entries", "func", "how", "kwargs", "members", "position", "state")
+
+    def __init__(
+        self, func: object, args: tuple[object, ...], how: str, position: int, kwargs: Dict | None = None
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.how = how
+        self.position = position
+        self.kwargs = kwargs
+        self.state: object = None
+        self.members: list[object] | None = None
+        self.entries: Dict | None = None
+
+    @property
+    def path(self) -> str:
+        """`module.name` of what would be called; empty if that is itself a result."""
+        return self.func.path if isinstance(self.func, Global) else ""
+
+
+class Persistent:
+    """A persistent id: what it means is up to the container."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self, pid: object) -> None:
+        self.pid = pid

@@ -1,0 +1,536 @@
+"""What torch's and NumPy's rebuild functions would make of their arguments, worked out by us.
+
+    https://github.com/pytorch/pytorch/blob/v2.13.0/torch/_utils.py
+Nothing here allocates by a number from the file: a tensor is a description of a range of a storage.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Protocol
+
+from inspectcli.dtypes import DTYPES, DType
+from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.model import Segment
+from inspectcli.pickles.globals import canonical
+from inspectcli.pickles.nodes import Dict, Global, Object, Persistent
+
+MAX_DIMENSIONS = 64
+#: No file system holds more; and products stay far from what could be mistaken for 64-bit wrap-around.
+MAX_ELEMENTS = 1 << 62
+
+_STORAGE_CLASSES = {
+    "DoubleStorage": "f64",
+    "FloatStorage": "f32",
+    "HalfStorage": "f16",
+    "BFloat16Storage": "bf16",
+    "LongStorage": "i64",
+    "IntStorage": "i32",
+    "ShortStorage": "i16",
+    "CharStorage": "i8",
+    "ByteStorage": "u8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "c128",
+    "ComplexFloatStorage": "c64",
+    "QInt8Storage": "qi8",
+    "QUInt8Storage": "qu8",
+    "QInt32Storage": "qi32",
+    "QUInt4x2Storage": "qu4x2",
+    "QUInt2x4Storage": "qu2x4",
+    "UntypedStorage": "u8",
+}
+
+TORCH_DTYPES = {
+    "float64": "f64", "double": "f64", "float32": "f32", "float": "f32", "float16": "f16", "half": "f16",
+    "bfloat16": "bf16", "int64": "i64", "long": "i64", "int32": "i32", "int": "i32", "int16": "i16", "short": "i16",
+    "int8": "i8", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "bool": "bool",
+    "complex128": "c128", "cdouble": "c128", "complex64": "c64", "cfloat": "c64", "complex32": "c32", "chalf": "c32",
+    "float8_e4m3fn": "f8_e4m3", "float8_e5m2": "f8_e5m2", "float8_e4m3fnuz": "f8_e4m3fnuz",
+    "float8_e5m2fnuz": "f8_e5m2fnuz", "float8_e8m0fnu": "f8_e8m0", "float4_e2m1fn_x2": "f4_x2",
+    "qint8": "qi8", "quint8": "qu8", "qint32": "qi32", "quint4x2": "qu4x2", "quint2x4": "qu2x4",
+    "bits8": "bits8", "bits16": "bits16", "bits1x8": "bits1x8", "bits2x4": "bits2x4", "bits4x2": "bits4x2",
+}  # fmt: skip
+
+
+class Place(Protocol):
+    """The bytes of one storage, wherever the container keeps them."""
+
+    def segment(self, start: int, nbytes: int) -> Segment: ...
+
+
+class Storages(Protocol):
+    """The storages of one container, by key."""
+
+    def place(self, key: str, nbytes: int) -> Place:
+        """Where storage `key` lies; DamagedFileError if it is missing or not `nbytes` long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A block of memory that tensors are views of. `shift` is the first byte of a view of another storage."""
+
+    identity: tuple[object, ...]
+    dtype: DType
+    nbytes: int
+    place: Place
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """scale and zero point of a whole tensor, or one pair per index of `axis` (as tensors, or old files' lists)."""
+
+    scale: float = 1.0
+    zero_point: float = 0.0
+    axis: int | None = None
+    scales: Tensor | None = None
+    zero_points: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as torch would rebuild it, with no value read.
+
+    `parts` are the tensors inside a wrapper (torchao, ...); `values` what a sparse tensor or one rank of a
+    DTensor holds; `raw` the bytes of an array kept in the pickle itself.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    storage: Storage | None = None
+    offset: int = 0
+    form: str = ""
+    parameter: bool = False
+    negated: bool = False
+    conjugated: bool = False
+    big_endian: bool = False
+    implicit_zeros: int = 0
+    quantizer: Quantizer | None = None
+    raw: bytes | None = None
+    values: Tensor | None = None
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    strides, step = [], 1
+    for dim in reversed(shape):
+        strides.append(step)
+        step *= max(dim, 1)
+    return tuple(reversed(strides))
+
+
+def span(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
+    """Elements of storage that a view covers, first to last."""
+    if 0 in shape:
+        return 0
+    if strides is None:
+        return prod(shape)
+    return 1 + sum((dim - 1) * step for dim, step in zip(shape, strides, strict=True))
+
+
+class Rebuilder:
+    """Turns nodes into Tensors where they stand for tensors; remembers by identity.
+
+    Args:
+        storages: where persistent ids lead.
+        load_blob: reads the legacy file inside `torch.storage._load_from_bytes(blob)`, returning its value
+            and its storages.
+    """
+
+    def __init__(
+        self, storages: Storages, load_blob: Callable[[bytes], tuple[object, Rebuilder]] | None = None
+    ) -> None:
+        self.storages = storages
+        self.load_blob = load_blob
+        self._made: dict[int, tuple[object, Tensor | None]] = {}
+        self._blobs: dict[int, tuple[object, Storage]] = {}
+
+    def tensor(self, node: object, depth: int = 0) -> Tensor | None:
+        """The tensor this node stands for, or None if it is something else.
+
+        Raises:
+            DamagedFileError, UnsafeFileError: it claims to be a tensor, but its arguments make no sense.
+        """
+        if not isinstance(node, Object | Persistent):
+            return None
+        known = self._made.get(id(node))
+        if known is None:
+            if depth > MAX_DIMENSIONS:
+                raise DamagedFileError("tensors nested in tensors without end")
+            # The node is kept, so that its id stays its own.
+            known = self._made[id(node)] = (node, self._rebuild(node, depth))
+        return known[1]
+
+    def _rebuild(self, node: Object | Persistent, depth: int) -> Tensor | None:
+        if isinstance(node, Persistent):
+            storage = self.storage(node) if _is_storage_id(node.pid) else None
+            if storage is None:
+                return None
+            numel = storage.nbytes * 8 // storage.dtype.bits
+            return Tensor(storage.dtype, (numel,), (1,), storage, 0, "bare storage")
+        if not isinstance(node.func, Global):
+            return None
+        rebuild = _REBUILD.get(canonical(node.func))
+        if rebuild is None:
+            return None
+        if node.members is not None or node.entries is not None:
+            raise UnsafeFileError("items would be set on a tensor while loading: memory corruption in old torch versions")
+        try:
+            return rebuild(self, node, depth)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+            raise DamagedFileError(f"{node.path} has arguments that make no tensor: {error}") from None
+
+    def need(self, node: object, depth: int) -> Tensor:
+        made = self.tensor(node, depth + 1)
+        if made is None:
+            raise DamagedFileError("a tensor is missing where a rebuild function needs one")
+        return made
+
+    def storage(self, node: object) -> Storage:
+        """The storage that a persistent id, or bytes holding a whole file, stand for."""
+        if isinstance(node, Persistent):
+            return self._storage_from_id(node.pid)
+        if isinstance(node, Object) and isinstance(node.func, Global) and canonical(node.func) in _TYPED_STORAGE:
+            return self._typed_storage(node)
+        if isinstance(node, Object) and node.path == "torch.storage._load_from_bytes":
+            known = self._blobs.get(id(node))
+            if known is None:
+                known = self._blobs[id(node)] = (node, self._storage_from_blob(node))
+            return known[1]
+        raise DamagedFileError("a tensor without a storage: the first argument of its rebuild function is something else")
+
+    def _storage_from_id(self, pid: object) -> Storage:
+        if not _is_storage_id(pid):
+            raise UnsafeFileError("a persistent id that is not a storage: no torch file has these")
+        _, cls, key, _, numel, *view = pid  # type: ignore[misc]
+        key = key.decode("latin-1") if isinstance(key, bytes) else str(key)
+        if not _is_count(numel) or not _KEY_CHARACTERS.issuperset(key) or not 0 < len(key) <= 100:
+            raise UnsafeFileError(f"a storage with an impossible key or size: {key[:60]!r}, {numel!r}")
+        dtype = storage_dtype(cls)
+        nbytes = dtype.nbytes(numel) if dtype.bits >= 8 else numel
+        shift = 0
+        if view and view[0] is not None:
+            # Old files: this storage is a part of another one: (its key, first element, elements).
+            root, first, size = view[0]
+            if not (_is_count(first) and _is_count(size) and first + size <= numel):
+                raise DamagedFileError(f"storage {key!r} is a view outside of storage {root!r}")
+            shift = first * dtype.itemsize
+        return Storage((id(self.storages), key), dtype, nbytes, self.storages.place(key, nbytes), shift)
+
+    def _typed_storage(self, node: Object) -> Storage:
+        """TypedStorage(wrap_storage=..., dtype=...): whole pickled storages."""
+        state = node.kwargs or node.state
+        inner = state.get("wrap_storage") if isinstance(state, Dict) else None
+        inner = inner or (state.get("_untyped_storage") if isinstance(state, Dict) else None)
+        storage = self.storage(inner)
+        named = state.get("dtype") if isinstance(state, Dict) else None
+        return replace(storage, dtype=torch_dtype(named)) if named is not None else storage
+
+    def _storage_from_blob(self, node: Object) -> Storage:
+        (blob,) = node.args
+        if self.load_blob is None or not isinstance(blob, bytes):
+            raise DamagedFileError("a storage is kept as something that is not bytes")
+        value, inner = self.load_blob(blob)
+        storage = inner.storage(value)
+        return replace(storage, identity=(id(node), *storage.identity))
+
+
+_KEY_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")
+_TYPED_STORAGE = frozenset({("torch.storage", "TypedStorage"), ("torch.storage", "_TypedStorage")})
+
+
+def _is_storage_id(pid: object) -> bool:
+    return isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] in ("storage", b"storage")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_ELEMENTS
+
+
+def storage_dtype(cls: object) -> DType:
+    """`torch.FloatStorage` -> f32."""
+    if isinstance(cls, Global) and cls.module in ("torch", "torch.cuda", "torch.storage") and cls.name in _STORAGE_CLASSES:
+        return DTYPES[_STORAGE_CLASSES[cls.name]]
+    name = cls.path if isinstance(cls, Global) else type(cls).__name__
+    raise DamagedFileError(f"a storage of unknown type: {name}")
+
+
+def torch_dtype(node: object) -> DType:
+    """`torch.bfloat16` -> bf16."""
+    if isinstance(node, Global) and node.module == "torch" and node.name in TORCH_DTYPES:
+        return DTYPES[TORCH_DTYPES[node.name]]
+    raise DamagedFileError(f"an unknown element type: {node.path if isinstance(node, Global) else node!r}")
+
+
+def sizes(node: object) -> tuple[int, ...]:
+    """A shape or strides: torch.Size(...), a tuple or a list of counts."""
+    if isinstance(node, Object) and node.path == "torch.Size":
+        (node,) = node.args or ((),)
+    if not isinstance(node, tuple | list):
+        raise DamagedFileError(f"a shape that is no tuple: found a {type(node).__name__}")
+    if len(node) > MAX_DIMENSIONS:
+        raise DamagedFileError(f"a tensor of {len(node):,} dimensions, at most {MAX_DIMENSIONS} are possible")
+    if not all(_is_count(n) for n in node):
+        raise DamagedFileError(f"a shape or stride that no tensor can have: {tuple(node)!r:.100}")
+    return tuple(node)
+
+
+def view(
+    storage: Storage, dtype: DType, offset: object, size: object, stride: object, **more: object
+) -> Tensor:
+    """A strided view, checked against its storage with unbounded integers."""
+    shape, strides = sizes(size), sizes(stride)
+    if len(shape) != len(strides):
+        raise DamagedFileError(f"a shape of {len(shape)} dimensions with {len(strides)} strides")
+    if not _is_count(offset) or prod(shape) >= MAX_ELEMENTS:
+        raise DamagedFileError(f"a tensor of impossible size: {shape}")
+    covered = span(shape, strides)
+    needed = dtype.nbytes(offset + covered) + storage.shift  # type: ignore[operator]
+    if covered and needed > storage.nbytes:
+        raise DamagedFileError(
+            f"a tensor of shape {shape} reaches {needed:,} bytes into a storage of {storage.nbytes:,} bytes"
+        )
+    return Tensor(dtype, shape, strides, storage, offset, **more)  # type: ignore[arg-type]
+
+
+def _bits(metadata: object) -> dict[str, bool]:
+    """{'conj': True}: torch's lazy operations; the stored bytes lack them."""
+    if not isinstance(metadata, Dict):
+        return {}
+    return {"conjugated": metadata.get("conj") is True, "negated": metadata.get("neg") is True}
+
+
+# Each function has the arguments of torch's, as one Object: (rebuilder, node, depth) -> Tensor.
+
+
+def _tensor_v1(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    storage = r.storage(node.args[0])
+    return view(storage, storage.dtype, *node.args[1:4])
+
+
+def _tensor_v2(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    storage = r.storage(node.args[0])
+    metadata = node.args[6] if len(node.args) > 6 else None
+    return view(storage, storage.dtype, *node.args[1:4], **_bits(metadata))
+
+
+def _tensor_v3(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    storage = r.storage(node.args[0])
+    metadata = node.args[7] if len(node.args) > 7 else None
+    return view(storage, torch_dtype(node.args[6]), *node.args[1:4], **_bits(metadata))
+
+
+def _parameter(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    return replace(r.need(node.args[0], depth), parameter=True)
+
+
+def _buffer(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    return r.need(node.args[0], depth)
+
+
+def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    storage = r.storage(node.args[0])
+    scheme, *rest = node.args[4]  # type: ignore[misc]
+    name = scheme.name if isinstance(scheme, Global) else ""
+    if name.startswith("per_channel"):
+        scales, zeros, axis = rest
+        if not _is_count(axis) or axis >= len(sizes(node.args[2])):
+            raise DamagedFileError(f"quantised along axis {axis!r} of {len(sizes(node.args[2]))}")
+        quantizer = Quantizer(axis=axis, scales=_numbers(r, scales, depth), zero_points=_numbers(r, zeros, depth))
+    else:
+        quantizer = Quantizer(float(rest[0]), float(rest[1]))
+    return view(storage, storage.dtype, *node.args[1:4], quantizer=quantizer, form=name)
+
+
+def _numbers(r: Rebuilder, node: object, depth: int) -> Tensor:
+    """Per-channel scales: a tensor, in old files a list of numbers."""
+    if isinstance(node, list | tuple):
+        raw = struct.pack(f"<{len(node)}d", *node)
+        return Tensor(DTYPES["f64"], (len(node),), raw=raw)
+    return r.need(node, depth)
+
+
+def _tuple(node: object) -> tuple[object, ...]:
+    if not isinstance(node, tuple):
+        raise TypeError(f"a tuple is missing, found a {type(node).__name__}")
+    return node
+
+
+def _layout(node: object) -> str:
+    if isinstance(node, Object) and node.path == "torch.serialization._get_layout":
+        return str(node.args[0]).removeprefix("torch.")
+    return node.name if isinstance(node, Global) else str(node)
+
+
+def _sparse(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    layout = _layout(node.args[0])
+    parts = ("indices", "values") if layout == "sparse_coo" else ("compressed_indices", "plain_indices", "values")
+    data = _tuple(node.args[1])
+    values = r.need(data[len(parts) - 1], depth)
+    shape = sizes(data[len(parts)])
+    stored = prod(values.shape)
+    if prod(shape) >= MAX_ELEMENTS:
+        raise DamagedFileError(f"a tensor of impossible size: {shape}")
+    # Duplicate coordinates of an uncoalesced tensor add up; then fewer zeros are implied than this.
+    return Tensor(
+        values.dtype,
+        shape,
+        form=f"{layout}, {stored:,} stored",
+        implicit_zeros=max(prod(shape) - stored, 0),
+        values=values,
+    )
+
+
+def _nested(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    buffer, sizes_of_parts = r.need(node.args[0], depth), r.need(node.args[1], depth)
+    count = sizes_of_parts.shape[0] if sizes_of_parts.shape else 0
+    return replace(buffer, form=f"nested, {count:,} parts one after the other")
+
+
+def _jagged(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    (state,) = node.args
+    if not isinstance(state, Dict):
+        raise TypeError("a dict is missing")
+    parts = {k: t for k, v in state.items() if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
+    values = parts.pop("_values")
+    offsets = parts.get("_offsets")
+    count = offsets.shape[0] - 1 if offsets and offsets.shape else 0
+    return replace(values, form=f"nested (jagged), {count:,} parts one after the other")
+
+
+def _meta(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    return Tensor(torch_dtype(node.args[0]), sizes(node.args[1]), sizes(node.args[2]), form="meta: no values in the file")
+
+
+def _wrapper(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    cls, dtype, size, stride = node.args[:4]
+    name = cls.name if isinstance(cls, Global) else "a tensor subclass"
+    return Tensor(torch_dtype(dtype), sizes(size), sizes(stride), form=name)
+
+
+def _from_type(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    """A subclass, or a tensor with attributes: rebuild with `func`, then look for tensors in its state."""
+    func, cls, args, state = node.args[:4]
+    made = r.need(Object(func, _tuple(args), "reduce", node.position), depth)
+    state = state[0] if isinstance(state, tuple) and state else state
+    inner = state.items() if isinstance(state, Dict) else ()
+    parts = {k: t for k, v in inner if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
+    name = cls.name if isinstance(cls, Global) else ""
+    if made.storage is None and made.raw is None and "_local_tensor" in parts:
+        return _shard(made, parts["_local_tensor"])
+    return replace(
+        made,
+        parts={**made.parts, **parts},
+        parameter=made.parameter or name == "Parameter",
+        form=made.form or (name if name not in ("Parameter", "Tensor", "Buffer") else ""),
+    )
+
+
+def _shard(whole: Tensor, local: Tensor) -> Tensor:
+    """A DTensor: the file of one rank holds its part; shape and count are of the whole."""
+    if local.shape == whole.shape:
+        return replace(local, form="DTensor")
+    shown = "×".join(map(str, local.shape)) or "scalar"
+    return replace(whole, values=local, form=f"DTensor, this file holds {shown}")
+
+
+def _from_array(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    made = r.need(node.args[0], depth)
+    return replace(made, dtype=torch_dtype(node.args[1])) if made.raw is None else made
+
+
+def _from_cpu(r: Rebuilder, node: Object, depth: int) -> Tensor:
+    return r.need(node.args[0], depth)
+
+
+
+
+# -- NumPy ----------------------------------------------------------------------------------------------
+
+_NUMPY_CODES = {
+    "f8": "f64", "f4": "f32", "f2": "f16", "i8": "i64", "i4": "i32", "i2": "i16", "i1": "i8", "u8": "u64", "u4": "u32",
+    "u2": "u16", "u1": "u8", "b1": "bool", "c8": "c64", "c16": "c128",
+}  # fmt: skip
+
+
+def numpy_dtype(node: object) -> tuple[DType, bool] | None:
+    """numpy.dtype('f4') with state (version, '<', ...) -> (f32, big-endian?); None for objects, text, records."""
+    if not isinstance(node, Object) or node.path != "numpy.dtype" or not node.args:
+        return None
+    code, state = node.args[0], node.state
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+    if isinstance(code, bytes):
+        code = code.decode("latin-1")
+    if not isinstance(code, str) or code not in _NUMPY_CODES:
+        return None
+    return DTYPES[_NUMPY_CODES[code]], order == ">"
+
+
+def text_bytes(node: object) -> bytes | None:
+    """Bytes, also as protocols 0 to 2 write them: `_codecs.encode(text, 'latin1')`."""
+    if isinstance(node, bytes):
+        return node
+    if isinstance(node, str):
+        return node.encode("latin-1", "replace")
+    if isinstance(node, Object) and node.path == "_codecs.encode" and node.args and isinstance(node.args[0], str):
+        return node.args[0].encode("latin-1", "replace")
+    return None
+
+
+def _array(r: Rebuilder, node: Object, depth: int) -> Tensor | None:
+    if not isinstance(node.state, tuple) or len(node.state) != 5:
+        return None
+    _, shape, dtype, fortran, data = node.state
+    return _inline(sizes(shape), dtype, fortran is True, text_bytes(data))
+
+
+def _frombuffer(r: Rebuilder, node: Object, depth: int) -> Tensor | None:
+    data, dtype, shape, order = node.args[:4]
+    return _inline(sizes(shape), dtype, order == "F", text_bytes(data))
+
+
+def _inline(shape: tuple[int, ...], dtype_node: object, fortran: bool, data: bytes | None) -> Tensor | None:
+    known = numpy_dtype(dtype_node)
+    if known is None or data is None:
+        return None
+    dtype, big_endian = known
+    if prod(shape) >= MAX_ELEMENTS or dtype.nbytes(prod(shape)) != len(data):
+        raise DamagedFileError(f"a NumPy array of shape {shape} and type {dtype.name} in {len(data):,} bytes")
+    strides = tuple(reversed(contiguous(tuple(reversed(shape))))) if fortran else None
+    return Tensor(dtype, shape, strides, raw=data, big_endian=big_endian, form="NumPy array")
+
+
+_Rebuild = Callable[[Rebuilder, Object, int], "Tensor | None"]
+
+_REBUILD: dict[tuple[str, str], _Rebuild] = {
+    ("torch._utils", "_rebuild_tensor"): _tensor_v1,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch.nn.parameter", "Parameter"): _parameter,
+    ("torch.nn.parameter", "Buffer"): _buffer,
+    ("torch._utils", "_rebuild_qtensor"): _qtensor,
+    ("torch._utils", "_rebuild_sparse_tensor"): _sparse,
+    ("torch._utils", "_rebuild_sparse_csr_tensor"): _sparse,
+    ("torch._utils", "_rebuild_nested_tensor"): _nested,
+    ("torch.nested._internal.nested_tensor", "_rebuild_njt"): _jagged,
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): _meta,
+    ("torch._utils", "_rebuild_wrapper_subclass"): _wrapper,
+    ("torch._tensor", "_rebuild_from_type"): _from_type,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+    ("torch.tensor", "_rebuild_from_type"): _from_type,
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): _from_array,
+    ("torch._utils", "_rebuild_xla_tensor"): _from_array,
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _from_cpu,
+    ("numpy.core.multiarray", "_reconstruct"): _array,
+    ("numpy._core.multiarray", "_reconstruct"): _array,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+}
