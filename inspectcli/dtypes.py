@@ -45,7 +45,14 @@ class DType(NamedTuple):
         return (numel * self.bits + 7) // 8
 
 
-_F, _I, _B, _C, _Q, _O = Family.FLOAT, Family.INT, Family.BOOL, Family.COMPLEX, Family.QUANTIZED, Family.OPAQUE
+_F, _I, _B, _C, _Q, _O = (
+    Family.FLOAT,
+    Family.INT,
+    Family.BOOL,
+    Family.COMPLEX,
+    Family.QUANTIZED,
+    Family.OPAQUE,
+)
 
 DTYPES: dict[str, DType] = {
     d.name: d
@@ -75,11 +82,11 @@ DTYPES: dict[str, DType] = {
         DType("c128", 128, _C, "<f8"),
         DType("c64", 64, _C, "<f4"),
         DType("c32", 32, _C, "<f2"),
-        DType("qi8", 8, _Q, "i1"),
-        DType("qu8", 8, _Q, "u1"),
-        DType("qi32", 32, _Q, "<i4"),
-        DType("qu4x2", 4, _Q, "u1"),
-        DType("qu2x4", 2, _Q, "u1"),
+        DType("qint8", 8, _Q, "i1"),
+        DType("quint8", 8, _Q, "u1"),
+        DType("qint32", 32, _Q, "<i4"),
+        DType("quint4x2", 4, _Q, "u1"),
+        DType("quint2x4", 2, _Q, "u1"),
         DType("bits8", 8, _O, "u1"),
         DType("bits16", 16, _O, "<u2"),
         DType("bits1x8", 8, _O, "u1"),

@@ -1,14 +1,14 @@
 """Every error a user can meet.
 
-    PinspectError
-    ├── NotReadableError        missing, no permission, not a regular file, directory without a model
-    ├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
-    ├── DamagedFileError        the bytes contradict the format
-    │   └── TruncatedFileError  ... because the end of the file is missing
-    ├── LimitError              a published limit was passed (a bomb, or a file beyond our bounds)
-    ├── UnsafeFileError         the file plays a trick that no honest writer plays
-    ├── MissingLibraryError     an optional library is needed for this file
-    └── UsageError              the call or the command line makes no sense
+PinspectError
+├── NotReadableError        missing, no permission, not a regular file, directory without a model
+├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
+├── DamagedFileError        the bytes contradict the format
+│   └── TruncatedFileError  ... because the end of the file is missing
+├── LimitError              a published limit was passed (a bomb, or a file beyond our bounds)
+├── UnsafeFileError         the file plays a trick that no honest writer plays
+├── MissingLibraryError     an optional library is needed for this file
+└── UsageError              the call or the command line makes no sense
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ NumKong 7.8 accumulates float32 in float64 (relative error of a sum of squares b
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,8 +57,9 @@ class NumKongBackend(NumPyBackend):
     """Inherits what NumPy does as well."""
 
     name = "numkong"
-    #: Types for which NumKong's sums are exact or accumulated in float64. Sums of wider integers could wrap.
-    _SUMS = frozenset("f8 f4 i1 u1 i2 u2".split())
+    #: Types for which NumKong's sums are exact or accumulated in float64. Squares of int16 wrap (7.8.6), and sums of
+    #: wider integers would.
+    _SUMS = frozenset("f8 f4 i1 u1 u2".split())
 
     def __init__(self, module: Any) -> None:
         self._nk = module
@@ -122,7 +123,7 @@ def _small_float(bits: int, exponent: int, mantissa: int, bias: int, nan: str) -
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_table(name: str) -> npt.NDArray[np.float64]:
     """Value of each code of an 8-, 6- or 4-bit float type.
 
@@ -152,30 +153,31 @@ def unpack_codes(raw: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]
     if bits == 4:
         return np.stack((raw & 15, raw >> 4), axis=1).ravel()
     spread = np.unpackbits(raw, bitorder="little")
-    spread = spread[: spread.size // bits * bits].reshape(-1, bits)
-    return np.packbits(spread, axis=1, bitorder="little").ravel()
+    whole = spread[: spread.size // bits * bits].reshape(-1, bits)
+    return np.packbits(whole, axis=1, bitorder="little").ravel()
 
 
 def count_codes(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """How often each of 256 codes occurs: two at a time, as one table of 65,536 is filled twice as fast."""
     even = codes[: codes.size & ~1]
     pairs = np.bincount(np.ascontiguousarray(even).view(np.uint16), minlength=1 << 16).reshape(256, 256)
-    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts: npt.NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
     if codes.size & 1:
         counts[codes[-1]] += 1
     return counts
 
 
-#: Bits of the mantissa: below 1 << (mantissa + 1), with the sign shifted out, lie zero and the subnormals.
-_MANTISSA = {"f8": 52, "f4": 23, "f2": 10, "bf16": 7}
+#: Bits of the exponent: where all are 0 lie zero and the subnormals.
+_EXPONENT = {"f8": 0x7FF << 52, "f4": 0xFF << 23, "f2": 0x1F << 10, "bf16": 0xFF << 7}
 _UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
 
 
 def zeros_and_subnormals(x: Array, kind: str) -> tuple[int, int]:
     """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16."""
-    shifted = x.view(_UNSIGNED[x.dtype.itemsize]) << 1
-    tiny = int(np.count_nonzero(shifted < (1 << (_MANTISSA[kind] + 1))))
+    unsigned = _UNSIGNED[x.dtype.itemsize]
+    bits = x.view(unsigned)
+    tiny = bits.size - int(np.count_nonzero(bits & unsigned(_EXPONENT[kind])))
     if not tiny:
         return 0, 0
-    zeros = shifted.size - int(np.count_nonzero(shifted))
+    zeros = bits.size - int(np.count_nonzero(bits << unsigned(1)))  # without the sign
     return zeros, tiny - zeros

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
+from typing import NamedTuple
 
 from inspectcli.dtypes import DType
 from inspectcli.source import Source
@@ -56,6 +57,7 @@ class Segment:
         nbytes: decoded bytes of this run.
         stored: compressed bytes (DEFLATE only).
         skip: decoded bytes to pass over first (DEFLATE only).
+        crc: CRC-32 of all decoded bytes, those passed over too; 0 if there is none (DEFLATE only).
         dataset: path of the dataset (HDF5 only).
     """
 
@@ -66,10 +68,10 @@ class Segment:
     stored: int = 0
     skip: int = 0
     dataset: str = ""
+    crc: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Affine:
+class Affine(NamedTuple):
     """Integer codes that stand for real values: value = scale * (code - zero_point).
 
     Per tensor: one scale, one zero point. Per channel: one of each along `axis`, as tensors to be read
@@ -157,16 +159,14 @@ class TensorRef:
         return read_array(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Hazard:
+class Hazard(NamedTuple):
     """Something in the file that would act on a machine that loads it carelessly."""
 
     what: str  # "os.system would be called with 'id'"
     where: str  # "data.pkl, byte 12"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A checksum that the file itself carries: CRC-32 of `nbytes` bytes from `offset`."""
 
     name: str
@@ -176,8 +176,7 @@ class Check:
     crc: int
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+class Training(NamedTuple):
     """How far training was, as far as the file says so."""
 
     epoch: int | float | None = None
@@ -218,7 +217,7 @@ class Checkpoint:
     foreign: tuple[str, ...] = ()
     hazards: tuple[Hazard, ...] = ()
     notes: tuple[str, ...] = ()
-    training: Training = Training()
+    training: Training = Training()  # noqa: RUF009  (immutable)
     files: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
 

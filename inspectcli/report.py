@@ -7,8 +7,8 @@ Texts are raw: names and metadata come from untrusted files, and every renderer 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class Tone(Enum):
@@ -23,43 +23,39 @@ class Tone(Enum):
     ACCENT = "accent"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A text with a tone."""
 
     text: str
     tone: Tone = Tone.PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(NamedTuple):
     """What the blocks below are about; `aside` stands beside it, quieter."""
 
     text: str
     aside: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """Label and text, one a line."""
 
     rows: tuple[tuple[str, Cell], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """One sentence."""
 
     text: str
     tone: Tone = Tone.PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table.
 
     `keep` says what goes first when the room is short: the column with the lowest number is left out first.
-    `flexible` columns are shortened in the middle before any column is left out below `min_width`.
+    `flexible` columns are shortened before any column is left out, down to `min_width`: names in the middle, as both
+    ends say much, sentences at the end.
     """
 
     title: str
@@ -67,10 +63,10 @@ class Column:
     keep: int = 100
     flexible: bool = False
     min_width: int = 0
+    sentence: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows under columns; every row has one cell per column."""
 
     columns: tuple[Column, ...]
@@ -80,8 +76,7 @@ class Table:
 Block = Heading | Facts | Note | Table
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a command found.
 
     Attributes:
@@ -95,5 +90,5 @@ class Report:
     command: str
     blocks: tuple[Block, ...]
     document: Mapping[str, object]
-    records: tuple[Mapping[str, object], ...] = field(default=())
+    records: tuple[Mapping[str, object], ...] = ()
     exit_code: int = 0

@@ -6,11 +6,15 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from inspectcli.dtypes import Family
 from inspectcli.errors import PinspectError
 from inspectcli.model import Check, Checkpoint, TensorRef, aliases
-from inspectcli.stats import Sampled, Stats
+from inspectcli.source import place
+
+if TYPE_CHECKING:
+    from inspectcli.stats import Sampled, Stats
 
 #: Called with the bytes read since the last call.
 Progress = Callable[[int], None]
@@ -65,6 +69,7 @@ def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = 
 def _scan_values(
     checkpoint: Checkpoint, tied: dict[int, str], checks: _Checks, progress: Progress | None
 ) -> Iterator[ScannedTensor]:
+    from inspectcli.stats import sampled
     from inspectcli.values import new_buffer
 
     buffer = new_buffer()
@@ -74,8 +79,6 @@ def _scan_values(
             done.append(ScannedTensor(ref, tied.get(position, ""), problem=ref.problem))
             continue
         try:
-            from inspectcli.stats import sampled
-
             stats = stats_of(ref, buffer, progress)
             done.append(ScannedTensor(ref, stats=stats, sampled=sampled(stats)))
         except PinspectError as error:
@@ -93,24 +96,28 @@ def _without_sample(scanned: ScannedTensor) -> ScannedTensor:
 
 def _with_check(scanned: ScannedTensor, bad: list[Check]) -> ScannedTensor:
     for check in bad:
+        start = place(check.source, check.offset)
         for segment in scanned.ref.segments:
-            if segment.source is check.source and check.offset <= segment.offset < check.offset + check.nbytes:
-                return replace(scanned, problem=f"CRC mismatch: the bytes of {check.name} are not those that were written")
+            source, offset = place(segment.source, segment.offset)
+            if source is start[0] and start[1] <= offset < start[1] + check.nbytes:
+                return ScannedTensor(
+                    scanned.ref,
+                    problem=f"CRC mismatch: the bytes of {check.name} are not those that were written",
+                )
     return scanned
 
 
 def stats_of(ref: TensorRef, buffer: object = None, progress: Progress | None = None) -> Stats:
     """Statistics of one tensor, read a block at a time."""
     from inspectcli import values
+    from inspectcli.stats import Stats
 
     total = (ref.held // values.expansion(ref)) * ref.dtype.per_element
     made = Stats.empty()
     for block in values.blocks(ref, buffer):  # type: ignore[arg-type]
         made = made.merge(Stats.of(block.values, block.dtype, made.count, total))
         if progress is not None:
-            progress(block.values.nbytes)
-    if made.count > total:  # the last byte of a 4-bit tensor holds one value more
-        made = replace(made, count=total)
+            progress(block.stored)
     if made.nonfinite and values.is_reordered(ref):
         made = replace(made, first_nonfinite=values.first_nonfinite(ref))
     return made.repeat(values.expansion(ref)).with_zeros(ref.implicit_zeros)

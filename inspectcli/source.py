@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +25,8 @@ class Source(Protocol):
     @property
     def size(self) -> int: ...
 
+    def __hash__(self) -> int: ...
+
     def read_at(self, offset: int, n: int) -> bytes:
         """Exactly `n` bytes from `offset`, or TruncatedFileError."""
         ...
@@ -37,7 +40,7 @@ def _check_span(source: Source, offset: int, n: int) -> None:
     if offset < 0 or n < 0 or offset + n > source.size:
         missing = offset + n - source.size
         raise TruncatedFileError(
-            f"{n:,} bytes wanted at byte {offset:,}, but the file ends at {source.size:,}: {missing:,} bytes are missing",
+            f"{n:,} bytes wanted at byte {offset:,}, the file ends at {source.size:,}: {missing:,} bytes are missing",
             path=source.name,
         )
 
@@ -52,6 +55,9 @@ class LocalFile:
         status = os.fstat(self._fd)
         self._size = status.st_size
         self._mtime_ns = status.st_mtime_ns
+        # Holes of a sparse file are zeros: reading them would push everything else out of the page cache.
+        self._sparse = hasattr(os, "SEEK_HOLE") and getattr(status, "st_blocks", 1 << 62) * 512 < status.st_size
+        self._hole = (0, 0)
 
     def __reduce__(self) -> tuple[type[LocalFile], tuple[str]]:
         return LocalFile, (self.path,)
@@ -75,6 +81,9 @@ class LocalFile:
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         _check_span(self, offset, len(buffer))
+        if self._sparse and self._in_hole(offset, offset + len(buffer)):
+            buffer[:] = bytes(len(buffer))
+            return
         done = 0
         while done < len(buffer):
             got = self._read_some(offset + done, buffer[done:])
@@ -83,13 +92,24 @@ class LocalFile:
             done += got
 
     def _read_some(self, offset: int, buffer: memoryview) -> int:
-        if hasattr(os, "preadv"):
+        if sys.platform != "win32":
             return os.preadv(self._fd, [buffer], offset)
         with self._lock:  # Windows: one file position for all threads
             os.lseek(self._fd, offset, os.SEEK_SET)
             data = os.read(self._fd, len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def _in_hole(self, start: int, end: int) -> bool:
+        """Whether nothing was ever written from `start` to `end`."""
+        hole = self._hole
+        if sys.platform != "win32" and not hole[0] <= start < hole[1]:
+            try:
+                data = os.lseek(self._fd, start, os.SEEK_DATA)
+            except OSError as error:  # no data up to the end; or a file system that cannot tell
+                data = os.fstat(self._fd).st_size if error.errno == errno.ENXIO else start
+            self._hole = hole = (start, data)
+        return end <= hole[1]
 
     def changed(self) -> bool:
         """Whether somebody wrote to the file since it was opened."""
@@ -115,7 +135,9 @@ def _open_regular(path: str) -> int:
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
-        raise NotReadableError(f"not a regular file: found {_KINDS.get(stat.S_IFMT(mode), 'a special file')}", path=path)
+        raise NotReadableError(
+            f"not a regular file: found {_KINDS.get(stat.S_IFMT(mode), 'a special file')}", path=path
+        )
     return fd
 
 
@@ -185,3 +207,11 @@ class Window:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         _check_span(self, offset, len(buffer))
         self.base.read_into(self.start + offset, buffer)
+
+
+def place(source: Source, offset: int) -> tuple[Source, int]:
+    """The same byte as an offset in the outermost source: windows are looked through."""
+    while isinstance(source, Window):
+        offset += source.start
+        source = source.base
+    return source, offset

@@ -24,10 +24,14 @@ Array = npt.NDArray[Any]
 SAMPLE_SIZE = 65_536
 #: The sample is spread evenly with jitter, always the same one.
 SEED = 20_250_101
-HISTOGRAM_BINS = 16
+HISTOGRAM_BINS = 20
+#: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
+FEW = 200
 
 #: Where the sum of squared deviations is a smaller part of the sum of squares, it is computed anew, about the mean.
 _CANCELLATION = 1e-4
+#: Magnitudes of which a billion squares neither overflow nor vanish.
+_LEAST, _MOST = 1e-140, 1e140
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ class Stats:
     @property
     def rms(self) -> float:
         """Root mean square of the finite values; NaN if there are none."""
-        return self.l2 / math.sqrt(self.finite) if self.finite else math.nan
+        if not self.finite:
+            return math.nan
+        centre = self.mean / self.scale
+        return self.scale * math.sqrt(self.m2 / self.finite + centre * centre)
 
     @property
     def abs_max(self) -> float | int | None:
@@ -120,7 +127,9 @@ class Stats:
         elif b:
             scale = max(self.scale, other.scale)
             delta = other.mean / scale - self.mean / scale
-            mean = self.mean + (other.mean - self.mean) * (b / (a + b)) if _near(self, other) else _far_mean(self, other)
+            mean = (
+                self.mean + (other.mean - self.mean) * (b / (a + b)) if _near(self, other) else _far_mean(self, other)
+            )
             m2 = self.m2 * (self.scale / scale) ** 2 + other.m2 * (other.scale / scale) ** 2
             m2 += delta * delta * (a * (b / (a + b)))
         first = self.first_nonfinite
@@ -161,7 +170,7 @@ class Stats:
         """The same with `zeros` more values that are 0 and stored nowhere: a sparse tensor."""
         if not zeros:
             return self
-        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0)
+        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=_scale_of(0.0))
         return replace(self.merge(more), sample=self.sample)
 
 
@@ -220,10 +229,10 @@ def _moments(x: Array, engine: kernels.Backend) -> Stats:
     if not math.isfinite(squares) or not math.isfinite(total):
         return _with_nonfinite(x, engine)
     low, high = engine.bounds(x)
-    if low == high:
-        return Stats(count=n, mean=low, low=low, high=high)
     largest = max(abs(low), abs(high))
-    if largest > 1e150 or largest < 1e-150:
+    if low == high:
+        return Stats(count=n, mean=low, low=low, high=high, scale=_scale_of(largest))
+    if _scale_of(largest) != 1.0:
         return _scaled(x, largest, low, high)
     mean = total / n
     m2 = squares - total * mean
@@ -242,10 +251,17 @@ def _about_the_mean(x: Array, guess: float) -> tuple[float, float]:
 
 def _scaled(x: Array, largest: float, low: float | int, high: float | int) -> Stats:
     """Squares of these would overflow or vanish: work in units of a power of two near the largest."""
-    scale = math.ldexp(1.0, max(math.frexp(largest)[1], -1021))
+    scale = _scale_of(largest)
     unit = x.astype(np.float64) / scale
     mean, m2 = _about_the_mean(unit, float(unit.sum()) / x.size)
     return Stats(count=x.size, mean=mean * scale, m2=m2, scale=scale, low=low, high=high)
+
+
+def _scale_of(largest: float) -> float:
+    """1, or the power of two near magnitudes whose squares would overflow or vanish; for zeros the smallest one."""
+    if _LEAST <= largest <= _MOST:
+        return 1.0
+    return math.ldexp(1.0, min(max(math.frexp(largest)[1], -1021), 1023) if largest else -1021)
 
 
 def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
@@ -272,7 +288,7 @@ def _of_integers(values: Array, start: int, total: int | None) -> Stats:
     low, high = engine.bounds(values)
     zeros = values.size - int(np.count_nonzero(values))
     if low == high:
-        made = Stats(count=values.size, mean=float(low))
+        made = Stats(count=values.size, mean=float(low), scale=_scale_of(abs(float(low))))
     else:
         made = _moments(values, engine) if values.dtype.itemsize <= 2 else _moments(values.astype(np.float64), engine)
     return replace(made, zeros=zeros, low=low, high=high, sample=_sample(values, start, total))
@@ -308,6 +324,8 @@ def _of_codes(values: Array, dtype: DType, start: int, total: int | None) -> Sta
     """8-, 6- and 4-bit floats have at most 256 values: count each, and every figure is exact."""
     bits = dtype.bits // dtype.per_element
     codes = kernels.unpack_codes(values.view(np.uint8), bits)
+    if total is not None:  # the last byte of an odd number of 4-bit values holds one more
+        codes = codes[: max(total - start, 0)]
     if not codes.size:
         return Stats()
     table = kernels.code_table(dtype.name)
@@ -338,7 +356,16 @@ def _of_codes(values: Array, dtype: DType, start: int, total: int | None) -> Sta
     )
 
 
-_MANTISSA_OF = {"f8_e4m3": 3, "f8_e5m2": 2, "f8_e4m3fnuz": 3, "f8_e5m2fnuz": 2, "f6_e2m3": 3, "f6_e3m2": 2, "f4": 1, "f4_x2": 1}
+_MANTISSA_OF = {
+    "f8_e4m3": 3,
+    "f8_e5m2": 2,
+    "f8_e4m3fnuz": 3,
+    "f8_e5m2fnuz": 2,
+    "f6_e2m3": 3,
+    "f6_e3m2": 2,
+    "f4": 1,
+    "f4_x2": 1,
+}
 
 
 def _smallest_normal(name: str) -> float:
@@ -351,7 +378,8 @@ def _smallest_normal(name: str) -> float:
 
 @lru_cache(maxsize=1)
 def _jitter() -> npt.NDArray[np.float64]:
-    return np.random.default_rng(SEED).random(SAMPLE_SIZE)
+    # The golden ratio's multiples fill the unit interval evenly (Weyl); importing numpy.random would take longer.
+    return np.modf(np.arange(SEED, SEED + SAMPLE_SIZE, dtype=np.float64) * ((5**0.5 - 1) / 2))[0]
 
 
 @lru_cache(maxsize=8)
@@ -419,7 +447,8 @@ def sampled(stats: Stats) -> Sampled | None:
     if not x.size:
         return None
     q = _quantiles(x)
-    low, high = q[0], q[-1]
+    # Of a few values, the outermost are not outliers.
+    low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
     inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
     if high > low:
         edges = np.linspace(low, high, HISTOGRAM_BINS + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from inspectcli import kernels
 from inspectcli.dtypes import DTYPES, DType, Family
-from inspectcli.errors import LimitError
+from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.model import Codec, Segment, TensorRef
 
 Array = npt.NDArray[Any]
@@ -32,17 +33,18 @@ _F64 = DTYPES["f64"]
 class Block:
     """Consecutive elements as stored: a one-dimensional native-endian array of `dtype.numpy` elements.
 
-    Valid until the next block is asked for.
+    `stored` is the bytes they take in the file. Valid until the next block is asked for.
     """
 
     values: Array
     dtype: DType
+    stored: int = 0
 
 
 def _read_segment(segment: Segment, block: int, buffer: Bytes) -> Iterator[Bytes]:
     """Decoded bytes of a segment, in pieces of `block` bytes and a last, smaller one."""
     if segment.codec is Codec.RAW:
-        view = memoryview(buffer)
+        view = buffer.data
         for start in range(0, segment.nbytes, block):
             n = min(block, segment.nbytes - start)
             segment.source.read_into(segment.offset + start, view[:n])
@@ -58,13 +60,16 @@ def _read_segment(segment: Segment, block: int, buffer: Bytes) -> Iterator[Bytes
 def _inflated(segment: Segment) -> Iterator[bytes]:
     from inspectcli.formats._zip import inflate
 
-    skip = segment.skip
+    skip, crc = segment.skip, 0
     for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
+        crc = zlib.crc32(piece, crc) if segment.crc else 0
         if skip >= len(piece):
             skip -= len(piece)
             continue
         yield piece[skip:]
         skip = 0
+    if crc != segment.crc:
+        raise DamagedFileError(f"CRC mismatch: {crc:08x}, expected {segment.crc:08x}", "download it again")
 
 
 def _regroup(pieces: Iterator[bytes], block: int, total: int) -> Iterator[Bytes]:
@@ -125,6 +130,12 @@ def expansion(ref: TensorRef) -> int:
     return prod(d for d, s in zip(held_shape(ref), ref.strides, strict=True) if s == 0 and d > 1)
 
 
+def shape_once(ref: TensorRef) -> tuple[int, ...]:
+    """The held shape with 1 for each expanded dimension."""
+    shape = held_shape(ref)
+    return shape if ref.strides is None else tuple(1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True))
+
+
 def is_reordered(ref: TensorRef) -> bool:
     """Whether `blocks` yields another order than C order."""
     return ref.strides is not None and ref.affine is None
@@ -153,9 +164,18 @@ def _typed(raw: Bytes, ref: TensorRef) -> Array:
 
 def _finish(values: Array, ref: TensorRef) -> Block:
     """torch's lazy negation; conjugation changes no figure of a magnitude."""
-    if ref.negated and ref.dtype.family is not Family.COMPLEX:
-        values = np.negative(values)
-    return Block(values, ref.dtype)
+    if ref.negated:
+        values = _negative(values, ref.dtype)
+    return Block(values, ref.dtype, values.nbytes)
+
+
+def _negative(values: Array, dtype: DType) -> Array:
+    """-x; of types that NumPy does not know, the sign bit turned (a zero of an `fnuz` type has none)."""
+    if dtype.name == "bf16":
+        return values ^ np.uint16(0x8000)
+    if dtype.family is Family.FLOAT and dtype.bits == 8:
+        return np.where(values & 0x7F, values ^ np.uint8(0x80), values)
+    return np.negative(values)
 
 
 # -- strided views --------------------------------------------------------------------------------------
@@ -170,6 +190,8 @@ def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
     count = prod(d for d, _ in dims)
     if count > MAX_OVERLAP and count > 2 * sum((d - 1) * s for d, s in dims):
         raise LimitError(f"an overlapping view of {count:,} elements: at most {MAX_OVERLAP:,} are read")
+    if not count or not ref.segments:
+        return
     (segment,) = ref.segments
     width = 2 if ref.dtype.family is Family.COMPLEX else 1  # complex elements arrive as pairs
     if segment.codec is Codec.RAW:
@@ -187,7 +209,7 @@ def _windows(
     span = 1 + sum((d - 1) * s for d, s in zip(shape, strides, strict=True))
     if span * itemsize <= SPAN_BLOCK or not shape:
         raw = np.empty(span * itemsize, np.uint8)
-        segment.source.read_into(segment.offset + start * itemsize, memoryview(raw))
+        segment.source.read_into(segment.offset + start * itemsize, raw.data)
         yield _gather(_typed(raw, ref), shape, strides, width)
         return
     row = 1 + sum((d - 1) * s for d, s in zip(shape[1:], strides[1:], strict=True))
@@ -220,17 +242,27 @@ def _dequantized(ref: TensorRef) -> Iterator[Block]:
     codes = _integer_codes(ref)
     if affine.axis is None or affine.scales is None or affine.zero_points is None:
         for part in codes:
-            yield Block((part.astype(np.float64) - affine.zero_point) * affine.scale, _F64)
+            yield Block((part.astype(np.float64) - affine.zero_point) * affine.scale, _F64, ref.dtype.nbytes(part.size))
         return
-    scales = np.asarray(read_array(affine.scales), np.float64).ravel()
-    zeros = np.asarray(read_array(affine.zero_points), np.float64).ravel()
-    shape = held_shape(ref)
+    scales, zeros = (
+        _per_channel(values, held_shape(ref)[affine.axis]) for values in (affine.scales, affine.zero_points)
+    )
+    shape = shape_once(ref)
+    if shape[affine.axis] != scales.size:
+        raise LimitError("a quantised tensor that is expanded along its channels")
     inner, channels = prod(shape[affine.axis + 1 :]), shape[affine.axis]
     start = 0
     for part in codes:
         channel = np.arange(start, start + part.size) // inner % channels
-        yield Block((part.astype(np.float64) - zeros[channel]) * scales[channel], _F64)
+        yield Block((part.astype(np.float64) - zeros[channel]) * scales[channel], _F64, ref.dtype.nbytes(part.size))
         start += part.size
+
+
+def _per_channel(ref: TensorRef, channels: int) -> npt.NDArray[np.float64]:
+    """Scales or zero points, one a channel."""
+    if ref.problem or ref.numel != channels:
+        raise DamagedFileError(ref.problem or f"{ref.numel:,} scales or zero points for {channels:,} channels")
+    return np.asarray(read_array(ref), np.float64).ravel()
 
 
 def _integer_codes(ref: TensorRef) -> Iterator[Array]:
@@ -269,21 +301,30 @@ def read_array(ref: TensorRef) -> Array:
     if ref.packed or ref.dtype.family is Family.OPAQUE or not ref.has_values:
         raise ValueError(f"{ref.name} has no values to read: {ref.note or ref.dtype.name}")
     shape = held_shape(ref)
-    parts = [_natural(block).copy() for block in in_order(ref)]
-    flat = np.concatenate(parts) if parts else _natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
-    if ref.dtype.per_element > 1:
-        shape = (*shape[:-1], shape[-1] * ref.dtype.per_element) if shape else shape
-    if ref.strides is not None and ref.affine is None:
-        once = [1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True)]
-        return np.broadcast_to(flat.reshape(once), shape).copy()
+    if ref.strides is not None and ref.affine is None and _is_dense(ref):
+        # In storage order, then turned: row by row would read a transposed matrix many times over.
+        order = sorted(range(len(shape)), key=lambda i: (-ref.strides[i], i))  # type: ignore[index]
+        turned = _flat(blocks(ref), ref).reshape([shape[i] for i in order])
+        flat = turned.transpose(np.argsort(order)).reshape(-1)
+    else:
+        flat = _flat(in_order(ref), ref)
     if ref.affine is not None:
         flat = flat.astype(np.float32)
     if ref.conjugated:
         flat = np.conj(flat)
+    if ref.strides is not None:
+        return np.broadcast_to(flat.reshape(shape_once(ref)), shape).copy()
+    if ref.dtype.per_element > 1:
+        shape = (*shape[:-1], shape[-1] * ref.dtype.per_element) if shape else shape
     return flat[: prod(shape)].reshape(shape)
 
 
-def _natural(block: Block) -> Array:
+def _flat(parts: Iterator[Block], ref: TensorRef) -> Array:
+    made = [natural(block).copy() for block in parts]
+    return np.concatenate(made) if made else natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
+
+
+def natural(block: Block) -> Array:
     """A block in the type that a user expects."""
     values, dtype = block.values, block.dtype
     if dtype.family is Family.COMPLEX:
@@ -295,23 +336,25 @@ def _natural(block: Block) -> Array:
     if dtype.family is Family.FLOAT and dtype.bits <= 8:
         codes = kernels.unpack_codes(values.view(np.uint8), dtype.bits // dtype.per_element)
         return kernels.code_table(dtype.name)[codes].astype(np.float32)
-    if dtype.family is Family.BOOL:
-        return values != 0
-    return values
+    return values.astype(np.bool_) if dtype.family is Family.BOOL else values
 
 
 def first_nonfinite(ref: TensorRef) -> int | None:
-    """Flat C-order index of the first NaN or infinity, read in order: for tensors that are stored in another one."""
-    shape = held_shape(ref)
-    once = [1 if s == 0 else d for d, s in zip(shape, ref.strides or (1,) * len(shape), strict=True)]
-    at = 0
-    for block in in_order(ref):
-        values = _natural(block)
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            index = np.unravel_index(at + int(bad[0]), once) if once else ()
-            return int(np.ravel_multi_index(index, shape)) if shape else 0
-        at += values.size
-    return None
-
-
+    """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
+    shape, once = held_shape(ref), shape_once(ref)
+    assert ref.strides is not None
+    dense = _is_dense(ref)
+    order = sorted(range(len(once)), key=lambda i: (-ref.strides[i], i)) if dense else list(range(len(once)))  # type: ignore[index]
+    at, first = 0, None
+    for block in blocks(ref) if dense else in_order(ref):
+        bad = at + np.flatnonzero(~np.isfinite(natural(block)))
+        at += natural(block).size
+        if bad.size and once:
+            place = np.unravel_index(bad, [once[i] for i in order])
+            indices = np.ravel_multi_index([place[order.index(i)] for i in range(len(once))], shape)
+            first = int(indices.min()) if first is None else min(first, int(indices.min()))
+            if not dense:
+                return first
+        elif bad.size:
+            return 0
+    return first
