@@ -5,15 +5,26 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+from collections.abc import Iterator
 from functools import lru_cache
-from importlib.metadata import entry_points
 
-from inspectcli.errors import PinspectError
+from inspectcli.errors import PinspectError, TruncatedFileError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.model import Checkpoint
 from inspectcli.source import LocalFile, Source
 
 __all__ = ["find_format", "formats", "open_checkpoint", "open_source"]
+
+
+#: First bytes, from which offset -> modules to import before all others, since importing takes longer than reading.
+#: A format that is not here is found all the same, after these.
+_LIKELY = (
+    (0, b"PK\x03\x04", ("torch_zip", "torchscript", "keras", "npz")),
+    (8, b"{", ("safetensors",)),
+    (0, b"\x89HDF", ("hdf5",)),
+    (0, b"\x93NUMPY", ("npz",)),
+    (0, b"\x80", ("torch_legacy",)),
+)
 
 
 @lru_cache(maxsize=1)
@@ -22,10 +33,16 @@ def formats() -> tuple[Format, ...]:
     found: list[Format] = []
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_") and module.name != "base":
-            found.extend(_declared(importlib.import_module(f"{__name__}.{module.name}")))
+            found.extend(_of_module(module.name))
+    from importlib.metadata import entry_points
+
     for point in entry_points(group="inspectcli.formats"):
         found.extend(_declared(point.load()))
     return tuple(found)
+
+
+def _of_module(name: str) -> tuple[Format, ...]:
+    return _declared(importlib.import_module(f"{__name__}.{name}"))
 
 
 def _declared(module: object) -> tuple[Format, ...]:
@@ -33,6 +50,15 @@ def _declared(module: object) -> tuple[Format, ...]:
     if isinstance(declared, Format):
         return (declared,)
     return declared if isinstance(declared, tuple) else ()
+
+
+def _candidates(head: bytes) -> Iterator[Format]:
+    """The likely formats for these first bytes, then all."""
+    for offset, magic, names in _LIKELY:
+        if head.startswith(magic, offset):
+            for name in names:
+                yield from _of_module(name)
+    yield from formats()
 
 
 def find_format(source: Source) -> Format | None:
@@ -45,8 +71,13 @@ def find_format(source: Source) -> Format | None:
 
     head = source.read_at(0, min(HEAD, source.size))
     if head.startswith(LOCAL_MAGIC):
-        read_directory(source)
-    return next((f for f in formats() if f.sniff(source, head)), None)
+        try:
+            read_directory(source)
+        except TruncatedFileError:
+            from inspectcli.formats._truncated_zip import explain
+
+            raise explain(source) from None
+    return next((f for f in _candidates(head) if f.sniff(source, head)), None)
 
 
 def open_source(path: str, source: Source) -> Checkpoint:

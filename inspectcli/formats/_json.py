@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from inspectcli.errors import DamagedFileError, LimitError
 
@@ -12,7 +12,8 @@ MAX_DEPTH = 100
 MAX_DIGITS = 20
 
 #: Strings are passed over whole; of the rest only brackets matter.
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+#: One without an end reaches to the end of the text, so that no byte is looked at twice.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = False) -> Any:
@@ -37,8 +38,8 @@ def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = F
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(items)
         if len(made) != len(items) and not duplicates:
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
+            seen: set[str] = set()
+            twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise DamagedFileError(f"{what} names {twice[:100]!r} twice: which one is read depends on the reader")
         return made
 
@@ -50,10 +51,11 @@ def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = F
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=_integer)
     except json.JSONDecodeError as error:
-        raise DamagedFileError(f"{what} is not JSON: {error.msg} at byte {error.pos:,}") from None
+        at = len(text[: error.pos].encode())
+        raise DamagedFileError(f"{what} is not JSON: {error.msg} at byte {at:,}") from None
 
 
-def _integer(text: str) -> int | NoReturn:
+def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise DamagedFileError(f"a number of {len(text):,} digits: expected at most {MAX_DIGITS}")
     return int(text)

@@ -23,8 +23,8 @@ _BY_LEAF = {
 }
 #: Tensors that say how to unpack.
 _HELPERS = frozenset(
-    "qzeros scales g_idx SCB absmax quant_map nested_absmax nested_quant_map weight_scale weight_zero_point weight_shape "
-    "weight_scale_inv input_scale weight_g_idx".split()
+    "qzeros scales g_idx SCB absmax quant_map nested_absmax nested_quant_map weight_scale weight_zero_point "
+    "weight_shape weight_scale_inv input_scale weight_g_idx".split()
 )
 
 
@@ -42,8 +42,8 @@ def mark_packed(refs: Iterable[TensorRef]) -> tuple[TensorRef, ...]:
 def _group(name: str) -> str:
     """`layers.0.q_proj.qweight`, `layers.0.q_proj.weight.absmax` -> `layers.0.q_proj`."""
     stem, _, leaf = name.rpartition(".")
-    if ".weight." in name and (leaf in _HELPERS or ".quant_state" in name):
-        return name[: name.index(".weight.")]
+    if ".weight." in f".{name}" and (leaf in _HELPERS or ".quant_state" in name):
+        return name[: max(f".{name}".index(".weight.") - 1, 0)]
     for suffix in ("_blocks", "_scales"):
         if leaf.endswith(suffix):
             return name.removesuffix(suffix)
@@ -59,7 +59,8 @@ def _is_packed(ref: TensorRef, names: set[str]) -> bool:
     prefix = f"{stem}." if stem else ""
     siblings = _BY_LEAF.get(leaf, ())
     return any(prefix + sibling in names for sibling in siblings) or (
-        leaf == "weight" and any(prefix + f"weight.quant_state.bitsandbytes__{kind}" in names for kind in ("nf4", "fp4"))
+        leaf == "weight"
+        and any(prefix + f"weight.quant_state.bitsandbytes__{kind}" in names for kind in ("nf4", "fp4"))
     )
 
 

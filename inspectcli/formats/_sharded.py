@@ -1,6 +1,6 @@
 """Many files, one checkpoint: `*.index.json`, and a Hugging Face model folder.
 
-    {"metadata": {"total_size": 123}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors"}}
+{"metadata": {"total_size": 123}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors"}}
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def open_index(path: str, source: Source) -> Checkpoint:
         objects={name: c.objects for name, c in shards.items()},
         writer=first.writer,
         foreign=tuple(sorted({f for c in shards.values() for f in c.foreign})),
-        hazards=tuple(replace(h, where=f"{name}: {h.where}") for name, c in shards.items() for h in c.hazards),
+        hazards=tuple(h._replace(where=f"{name}: {h.where}") for name, c in shards.items() for h in c.hazards),
         notes=(*notes, *(f"{name}: {n}" for name, c in shards.items() for n in c.notes)),
         training=next((c.training for c in shards.values() if c.training), first.training),
         files=tuple(c.path for c in shards.values()),
@@ -101,7 +101,8 @@ def _open_shards(index: str, names: Iterable[str]) -> dict[str, Checkpoint]:
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise NotReadableError(
-            f"{len(missing):,} of {len(names):,} shards are missing: {shown}", "download them into the same folder"
+            f"{len(missing):,} of {len(names):,} shards are missing: {shown}",
+            "download them into the same folder",
         )
     return {name: open_source(p := _inside(folder, name), LocalFile(p)) for name in names}
 
@@ -143,7 +144,9 @@ def open_directory(path: str) -> Checkpoint:
     """
     models = models_in(path)
     if not models:
-        raise NotReadableError("a directory without a model file", "name a checkpoint, or a folder that holds one", path)
+        raise NotReadableError(
+            "a directory without a model file", "name a checkpoint, or a folder that holds one", path
+        )
     if len(models) > 1:
         shown = ", ".join(os.path.basename(m) for m in models[:4]) + (", ..." if len(models) > 4 else "")
         raise NotReadableError(f"a directory with {len(models):,} models: {shown}", "name one of them", path)
@@ -170,9 +173,13 @@ def models_in(path: str) -> list[str]:
     return [os.path.join(path, n) for n in (whole or found)]
 
 
+def is_model_folder(path: str) -> bool:
+    """Whether the folder is one model, as Hugging Face lays it out: what lies below belongs to it."""
+    return any(name in _MODEL_FILES or name.endswith(_INDEX_SUFFIX) for name in os.listdir(path))
+
+
 def _is_model_name(name: str) -> bool:
     """Folders hold much else, so here the suffix chooses what is opened; the content still decides how."""
     from inspectcli.formats import formats
 
     return any(name.endswith(suffix) for f in formats() for suffix in f.suffixes if suffix != ".pkl")
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, UnsafeFileError
 from inspectcli.formats._torch_tree import Path, TorchTree, walk
@@ -17,8 +17,7 @@ MAX_PICKLE = 256 << 20
 MAX_TEXT = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(NamedTuple):
     """A torch zip: `root/` stands in front of every record's name."""
 
     source: Source
@@ -63,8 +62,7 @@ def open_archive(source: Source) -> Archive:
     return Archive(source, directory, root)
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """A storage that is one record of the archive."""
 
     source: Source
@@ -74,8 +72,7 @@ class _Record:
         return self.member.segment(self.source, start, nbytes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Nowhere:
+class _Nowhere(NamedTuple):
     """A storage of no elements, for which no record is written."""
 
     def segment(self, start: int, nbytes: int) -> Segment:

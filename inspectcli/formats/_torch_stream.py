@@ -1,19 +1,19 @@
 """The stream that torch wrote before 1.6, and pickles without a container.
 
-    pickle(0x1950a86a20f9469cfc6c) pickle(1001) pickle(system info) pickle(object) pickle(storage keys)
-    then for each key: int64 number of elements, its bytes
-    https://github.com/pytorch/pytorch/blob/v2.13.0/torch/serialization.py (_legacy_load)
+pickle(0x1950a86a20f9469cfc6c) pickle(1001) pickle(system info) pickle(object) pickle(storage keys)
+then for each key: int64 number of elements, its bytes
+https://github.com/pytorch/pytorch/blob/v2.13.0/torch/serialization.py (_legacy_load)
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.model import Segment
 from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
-from inspectcli.pickles.nodes import Dict
+from inspectcli.pickles.nodes import Dict, key_of, shown
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.source import Memory, Source
 
@@ -39,17 +39,17 @@ def read_pickle_at(source: Source, start: int) -> Program:
         except OutOfDataError:
             if n == source.size - start:
                 raise TruncatedFileError(
-                    f"the pickle that begins at byte {start:,} has no end: the file is cut", "download it again"
+                    f"the pickle that begins at byte {start:,} has no end: the file is cut",
+                    "download it again",
                 ) from None
             if n >= MAX_PICKLE:
                 raise LimitError(f"a pickle of more than {MAX_PICKLE >> 20} MiB") from None
             window *= 4
             continue
-        return replace(program, start=start, end=start + program.end)
+        return program._replace(start=start, end=start + program.end)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """A storage that is a run of bytes of the stream, located once its key was met."""
 
     storages: StreamStorages
@@ -90,15 +90,16 @@ class StreamStorages:
         if not isinstance(keys, list) or len(keys) > MAX_STORAGES:
             raise DamagedFileError("the list of storages is no list")
         for raw in keys:
-            key = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw)
-            size = self.sizes.get(key)
-            if size is None:
-                raise DamagedFileError(f"storage {key!r} follows, but no tensor uses it: its length is unknown")
+            key = key_of(raw)
+            size = self.sizes.get(key) if key is not None else None
+            if key is None or size is None:
+                raise DamagedFileError(f"storage {shown(raw)} follows, but no tensor uses it: its length is unknown")
             if at + 8 <= self.source.size:
                 (numel,) = struct.unpack("<q", self.source.read_at(at, 8))
                 if numel * itemsizes.get(key, 1) != size:
                     raise DamagedFileError(
-                        f"storage {key!r} has {numel:,} elements in the stream, {size // itemsizes.get(key, 1):,} in the pickle"
+                        f"storage {key!r} has {numel:,} elements in the stream, "
+                        f"{size // itemsizes.get(key, 1):,} in the pickle"
                     )
             at += 8
             self.offsets[key] = at
@@ -108,8 +109,7 @@ class StreamStorages:
         return at
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """A legacy stream, read up to its last pickle."""
 
     programs: tuple[Program, ...]
@@ -125,7 +125,7 @@ def is_stream(program: Program) -> bool:
     return program.value == MAGIC
 
 
-def read_stream(source: Source, first: Program, start: int = 0) -> Stream:
+def read_stream(source: Source, first: Program, nesting: int = 0) -> Stream:
     """Read the other four pickles and find the storages.
 
     Raises:
@@ -133,15 +133,15 @@ def read_stream(source: Source, first: Program, start: int = 0) -> Stream:
     """
     version = read_pickle_at(source, first.end)
     if version.value != PROTOCOL:
-        raise DamagedFileError(f"torch stream protocol {version.value!r:.40}: expected {PROTOCOL}")
+        raise DamagedFileError(f"torch stream protocol {shown(version.value)}: expected {PROTOCOL}")
     system = read_pickle_at(source, version.end)
-    info = dict(system.value.items()) if isinstance(system.value, Dict) else {}
+    info = system.value if isinstance(system.value, Dict) else Dict()
     if info.get("little_endian") is False:
         raise DamagedFileError("written on a big-endian machine: expected little-endian values")
     body = read_pickle_at(source, system.end)
     keys = read_pickle_at(source, body.end)
     storages = StreamStorages(source)
-    rebuilder = Rebuilder(storages, load_blob)
+    rebuilder = Rebuilder(storages, load_blob, nesting)
     itemsizes = _meet_storages(rebuilder, body)
     end = storages.locate(keys.value, keys.end, itemsizes)
     texts = {k: v for k, v in info.items() if isinstance(k, str) and type(v) in (bool, int, str)}
@@ -159,11 +159,11 @@ def _meet_storages(rebuilder: Rebuilder, program: Program) -> dict[str, int]:
     return itemsizes
 
 
-def load_blob(blob: bytes) -> tuple[object, Rebuilder]:
+def load_blob(blob: bytes, nesting: int) -> tuple[object, Rebuilder]:
     """The value inside `torch.storage._load_from_bytes(blob)`: a whole stream kept as bytes."""
     source = Memory("storage kept in the pickle", blob)
     first = read_pickle_at(source, 0)
     if not is_stream(first):
         raise DamagedFileError("a storage is kept as bytes that are no torch stream")
-    stream = read_stream(source, first)
+    stream = read_stream(source, first, nesting)
     return stream.value, stream.rebuilder

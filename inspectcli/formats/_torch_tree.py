@@ -12,7 +12,7 @@ from inspectcli.errors import LimitError, PinspectError
 from inspectcli.model import Affine, Kind, Segment, TensorRef, Training
 from inspectcli.pickles.globals import is_torchscript
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
-from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span
+from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span, text_bytes
 from inspectcli.source import Memory
 
 MAX_DEPTH = 200
@@ -80,11 +80,12 @@ class _Walker:
             yield from self.object_children(node)
 
     def object_children(self, node: Object) -> Iterator[tuple[object, Path, Kind | None, str]]:
-        name = node.func.name if isinstance(node.func, Global) else ""
+        # A container class (OrderedDict, ParameterDict's own dict) is no layer: only a module names one.
+        name = node.func.name if isinstance(node.func, Global) and is_module(node) else ""
         for index, value in enumerate(node.args):
             if type(value) not in _SCALARS:
                 # The items of OrderedDict([(key, value), ...]), as Python 2 wrote it, stand for themselves.
-                pairs = _pairs(value) if name == "OrderedDict" else None
+                pairs = _pairs(value) if node.path == "collections.OrderedDict" else None
                 if pairs is not None:
                     yield from ((v, (key_text(k),), None, name) for k, v in pairs)
                 else:
@@ -138,7 +139,7 @@ def _module_children(state: Dict, layer: str) -> Iterator[tuple[object, Path, Ki
         if is_module and isinstance(key, str) and key in holders:
             for name, child in _items(value):
                 yield child, (key_text(name),), holders[key], layer
-        else:
+        elif not (is_module and key == "_flat_weights"):  # recurrent layers: the same parameters once more, as a list
             yield value, (key_text(key),), None, layer
 
 
@@ -164,6 +165,9 @@ def key_text(key: object) -> str:
         return f"({', '.join(key_text(k) for k in key)})"
     if isinstance(key, Global):
         return key.path
+    encoded = text_bytes(key)
+    if encoded is not None:
+        return encoded.decode("latin-1")
     return f"<{type(key).__name__.lower()}>"
 
 
@@ -186,7 +190,9 @@ _FIRST_KEY = {
 _OPTIMIZER_LEAVES = frozenset(
     "exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg acc_delta grad_avg".split()
 )
-_BUFFER_LEAVES = frozenset("running_mean running_var num_batches_tracked position_ids inv_freq causal_mask attn_mask".split())
+_BUFFER_LEAVES = frozenset(
+    "running_mean running_var num_batches_tracked position_ids inv_freq causal_mask attn_mask".split()
+)
 
 
 def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
@@ -220,7 +226,8 @@ def leaf_kind(leaf: str, family: Family, parameter: bool = False) -> Kind:
 def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str) -> TensorRef:
     """The plain description of a rebuilt tensor."""
     held = tensor.values or tensor
-    segments, problem = (), ""
+    segments: tuple[Segment, ...] = ()
+    problem = ""
     try:
         segments = _segments(held)
     except PinspectError as error:
@@ -293,9 +300,9 @@ _STEP_KEYS = ("global_step", "step", "iteration", "iter", "iter_num", "num_updat
 
 #: Keys of a param_group -> the optimizer that has them; the first that fits.
 _GROUP_MARKS = (
-    ({"betas", "decoupled_weight_decay"}, "Adam"),
-    ({"betas", "amsgrad"}, "Adam"),
     ({"betas", "momentum_decay"}, "NAdam"),
+    ({"betas", "amsgrad"}, "Adam"),
+    ({"betas", "decoupled_weight_decay"}, "RAdam"),
     ({"betas"}, "Adam-like"),
     ({"alpha", "centered"}, "RMSprop"),
     ({"rho"}, "Adadelta"),
@@ -331,12 +338,14 @@ def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
 def training(value: object) -> Training:
     """Epoch, step and optimizer, from the places where trainers keep them."""
     top = entries(value)
-    if top is None or isinstance(value, Object) and is_module(value):
+    if top is None or (isinstance(value, Object) and is_module(value)):
         return Training()
     places = [top, *(d for k in ("meta", "train_state", "trainer", "state") if (d := entries(top.get(k))) is not None)]
     epoch = next((n for d in places if (n := _first_number(d, _EPOCH_KEYS)) is not None), None)
     step = next((n for d in places if (n := _first_number(d, _STEP_KEYS)) is not None), None)
-    optimizer = next((kind for k, v in top.items() if _OPTIMIZER.search(key_text(k)) and (kind := _optimizer_kind(v))), "")
+    optimizer = next(
+        (kind for k, v in top.items() if _OPTIMIZER.search(key_text(k)) and (kind := _optimizer_kind(v))), ""
+    )
     return Training(epoch, step, optimizer)
 
 
@@ -368,4 +377,3 @@ def _optimizer_kind(node: object) -> str:
             if marks <= keys:
                 return "AdamW" if name == "Adam" and group.get("decoupled_weight_decay") is True else name
     return ""
-

@@ -11,8 +11,8 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.model import Check, Codec, Segment
@@ -39,8 +39,7 @@ _METHODS = {0: "stored", 8: "deflated"}
 _SYMLINK = 0o120000
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file of the archive; `offset` is the absolute position of its first data byte."""
 
     name: str
@@ -54,11 +53,11 @@ class Member:
         """The run of `nbytes` decoded bytes that begins `skip` bytes into this member."""
         if self.method == 0:
             return Segment(source, self.offset + skip, nbytes)
-        return Segment(source, self.offset, nbytes, Codec.DEFLATE, self.stored, skip)
+        crc = self.crc if skip + nbytes == self.size else 0
+        return Segment(source, self.offset, nbytes, Codec.DEFLATE, self.stored, skip, crc=crc)
 
 
-@dataclass(frozen=True, slots=True)
-class ZipDirectory:
+class ZipDirectory(NamedTuple):
     """All members, by name, in the order of the central directory."""
 
     members: dict[str, Member]
@@ -118,7 +117,9 @@ def _find_directory(source: Source) -> tuple[int, int, int, int]:
     if not fitting:
         if ends:
             raise UnsafeFileError("bytes follow the end of the archive", "re-create or re-download the file")
-        raise TruncatedFileError("the zip archive has no end record: the end of the file is missing", "download it again")
+        raise TruncatedFileError(
+            "the zip archive has no end record: the end of the file is missing", "download it again"
+        )
     if len(ends) > 1:
         raise UnsafeFileError("the archive has two end records: which one is read depends on the reader")
     at = fitting[0]
@@ -153,9 +154,25 @@ def _central_entries(data: bytes, count: int) -> Iterator[tuple[int, Member]]:
     for _ in range(count):
         if at + _CENTRAL.size > len(data):
             raise DamagedFileError(f"the zip directory ends early: {count:,} members announced")
-        (magic, made, _, flags, method, _, _, crc, stored, size, n_name, n_extra, n_comment, disk, _, attributes, offset) = (
-            _CENTRAL.unpack_from(data, at)
-        )
+        (
+            magic,
+            made,
+            _,
+            flags,
+            method,
+            _,
+            _,
+            crc,
+            stored,
+            size,
+            n_name,
+            n_extra,
+            n_comment,
+            disk,
+            _,
+            attributes,
+            offset,
+        ) = _CENTRAL.unpack_from(data, at)
         if magic != b"PK\x01\x02":
             raise DamagedFileError(f"no zip directory entry where one must stand: found {magic!r}")
         at += _CENTRAL.size
@@ -212,12 +229,12 @@ def _zip64_fields(extra: bytes, size: int, stored: int, offset: int) -> tuple[in
 def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
     """The same member with its data offset; torch pads with the extra field of the local header alone."""
     wanted = len(entry.name.encode("utf-8", "surrogateescape")) + _LOCAL.size
-    head = source.read_at(offset, min(wanted + 16, source.size - offset) if offset <= source.size else _LOCAL.size)
+    head = source.read_at(offset, max(min(wanted + 16, source.size - offset), 0)) if offset <= source.size else b""
     if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
         raise DamagedFileError(f"zip member {entry.name!r}: no local header at byte {offset:,}")
     _, _, flags, method, _, _, _, _, _, n_name, n_extra = _LOCAL.unpack_from(head)
     raw = head[_LOCAL.size : _LOCAL.size + n_name]
-    if len(raw) < n_name:
+    if len(raw) < n_name and offset + _LOCAL.size + n_name <= source.size:
         raw = source.read_at(offset + _LOCAL.size, n_name)
     if _member_name(raw, flags) != entry.name:
         raise UnsafeFileError(
@@ -227,7 +244,9 @@ def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
         raise UnsafeFileError(f"zip member {entry.name!r}: the local header contradicts the directory")
     if entry.method == 0 and entry.size != entry.stored:
         raise DamagedFileError(f"zip member {entry.name!r} is stored, yet {entry.size:,} bytes take {entry.stored:,}")
-    return Member(entry.name, offset + _LOCAL.size + n_name + n_extra, entry.size, entry.stored, entry.method, entry.crc)
+    return Member(
+        entry.name, offset + _LOCAL.size + n_name + n_extra, entry.size, entry.stored, entry.method, entry.crc
+    )
 
 
 def _check_layout(headers: list[tuple[int, Member]], directory: int) -> None:
@@ -292,7 +311,8 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
         data = b"".join(inflate(source, member.offset, member.stored, member.size))
     if member.crc and zlib.crc32(data) != member.crc:
         raise DamagedFileError(
-            f"{member.name} is damaged: CRC-32 {zlib.crc32(data):08x}, expected {member.crc:08x}", "download it again"
+            f"{member.name} is damaged: CRC-32 {zlib.crc32(data):08x}, expected {member.crc:08x}",
+            "download it again",
         )
     return data
 

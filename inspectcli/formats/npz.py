@@ -31,9 +31,15 @@ _CODES = {
     "V2": "bf16",
 }  # fmt: skip
 
-_DESCR = re.compile(r"'descr':\s*'([<>|=]?)([a-zA-Z])(\d*)'")
-_FORTRAN = re.compile(r"'fortran_order':\s*(True|False)")
-_SHAPE = re.compile(r"'shape':\s*\(([\d,\sL]*)\)")
+#: The header is a dict of three entries, in any order; the values of two of them have a fixed form.
+_ENTRY = re.compile(r"[{,]\s*'(descr|fortran_order|shape)'\s*:\s*")
+_STRING = re.compile(r"'[^'\\]*'")
+_FLAG = re.compile(r"True|False")
+_SHAPE = re.compile(r"\(\s*(?:\d{1,19}L?\s*(?:,\s*|(?=\))))*\)")
+_TYPE = re.compile(r"'([<>|=]?)([a-zA-Z])(\d*)'")
+#: Strings and brackets of a record's description.
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[\[\]]")
+_OBJECT_FIELD = re.compile(r"'[<>|=]?O\d*'")
 
 
 class Header(NamedTuple):
@@ -62,17 +68,46 @@ def read_npy_header(source: Source) -> Header:
     if length > source.size:
         raise TruncatedFileError(f"the NumPy header needs {length:,} bytes, the file has {source.size:,}")
     text = source.read_at(length - n, n).decode("latin-1")
-    descr, fortran, shape = _DESCR.search(text), _FORTRAN.search(text), _SHAPE.search(text)
-    if fortran is None or shape is None:
-        raise DamagedFileError(f"a NumPy header without shape or order: {text[:80]!r}")
-    dims = tuple(int(d.strip(" L\n")) for d in shape[1].split(",") if d.strip())
+    entries = _entries(text)
+    if set(entries) != {"descr", "fortran_order", "shape"}:
+        raise DamagedFileError(f"a NumPy header without type, shape or order: {text[:80]!r}")
+    fortran = entries["fortran_order"] == "True"
+    dims = tuple(int(d) for d in re.findall(r"\d+", entries["shape"]))
     if len(dims) > 64 or any(d >= 1 << 62 for d in dims) or prod(dims) >= 1 << 62:
-        raise DamagedFileError(f"a NumPy array of impossible shape {shape[1][:80]}")
+        raise DamagedFileError(f"a NumPy array of impossible shape {entries['shape'][:80]}")
+    descr = _TYPE.fullmatch(entries["descr"])
     if descr is None:  # a record type
-        return Header("V", None, False, fortran[1] == "True", dims, length)
+        code = "O" if _OBJECT_FIELD.search(entries["descr"]) else "V"
+        return Header(code, None, False, fortran, dims, length)
     order, kind, width = descr.groups()
     dtype = _CODES.get(kind + width)
-    return Header(kind + width, DTYPES[dtype] if dtype else None, order == ">", fortran[1] == "True", dims, length)
+    return Header(kind + width, DTYPES[dtype] if dtype else None, order == ">", fortran, dims, length)
+
+
+def _entries(text: str) -> dict[str, str]:
+    """The entries of the header, as text; those that are not of their form are left out."""
+    found: dict[str, str] = {}
+    at = 0
+    while (entry := _ENTRY.match(text, at)) is not None:
+        name, start = entry[1], entry.end()
+        pattern = {"fortran_order": _FLAG, "shape": _SHAPE}.get(name, _STRING)
+        value = pattern.match(text, start)
+        end = value.end() if value else _record_end(text, start) if name == "descr" else None
+        if end is None or name in found:
+            return {}
+        found[name] = text[start:end]
+        at = end
+    return found if re.fullmatch(r"\s*,?\s*\}\s*", text[at:]) else {}
+
+
+def _record_end(text: str, start: int) -> int | None:
+    """Where the list of a record's fields ends, its brackets counted outside of strings."""
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        depth += {"[": 1, "]": -1}.get(token[0], 0)
+        if depth <= 0:
+            return token.end() if token[0] == "]" else None
+    return None
 
 
 def _array_ref(name: str, header: Header, segment: Segment | None) -> TensorRef:
@@ -179,9 +214,7 @@ def _member_segment(source: Source, member: Member, header: Header) -> Segment |
         return None
     nbytes = header.dtype.nbytes(prod(header.shape))
     if header.length + nbytes != member.size:
-        raise DamagedFileError(
-            f"{member.name} is {member.size:,} bytes, its header needs {header.length + nbytes:,}"
-        )
+        raise DamagedFileError(f"{member.name} is {member.size:,} bytes, its header needs {header.length + nbytes:,}")
     return member.segment(source, header.length, nbytes)
 
 

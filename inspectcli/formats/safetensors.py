@@ -1,7 +1,7 @@
 """safetensors: a JSON table, then the bytes of all tensors without holes.
 
-    u64 N | N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]}} | data
-    https://github.com/safetensors/safetensors/blob/v0.8.0/README.md#format
+u64 N | N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]}} | data
+https://github.com/safetensors/safetensors/blob/v0.8.0/README.md#format
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _entry(name: str, info: object) -> _Entry:
         raise DamagedFileError(f"tensor {name[:100]!r} has an unknown dtype: {str(info.get('dtype'))[:40]!r}")
     shape, offsets = info.get("shape"), info.get("data_offsets")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:  # type: ignore[arg-type]
-        raise DamagedFileError(f"tensor {name[:100]!r} has an impossible shape or offsets: {str(shape)[:60]}, {str(offsets)[:60]}")
+        raise DamagedFileError(
+            f"tensor {name[:100]!r} has an impossible shape or offsets: {str(shape)[:60]}, {str(offsets)[:60]}"
+        )
     begin, end = offsets  # type: ignore[misc]
     bits = prod(shape) * dtype.bits  # type: ignore[arg-type]
     if bits >= 1 << 67:
@@ -151,7 +153,9 @@ def _check_length(source: Source, start: int, data: int, entries: list[_Entry]) 
             "download it again",
         )
     if missing < 0:
-        raise DamagedFileError(f"{-missing:,} bytes follow the last tensor: expected {start + data:,}, found {source.size:,}")
+        raise DamagedFileError(
+            f"{-missing:,} bytes follow the last tensor: expected {start + data:,}, found {source.size:,}"
+        )
 
 
 def _training(metadata: Mapping[str, str]) -> Training:

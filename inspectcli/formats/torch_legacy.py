@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from inspectcli.errors import UnsupportedFormatError
 from inspectcli.formats._torch_archive import pickle_hazards
-from inspectcli.formats._torch_stream import Stream, StreamStorages, is_stream, load_blob, read_pickle_at, read_stream
+from inspectcli.formats._torch_stream import (
+    Stream,
+    StreamStorages,
+    is_stream,
+    load_blob,
+    read_pickle_at,
+    read_stream,
+)
 from inspectcli.formats._torch_tree import scalars, training, walk
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch_zip import walk_notes
@@ -82,7 +89,9 @@ def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
     tree = walk(program.value, rebuilder, "pickle")
     found = hazards(program, "the pickle") + _trailing(source, program.end)
     if not tree.tensors and not found:
-        raise UnsupportedFormatError("a pickle without tensors", "it may hold settings: this command looks for parameters")
+        raise UnsupportedFormatError(
+            "a pickle without tensors", "it may hold settings: this command looks for parameters"
+        )
     rest = source.size - program.end
     return Checkpoint(
         path=path,
@@ -97,7 +106,10 @@ def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
         writer="pickle.dump",
         foreign=foreign((program,)),
         hazards=found,
-        notes=(*walk_notes(tree), *((f"{rest:,} bytes follow the pickle and were not looked at",) if rest else ())),
+        notes=(
+            *walk_notes(tree),
+            *((f"{rest:,} bytes follow the pickle and were not looked at",) if rest else ()),
+        ),
         training=training(program.value),
     )
 

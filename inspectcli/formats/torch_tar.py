@@ -1,9 +1,9 @@
 """Torch before 0.1.10: a tar of pickles.
 
-    sys_info, storages: n, n x [(key, location, StorageClass), int64 elements, bytes], views
-    tensors: n, n x [(key, storage key, TensorClass), int32 dims, 4 bytes, sizes, strides, offset: int64]
-    pickle: the object; a persistent id in it is the key of a tensor
-    https://github.com/pytorch/pytorch/blob/v2.13.0/torch/serialization.py (legacy_load)
+sys_info, storages: n, n x [(key, location, StorageClass), int64 elements, bytes], views
+tensors: n, n x [(key, storage key, TensorClass), int32 dims, 4 bytes, sizes, strides, offset: int64]
+pickle: the object; a persistent id in it is the key of a tensor
+https://github.com/pytorch/pytorch/blob/v2.13.0/torch/serialization.py (legacy_load)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inspectcli.formats.torch_zip import walk_notes
 from inspectcli.model import Checkpoint, Segment
 from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import Program
-from inspectcli.pickles.nodes import Object, Persistent
+from inspectcli.pickles.nodes import Object, Persistent, key_of, shown
 from inspectcli.pickles.tensors import MAX_DIMENSIONS, Rebuilder, Storage, Tensor, storage_dtype, view
 from inspectcli.source import Source, Window
 
@@ -86,7 +86,7 @@ class _TarRebuilder(Rebuilder):
 
     def _rebuild(self, node: Object | Persistent, depth: int) -> Tensor | None:
         if isinstance(node, Persistent):
-            return self.tensors.get(str(node.pid))
+            return self.tensors.get(key_of(node.pid) or "")
         return super()._rebuild(node, depth)
 
 
@@ -97,7 +97,7 @@ class _NoStorages:
 
 def _count(program: Program) -> int:
     if type(program.value) is not int or not 0 <= program.value <= _MAX_TENSORS:
-        raise DamagedFileError(f"a count is missing in the tar: found {program.value!r:.40}")
+        raise DamagedFileError(f"a count is missing in the tar: found {shown(program.value)}")
     return program.value
 
 
@@ -105,6 +105,13 @@ def _triple(program: Program) -> tuple[object, object, object]:
     if not isinstance(program.value, tuple) or len(program.value) != 3:
         raise DamagedFileError("a record of the tar is no triple")
     return program.value
+
+
+def _key(value: object) -> str:
+    key = key_of(value)
+    if key is None:
+        raise DamagedFileError(f"a key in the tar that is no number: {shown(value)}")
+    return key
 
 
 def _read_storages(outer: Source, member: Window, programs: list[Program]) -> dict[str, Storage]:
@@ -118,16 +125,22 @@ def _read_storages(outer: Source, member: Window, programs: list[Program]) -> di
         (numel,) = struct.unpack("<q", member.read_at(program.end, 8))
         at = program.end + 8
         if numel < 0 or at + dtype.nbytes(numel) > member.size:
-            raise DamagedFileError(f"storage {key!r:.40} of {numel:,} elements does not fit its tar member")
+            raise DamagedFileError(f"storage {shown(key)} of {numel:,} elements does not fit its tar member")
         place = _Run(outer, member.start + at)
-        storages[str(key)] = Storage(("tar", str(key)), dtype, dtype.nbytes(numel), place)
+        storages[_key(key)] = Storage(("tar", _key(key)), dtype, dtype.nbytes(numel), place)
         at += dtype.nbytes(numel)
     programs.append(views := read_pickle_at(member, at))
-    for target, root, offset, numel in views.value if isinstance(views.value, list) else ():
-        base = storages.get(str(root))
+    for described in views.value if isinstance(views.value, list) else ():
+        if not isinstance(described, tuple) or len(described) != 4:
+            raise DamagedFileError(f"a view of a storage described by {shown(described)}: expected four numbers")
+        target, root, offset, numel = described
+        base = storages.get(_key(root))
         if base is None or type(offset) is not int or type(numel) is not int or offset < 0 or numel < 0:
             raise DamagedFileError("a view of a storage that the tar does not hold")
-        storages[str(target)] = replace(base, shift=offset * base.dtype.itemsize)
+        shift, width = offset * base.dtype.itemsize, numel * base.dtype.itemsize
+        if shift + width > base.nbytes:
+            raise DamagedFileError(f"a view that reaches {shift + width:,} bytes into a storage of {base.nbytes:,}")
+        storages[_key(target)] = replace(base, shift=shift, nbytes=shift + width)
     return storages
 
 
@@ -138,15 +151,15 @@ def _read_tensors(member: Window, storages: dict[str, Storage], programs: list[P
     for _ in range(_count(first)):
         programs.append(program := read_pickle_at(member, at))
         key, storage_key, _ = _triple(program)
-        storage = storages.get(str(storage_key))
+        storage = storages.get(_key(storage_key))
         if storage is None:
-            raise DamagedFileError(f"tensor {key!r:.40} refers to storage {storage_key!r:.40}, which is missing")
+            raise DamagedFileError(f"tensor {shown(key)} refers to storage {shown(storage_key)}, which is missing")
         (ndim,) = struct.unpack("<i4x", member.read_at(program.end, 8))
         if not 0 <= ndim <= MAX_DIMENSIONS:
-            raise DamagedFileError(f"tensor {key!r:.40} has {ndim:,} dimensions")
+            raise DamagedFileError(f"tensor {shown(key)} has {ndim:,} dimensions")
         numbers = struct.unpack(f"<{2 * ndim + 1}q", member.read_at(program.end + 8, 16 * ndim + 8))
         at = program.end + 8 + 16 * ndim + 8
-        tensors[str(key)] = view(storage, storage.dtype, numbers[-1], numbers[:ndim], numbers[ndim:-1])
+        tensors[_key(key)] = view(storage, storage.dtype, numbers[-1], numbers[:ndim], numbers[ndim:-1])
     return tensors
 
 

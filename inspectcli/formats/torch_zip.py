@@ -1,7 +1,7 @@
 """What `torch.save` has written since 1.6: a zip archive with one pickle and one record for each storage.
 
-    root/data.pkl  root/.format_version  root/.storage_alignment  root/byteorder  root/data/0 ...  root/version
-    https://github.com/pytorch/pytorch/blob/v2.13.0/caffe2/serialize/inline_container.h
+root/data.pkl  root/.format_version  root/.storage_alignment  root/byteorder  root/data/0 ...  root/version
+https://github.com/pytorch/pytorch/blob/v2.13.0/caffe2/serialize/inline_container.h
 """
 
 from __future__ import annotations
@@ -68,7 +68,14 @@ def little_or_big(archive: Archive, refs: list[TensorRef]) -> tuple[TensorRef, .
     order = archive.text("byteorder") or "little"
     if order not in ("little", "big"):
         raise DamagedFileError(f"unknown byte order {order[:20]!r}: expected little or big")
-    return tuple(replace(r, big_endian=True) for r in refs) if order == "big" else tuple(refs)
+    return tuple(map(_big, refs)) if order == "big" else tuple(refs)
+
+
+def _big(ref: TensorRef) -> TensorRef:
+    affine = ref.affine
+    if affine is not None and affine.scales is not None and affine.zero_points is not None:
+        affine = affine._replace(scales=_big(affine.scales), zero_points=_big(affine.zero_points))
+    return replace(ref, big_endian=True, affine=affine)
 
 
 def writer(archive: Archive, program: Program) -> str:

@@ -64,7 +64,10 @@ def open_torchscript(path: str, source: Source) -> Checkpoint:
         writer="torch.jit.save",
         foreign=foreign(tuple(programs)),
         hazards=tuple(h for p in programs for h in hazards(p, "data.pkl")) + other_pickles(archive, _RECORDS),
-        notes=(*notes, f"{shown:,} TorchScript code files were not looked at: they run when the model is called"),
+        notes=(
+            *notes,
+            f"{shown:,} TorchScript code files were not looked at: they run when the model is called",
+        ),
         checks=archive.directory.checks(source),
     )
 

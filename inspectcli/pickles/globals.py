@@ -15,7 +15,13 @@ from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Global, Object
 
 #: Where Python 2 kept what Python 3 keeps elsewhere.
-_RENAMED_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections", "cPickle": "pickle"}
+_RENAMED_MODULES = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "UserDict": "collections",
+    "cPickle": "pickle",
+    "exceptions": "builtins",
+}
 
 
 class Verdict(Enum):
@@ -72,6 +78,7 @@ INERT: frozenset[tuple[str, str]] = frozenset(
             ("_mt19937", "MT19937"),
             ("_pcg64", "PCG64"),
             ("bit_generator", "SeedSequence"),
+            ("bit_generator", "__pyx_unpickle_SeedSequence"),
         )
     }
     | {("numpy", n) for n in "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()}
@@ -120,16 +127,19 @@ _PLAIN_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _STDLIB = frozenset(sys.stdlib_module_names) | {"posix", "nt", "commands", "distutils", "imp"}
 
 #: Packages whose functions fetch, load, compile or run things; their classes can be data.
-_ACTING_PACKAGES = frozenset({"torch", "numpy", "scipy", "pandas", "joblib", "dill", "cloudpickle", "sklearn", "tensorflow",
-                              "keras", "pip", "setuptools", "pkg_resources", "wheel", "IPython", "requests", "urllib3",
-                              "fsspec", "jax", "numba", "cffi", "sympy", "pytest", "_pytest", "transformers", "hydra"})  # fmt: skip
+_ACTING_PACKAGES = frozenset(
+    "torch numpy scipy pandas joblib dill cloudpickle sklearn tensorflow keras pip setuptools pkg_resources wheel "
+    "IPython requests urllib3 fsspec jax numba cffi sympy pytest _pytest transformers hydra".split()
+)
 
 #: Text that looks like a command, code, an address or a path.
 _CODE_LIKE = re.compile(
     r"[;&|`$<>(){}]|://|\.\./|^/|^~|\b(import|exec|eval|system|popen|lambda|curl|wget|bash|powershell|cmd|touch|chmod"
     r"|rm|nc|echo|cat|python3?|sh)\b|[/\\]\w+[/\\]"
 )
-_LOADERS = frozenset({("pickle", "loads"), ("pickle", "load"), ("torch", "load"), ("joblib", "load"), ("dill", "loads")})
+_LOADERS = frozenset(
+    {("pickle", "loads"), ("pickle", "load"), ("torch", "load"), ("joblib", "load"), ("dill", "loads")}
+)
 
 
 def canonical(ref: Global) -> tuple[str, str]:
@@ -175,7 +185,9 @@ def _plain_torchscript(ref: Global) -> bool:
 def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
     """Names of the classes and functions that somebody's code would have to supply, sorted."""
     return tuple(
-        sorted({g.path for p in programs for g in p.globals if classify(g) is Verdict.UNKNOWN and not is_torchscript(g)})
+        sorted(
+            {g.path for p in programs for g in p.globals if classify(g) is Verdict.UNKNOWN and not is_torchscript(g)}
+        )
     )
 
 
@@ -198,6 +210,24 @@ def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
     return tuple(found.values())
 
 
+#: Modules of plain functions of numbers.
+_MATHEMATICS = frozenset({"math", "cmath", "torch.nn.functional", "torch._C._nn", "torch.special", "torch.nn.init"})
+#: Where `torch.sum` says that it comes from.
+_FUNCTION_HOLDERS = frozenset({"torch._C._VariableFunctionsClass", "torch._C._VariableFunctions"})
+#: Functions that models keep as values: reductions, activations, operators. None takes a path, a name or code.
+_ARITHMETIC = frozenset(
+    "abs absolute add addmm all allclose amax amin any arange argmax argmin argsort asinh atan avg_pool1d bmm cat "
+    "ceil celu clamp clip concat concatenate conv1d conv2d conv3d cos cosh cumsum dot dropout einsum elu eq equal "
+    "erf exp expm1 eye flatten floor full gather ge gelu gt hstack index_select inner isfinite isinf isnan "
+    "itemgetter layer_norm le leaky_relu linear log log10 log1p log2 log_softmax logical_and logical_not "
+    "logical_or logsumexp lt matmul max maximum mean median min minimum mish mm mod mul multiply ne neg negative "
+    "nonzero norm not_equal ones outer permute pow power prelu prod quantile rand randn reciprocal relu relu6 "
+    "relu_ reshape round rsqrt selu sigmoid sign silu sin sinh softmax softplus softsign sort split sqrt square "
+    "squeeze stack std sub subtract sum tan tanh tensordot tile topk transpose tril triu true_divide truediv "
+    "unique unsqueeze var vstack where zeros".split()
+)
+
+
 def _is_harmless_mention(ref: Global) -> bool:
     """Functions and classes kept as values (a torchmetrics reduction, `torch.sum`): imported, not called."""
     module, name = canonical(ref)
@@ -206,9 +236,11 @@ def _is_harmless_mention(ref: Global) -> bool:
         return False
     if module == "builtins":
         return name not in ("eval", "exec", "compile", "__import__", "open", "breakpoint", "getattr", "setattr")
-    return top in ("torch", "numpy", "math", "operator", "logging", "typing", "abc", "dataclasses", "scipy", "keras") and (
-        name not in ("load", "loads", "attrgetter", "methodcaller", "FileHandler", "basicConfig")
-    )
+    if module in _MATHEMATICS or ref.path in _FUNCTION_HOLDERS:
+        return True
+    if module in ("torch", "numpy", "operator", "_operator", "torch.Tensor"):
+        return name in _ARITHMETIC or (top in ("torch", "numpy") and name[:1].isupper())
+    return top in ("typing", "abc", "dataclasses", "torch", "logging") and name[:1].isupper() and name != "FileHandler"
 
 
 def _acts(call: Object) -> Iterator[str]:
@@ -240,6 +272,8 @@ def _acts(call: Object) -> Iterator[str]:
 
 def _names_a_member(args: tuple[object, ...]) -> bool:
     """`getattr(SomeEnum, 'MEMBER')`: how Python pickles enum members and nested classes."""
+    if len(args) == 2 and isinstance(args[0], Global) and args[0].path in _FUNCTION_HOLDERS:
+        return args[1] in _ARITHMETIC
     return (
         len(args) == 2
         and isinstance(args[0], Global)

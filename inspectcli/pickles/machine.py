@@ -10,6 +10,7 @@ import codecs
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError, UnsafeFileError
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
@@ -36,8 +37,7 @@ class OutOfDataError(Exception):
     """The window given to the machine ended inside an opcode: read more, or call it truncated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """One pickle, read.
 
     Attributes:
@@ -118,6 +118,8 @@ class Machine:
         raise LimitError(f"the pickle has more than {limits.opcodes:,} opcodes")
 
     def _finish(self) -> Program:
+        if self.frame_end > self.at:
+            raise UnsafeFileError("a pickle frame reaches beyond the pickle's end: two readers would see two programs")
         value = self.pop()
         return Program(
             value,
@@ -271,7 +273,9 @@ class Machine:
 
 
 def _noun(value: object) -> str:
-    return {"NoneType": "None", "Persistent": "storage", "Global": "class"}.get(type(value).__name__, type(value).__name__)
+    return {"NoneType": "None", "Persistent": "storage", "Global": "class"}.get(
+        type(value).__name__, type(value).__name__
+    )
 
 
 # -- constants ------------------------------------------------------------------------------------------
@@ -352,7 +356,7 @@ def _string(m: Machine) -> None:
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b'"', b"'"):
         raise DamagedFileError("a string without quotes in the pickle")
     try:
-        m.push(codecs.escape_decode(text[1:-1])[0].decode("latin-1"))  # type: ignore[attr-defined]
+        m.push(codecs.escape_decode(text[1:-1])[0].decode("latin-1"))
     except ValueError as error:
         raise DamagedFileError(f"a broken string in the pickle: {error}") from None
 
@@ -660,11 +664,25 @@ def _build(m: Machine) -> None:
     state, target = m.pop(), m.top()
     if isinstance(target, Object):
         target.state = state
+        for name in sorted(_replaced_methods(state)):
+            m.tricks.append(f"{name} of an object would be replaced, and called by the next opcode")
     elif isinstance(target, Global):
         # BUILD on a class would set attributes of the class itself.
         m.tricks.append(f"attributes of {target.path} itself would be set")
     elif not isinstance(target, Dict | list | Set | Persistent):
         raise DamagedFileError(f"the pickle sets the state of a {_noun(target)} at byte {m.at - 1:,}")
+
+
+#: What a loader calls on an object that it is building.
+_CALLED_WHILE_LOADING = frozenset({"__setstate__", "append", "extend", "add", "__reduce__", "__reduce_ex__"})
+
+
+def _replaced_methods(state: object) -> set[str]:
+    """Names in a state, which becomes the object's `__dict__`, that stand for methods."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return {k for part in parts if isinstance(part, Dict) for k in part.keys if isinstance(k, str)} & (
+        _CALLED_WHILE_LOADING
+    )
 
 
 @_op(b"P")

@@ -8,6 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
+def shown(value: object) -> str:
+    """A node or a scalar for a message, short; containers by their kind, as they may be nested without end."""
+    if isinstance(value, Global):
+        return value.path[:80]
+    if value is None or isinstance(value, str | bytes | int | float | bool):
+        text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 128 else "a huge number"
+        return text if len(text) <= 60 else text[:60] + "..."
+    return f"a {type(value).__name__.lower()}"
+
+
+def key_of(value: object) -> str | None:
+    """A storage's or tensor's key: text, bytes or a number; None if it is something else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return str(value) if type(value) is int and abs(value) < 1 << 63 else None
+
+
 class Global:
     """`module.name`, as written in the file. Nobody looked it up."""
 

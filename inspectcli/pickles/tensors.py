@@ -10,15 +10,17 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inspectcli.dtypes import DTYPES, DType
-from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, LimitError, UnsafeFileError
 from inspectcli.model import Segment
 from inspectcli.pickles.globals import canonical
-from inspectcli.pickles.nodes import Dict, Global, Object, Persistent
+from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, key_of, shown
 
 MAX_DIMENSIONS = 64
+#: Files kept as bytes inside a pickle, inside such a file, ...; torch writes one level.
+MAX_NESTING = 8
 #: No file system holds more; and products stay far from what could be mistaken for 64-bit wrap-around.
 MAX_ELEMENTS = 1 << 62
 
@@ -35,11 +37,11 @@ _STORAGE_CLASSES = {
     "BoolStorage": "bool",
     "ComplexDoubleStorage": "c128",
     "ComplexFloatStorage": "c64",
-    "QInt8Storage": "qi8",
-    "QUInt8Storage": "qu8",
-    "QInt32Storage": "qi32",
-    "QUInt4x2Storage": "qu4x2",
-    "QUInt2x4Storage": "qu2x4",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
     "UntypedStorage": "u8",
 }
 
@@ -50,7 +52,7 @@ TORCH_DTYPES = {
     "complex128": "c128", "cdouble": "c128", "complex64": "c64", "cfloat": "c64", "complex32": "c32", "chalf": "c32",
     "float8_e4m3fn": "f8_e4m3", "float8_e5m2": "f8_e5m2", "float8_e4m3fnuz": "f8_e4m3fnuz",
     "float8_e5m2fnuz": "f8_e5m2fnuz", "float8_e8m0fnu": "f8_e8m0", "float4_e2m1fn_x2": "f4_x2",
-    "qint8": "qi8", "quint8": "qu8", "qint32": "qi32", "quint4x2": "qu4x2", "quint2x4": "qu2x4",
+    **{name: name for name in ("qint8", "quint8", "qint32", "quint4x2", "quint2x4")},
     "bits8": "bits8", "bits16": "bits16", "bits1x8": "bits1x8", "bits2x4": "bits2x4", "bits4x2": "bits4x2",
 }  # fmt: skip
 
@@ -80,8 +82,7 @@ class Storage:
     shift: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Quantizer:
+class Quantizer(NamedTuple):
     """scale and zero point of a whole tensor, or one pair per index of `axis` (as tensors, or old files' lists)."""
 
     scale: float = 1.0
@@ -139,15 +140,20 @@ class Rebuilder:
 
     Args:
         storages: where persistent ids lead.
-        load_blob: reads the legacy file inside `torch.storage._load_from_bytes(blob)`, returning its value
-            and its storages.
+        load_blob: reads the legacy file inside `torch.storage._load_from_bytes(blob)`, given how deep it lies,
+            returning its value and its storages.
+        nesting: how many such files are around this one.
     """
 
     def __init__(
-        self, storages: Storages, load_blob: Callable[[bytes], tuple[object, Rebuilder]] | None = None
+        self,
+        storages: Storages,
+        load_blob: Callable[[bytes, int], tuple[object, Rebuilder]] | None = None,
+        nesting: int = 0,
     ) -> None:
         self.storages = storages
         self.load_blob = load_blob
+        self.nesting = nesting
         self._made: dict[int, tuple[object, Tensor | None]] = {}
         self._blobs: dict[int, tuple[object, Storage]] = {}
 
@@ -172,7 +178,7 @@ class Rebuilder:
             storage = self.storage(node) if _is_storage_id(node.pid) else None
             if storage is None:
                 return None
-            numel = storage.nbytes * 8 // storage.dtype.bits
+            numel = (storage.nbytes - storage.shift) * 8 // storage.dtype.bits
             return Tensor(storage.dtype, (numel,), (1,), storage, 0, "bare storage")
         if not isinstance(node.func, Global):
             return None
@@ -180,10 +186,20 @@ class Rebuilder:
         if rebuild is None:
             return None
         if node.members is not None or node.entries is not None:
-            raise UnsafeFileError("items would be set on a tensor while loading: memory corruption in old torch versions")
+            raise UnsafeFileError(
+                "items would be set on a tensor while loading: memory corruption in old torch versions"
+            )
         try:
             return rebuild(self, node, depth)
-        except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+        except (
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            struct.error,
+        ) as error:
             raise DamagedFileError(f"{node.path} has arguments that make no tensor: {error}") from None
 
     def need(self, node: object, depth: int) -> Tensor:
@@ -203,25 +219,32 @@ class Rebuilder:
             if known is None:
                 known = self._blobs[id(node)] = (node, self._storage_from_blob(node))
             return known[1]
-        raise DamagedFileError("a tensor without a storage: the first argument of its rebuild function is something else")
+        raise DamagedFileError(
+            "a tensor without a storage: the first argument of its rebuild function is something else"
+        )
 
     def _storage_from_id(self, pid: object) -> Storage:
         if not _is_storage_id(pid):
             raise UnsafeFileError("a persistent id that is not a storage: no torch file has these")
-        _, cls, key, _, numel, *view = pid  # type: ignore[misc]
-        key = key.decode("latin-1") if isinstance(key, bytes) else str(key)
-        if not _is_count(numel) or not _KEY_CHARACTERS.issuperset(key) or not 0 < len(key) <= 100:
-            raise UnsafeFileError(f"a storage with an impossible key or size: {key[:60]!r}, {numel!r}")
+        assert isinstance(pid, tuple)
+        _, cls, key, _, numel, *view = pid
+        raw, key = key, key_of(key)
+        if not _is_count(numel) or key is None or not _KEY_CHARACTERS.issuperset(key) or not 0 < len(key) <= 100:
+            raise UnsafeFileError(f"a storage with an impossible key or size: {shown(raw)}, {shown(numel)}")
         dtype = storage_dtype(cls)
         nbytes = dtype.nbytes(numel) if dtype.bits >= 8 else numel
-        shift = 0
+        shift, end = 0, None
         if view and view[0] is not None:
             # Old files: this storage is a part of another one: (its key, first element, elements).
+            if not isinstance(view[0], tuple) or len(view[0]) != 3:
+                raise DamagedFileError(f"storage {key!r} is a view described by {shown(view[0])}: expected a triple")
             root, first, size = view[0]
             if not (_is_count(first) and _is_count(size) and first + size <= numel):
-                raise DamagedFileError(f"storage {key!r} is a view outside of storage {root!r}")
+                raise DamagedFileError(f"storage {key!r} is a view outside of storage {shown(root)}")
             shift = first * dtype.itemsize
-        return Storage((id(self.storages), key), dtype, nbytes, self.storages.place(key, nbytes), shift)
+            end = shift + size * dtype.itemsize
+        place = self.storages.place(key, nbytes)
+        return Storage((id(self.storages), key), dtype, nbytes if end is None else end, place, shift)
 
     def _typed_storage(self, node: Object) -> Storage:
         """TypedStorage(wrap_storage=..., dtype=...): whole pickled storages."""
@@ -233,10 +256,12 @@ class Rebuilder:
         return replace(storage, dtype=torch_dtype(named)) if named is not None else storage
 
     def _storage_from_blob(self, node: Object) -> Storage:
-        (blob,) = node.args
-        if self.load_blob is None or not isinstance(blob, bytes):
+        blob = text_bytes(node.args[0]) if len(node.args) == 1 else None
+        if self.load_blob is None or blob is None:
             raise DamagedFileError("a storage is kept as something that is not bytes")
-        value, inner = self.load_blob(blob)
+        if self.nesting >= MAX_NESTING:
+            raise LimitError("storages that hold storages without end")
+        value, inner = self.load_blob(blob, self.nesting + 1)
         storage = inner.storage(value)
         return replace(storage, identity=(id(node), *storage.identity))
 
@@ -255,7 +280,11 @@ def _is_count(value: object) -> bool:
 
 def storage_dtype(cls: object) -> DType:
     """`torch.FloatStorage` -> f32."""
-    if isinstance(cls, Global) and cls.module in ("torch", "torch.cuda", "torch.storage") and cls.name in _STORAGE_CLASSES:
+    if (
+        isinstance(cls, Global)
+        and cls.module in ("torch", "torch.cuda", "torch.storage")
+        and cls.name in _STORAGE_CLASSES
+    ):
         return DTYPES[_STORAGE_CLASSES[cls.name]]
     name = cls.path if isinstance(cls, Global) else type(cls).__name__
     raise DamagedFileError(f"a storage of unknown type: {name}")
@@ -265,7 +294,7 @@ def torch_dtype(node: object) -> DType:
     """`torch.bfloat16` -> bf16."""
     if isinstance(node, Global) and node.module == "torch" and node.name in TORCH_DTYPES:
         return DTYPES[TORCH_DTYPES[node.name]]
-    raise DamagedFileError(f"an unknown element type: {node.path if isinstance(node, Global) else node!r}")
+    raise DamagedFileError(f"an unknown element type: {shown(node)}")
 
 
 def sizes(node: object) -> tuple[int, ...]:
@@ -277,13 +306,11 @@ def sizes(node: object) -> tuple[int, ...]:
     if len(node) > MAX_DIMENSIONS:
         raise DamagedFileError(f"a tensor of {len(node):,} dimensions, at most {MAX_DIMENSIONS} are possible")
     if not all(_is_count(n) for n in node):
-        raise DamagedFileError(f"a shape or stride that no tensor can have: {tuple(node)!r:.100}")
+        raise DamagedFileError(f"a shape or stride that no tensor can have: ({', '.join(map(shown, node))[:100]})")
     return tuple(node)
 
 
-def view(
-    storage: Storage, dtype: DType, offset: object, size: object, stride: object, **more: object
-) -> Tensor:
+def view(storage: Storage, dtype: DType, offset: object, size: object, stride: object, **more: object) -> Tensor:
     """A strided view, checked against its storage with unbounded integers."""
     shape, strides = sizes(size), sizes(stride)
     if len(shape) != len(strides):
@@ -327,7 +354,12 @@ def _tensor_v3(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 
 def _parameter(r: Rebuilder, node: Object, depth: int) -> Tensor:
-    return replace(r.need(node.args[0], depth), parameter=True)
+    """Parameter(data, requires_grad, hooks), since 2.1 with a state: attributes, of which some may be tensors."""
+    made = replace(r.need(node.args[0], depth), parameter=True)
+    state = node.args[3] if len(node.args) > 3 else None
+    inner = state.items() if isinstance(state, Dict) else ()
+    parts = {k: t for k, v in inner if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
+    return replace(made, parts={**made.parts, **parts}) if parts else made
 
 
 def _buffer(r: Rebuilder, node: Object, depth: int) -> Tensor:
@@ -336,15 +368,22 @@ def _buffer(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
     storage = r.storage(node.args[0])
-    scheme, *rest = node.args[4]  # type: ignore[misc]
+    scheme, *rest = _tuple(node.args[4])
     name = scheme.name if isinstance(scheme, Global) else ""
     if name.startswith("per_channel"):
         scales, zeros, axis = rest
-        if not _is_count(axis) or axis >= len(sizes(node.args[2])):
-            raise DamagedFileError(f"quantised along axis {axis!r} of {len(sizes(node.args[2]))}")
+        if not isinstance(axis, int) or not 0 <= axis < len(sizes(node.args[2])):
+            raise DamagedFileError(f"quantised along axis {shown(axis)} of {len(sizes(node.args[2]))}")
         quantizer = Quantizer(axis=axis, scales=_numbers(r, scales, depth), zero_points=_numbers(r, zeros, depth))
+        channels = sizes(node.args[2])[axis]
+        for numbers in (quantizer.scales, quantizer.zero_points):
+            if numbers is None or prod(numbers.shape) != channels:
+                raise DamagedFileError(f"a tensor of {channels:,} channels without as many scales and zero points")
     else:
-        quantizer = Quantizer(float(rest[0]), float(rest[1]))
+        scale, zero_point = rest
+        if not isinstance(scale, float | int) or not isinstance(zero_point, float | int):
+            raise DamagedFileError(f"quantised with {shown(scale)} and {shown(zero_point)}: expected numbers")
+        quantizer = Quantizer(float(scale), float(zero_point))
     return view(storage, storage.dtype, *node.args[1:4], quantizer=quantizer, form=name)
 
 
@@ -364,8 +403,8 @@ def _tuple(node: object) -> tuple[object, ...]:
 
 def _layout(node: object) -> str:
     if isinstance(node, Object) and node.path == "torch.serialization._get_layout":
-        return str(node.args[0]).removeprefix("torch.")
-    return node.name if isinstance(node, Global) else str(node)
+        return shown(node.args[0]).strip("'").removeprefix("torch.")
+    return node.name if isinstance(node, Global) else shown(node).strip("'")
 
 
 def _sparse(r: Rebuilder, node: Object, depth: int) -> Tensor:
@@ -398,14 +437,19 @@ def _jagged(r: Rebuilder, node: Object, depth: int) -> Tensor:
     if not isinstance(state, Dict):
         raise TypeError("a dict is missing")
     parts = {k: t for k, v in state.items() if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
-    values = parts.pop("_values")
-    offsets = parts.get("_offsets")
+    values = parts.get("values") or parts["_values"]
+    offsets = parts.get("offsets") or parts.get("_offsets")
     count = offsets.shape[0] - 1 if offsets and offsets.shape else 0
     return replace(values, form=f"nested (jagged), {count:,} parts one after the other")
 
 
 def _meta(r: Rebuilder, node: Object, depth: int) -> Tensor:
-    return Tensor(torch_dtype(node.args[0]), sizes(node.args[1]), sizes(node.args[2]), form="meta: no values in the file")
+    return Tensor(
+        torch_dtype(node.args[0]),
+        sizes(node.args[1]),
+        sizes(node.args[2]),
+        form="meta: no values in the file",
+    )
 
 
 def _wrapper(r: Rebuilder, node: Object, depth: int) -> Tensor:
@@ -449,8 +493,6 @@ def _from_cpu(r: Rebuilder, node: Object, depth: int) -> Tensor:
     return r.need(node.args[0], depth)
 
 
-
-
 # -- NumPy ----------------------------------------------------------------------------------------------
 
 _NUMPY_CODES = {
@@ -480,6 +522,8 @@ def text_bytes(node: object) -> bytes | None:
         return node.encode("latin-1", "replace")
     if isinstance(node, Object) and node.path == "_codecs.encode" and node.args and isinstance(node.args[0], str):
         return node.args[0].encode("latin-1", "replace")
+    if isinstance(node, Object) and isinstance(node.func, Global) and not node.args:
+        return b"" if canonical(node.func) == ("builtins", "bytes") else None
     return None
 
 
