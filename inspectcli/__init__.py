@@ -1,1 +1,47 @@
-"""pinspect: what is in a neural-network checkpoint."""
+"""pinspect: what is in a neural-network checkpoint, is it healthy, was it trained.
+
+import inspectcli
+report = inspectcli.inspect("model.pt")                    # every figure, as data
+checkpoint = inspectcli.open_checkpoint("model.pt")        # headers only
+weights = checkpoint["fc1.weight"].numpy()                 # one tensor
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inspectcli.errors import PinspectError as PinspectError
+    from inspectcli.formats import open_checkpoint as open_checkpoint
+    from inspectcli.model import Checkpoint as Checkpoint
+    from inspectcli.model import TensorRef as TensorRef
+    from inspectcli.overview import InspectReport as InspectReport
+    from inspectcli.overview import inspect as inspect
+
+__version__ = "0.1.0"
+
+#: Public name -> the module that has it; imported on first use, so that start-up stays light.
+_HOMES = {
+    "Checkpoint": "inspectcli.model",
+    "InspectReport": "inspectcli.overview",
+    "PinspectError": "inspectcli.errors",
+    "TensorRef": "inspectcli.model",
+    "inspect": "inspectcli.overview",
+    "open_checkpoint": "inspectcli.formats",
+}
+
+__all__ = ["Checkpoint", "InspectReport", "PinspectError", "TensorRef", "inspect", "open_checkpoint"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'inspectcli' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

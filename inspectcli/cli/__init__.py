@@ -1,0 +1,114 @@
+"""From command line to exit code: 0 looked and found nothing, 1 found something, 2 could not do it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from inspectcli import __version__
+from inspectcli.cli.inspect import inspect_command
+from inspectcli.errors import PinspectError
+from inspectcli.render.base import escape
+
+EXIT_FAILED = 2
+#: What a shell reports for a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """`pinspect model.pt` is `pinspect inspect model.pt`; the main help shows the options of both."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"-h", "--help", "--version"}
+        if args and args[0] not in self.commands and not (args[0] in own and len(args) == 1):
+            args = ["inspect", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [r for p in inspect_command.get_params(ctx) if (r := p.get_help_record(ctx)) and "--help" not in r[0]]
+        with formatter.section("Options of pinspect MODEL"):
+            formatter.write_dl(rows)
+        super().format_options(ctx, formatter)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="MODEL... | COMMAND",
+)
+@click.version_option(__version__, "--version", prog_name="pinspect")
+def cli() -> None:
+    """What is in a neural-network checkpoint: every tensor with its statistics, read safely.
+
+    Nothing in the file is run, imported or unpacked. Reads PyTorch (.pt .pth .ckpt .bin, TorchScript), safetensors,
+    Keras and HDF5 (.keras .h5), NumPy (.npz .npy), sharded models and Hugging Face folders.
+
+    \b
+    Examples:
+      pinspect model.pt                         what is in it
+      pinspect model.safetensors --all          every tensor on a line of its own
+      pinspect model.pt --filter '*.attn.*'     some tensors
+      pinspect model.pt --sort std --top 10     the ten widest
+      pinspect model.pt --no-stats              headers only: at once, at any size
+      pinspect runs/ checkpoints/*.pt           folders and many files
+      pinspect model.pt --format json           for programs
+
+    \b
+    Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.
+    """
+
+
+cli.add_command(inspect_command)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: runs the command line and exits."""
+    # Checksums run beside the statistics: each block ends in less time than Python's usual turn of 5 ms.
+    sys.setswitchinterval(0.0005)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name in the file must not be able to end the run because the terminal cannot show it.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(args: list[str]) -> int:
+    """The exit code for these arguments. Never lets an exception out, but for bugs under PINSPECT_DEBUG."""
+    try:
+        code = cli.main(args=args, prog_name="pinspect", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.UsageError as error:
+        return _complain(error.format_message(), "see `pinspect --help`")
+    except click.ClickException as error:
+        return _complain(error.format_message(), "")
+    except PinspectError as error:
+        return _complain(f"{error.path}: {error.message}" if error.path else error.message, error.hint)
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}", "")
+    except Exception as error:
+        if os.environ.get("PINSPECT_DEBUG"):
+            raise
+        return _complain(
+            f"this is a bug in pinspect: {type(error).__name__}: {error}",
+            "set PINSPECT_DEBUG=1 to see where, and report it with the file's format",
+        )
+
+
+def _complain(message: str, hint: str) -> int:
+    click.echo(f"pinspect: {escape(message, 1000)}", err=True)
+    if hint:
+        click.echo(f"  {escape(hint, 1000)}", err=True)
+    return EXIT_FAILED

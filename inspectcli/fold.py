@@ -1,0 +1,161 @@
+"""Fold repeated blocks into one row, and never fold away a member that differs from its siblings.
+
+`h.0.mlp.c_fc.weight` ... `h.11.mlp.c_fc.weight` become `h.{0..11}.mlp.c_fc.weight`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from inspectcli.overview import TensorRow
+
+#: Fewer blocks than this are shown one by one.
+MIN_MEMBERS = 3
+
+#: A number that counts blocks: a whole part of the name, or the end of a part that is not the last one.
+_INDEX = re.compile(r"(?<![^./])\d+(?=[./]|$)|(?<=[A-Za-z_])\d+(?=[./])")
+
+#: A figure may lie this many times above or below its siblings' median before the member is shown apart,
+#: and more where the siblings themselves differ much.
+STD_RATIO = 3.0
+MAX_RATIO = 6.0
+_SPREAD = 5.0
+
+
+class Fold(NamedTuple):
+    """One line of the table: one tensor, or the members of a family that look alike.
+
+    Attributes:
+        name: the tensor's name, or the family's pattern.
+        members: in file order.
+        odd: why this single tensor is not in the fold of its family; empty if it has none.
+    """
+
+    name: str
+    members: tuple[TensorRow, ...]
+    odd: str = ""
+
+    @property
+    def first(self) -> TensorRow:
+        return self.members[0]
+
+
+def unfolded(rows: Iterable[TensorRow]) -> list[Fold]:
+    """One line for each tensor."""
+    return [Fold(row.name, (row,)) for row in rows]
+
+
+def fold(rows: Sequence[TensorRow]) -> list[Fold]:
+    """Lines in file order, a fold at its first member; odd members stand right behind their fold."""
+    families: dict[tuple[object, ...], list[_Member]] = {}
+    for position, row in enumerate(rows):
+        parts = tuple(_INDEX.split(row.name))
+        numbers = tuple(int(n) for n in _INDEX.findall(row.name))
+        apart = (position,) if row.alias_of or row.problem or not numbers else ()
+        key = (parts, row.shape, row.dtype, row.kind, row.note, *apart)
+        families.setdefault(key, []).append(_Member(position, numbers, row))
+    placed: list[tuple[tuple[int, int], Fold]] = []
+    for key, members in families.items():
+        placed.extend(_family(key[0], members))  # type: ignore[arg-type]
+    return [line for _, line in sorted(placed, key=lambda pair: pair[0])]
+
+
+class _Member(NamedTuple):
+    position: int
+    numbers: tuple[int, ...]
+    row: TensorRow
+
+
+def _family(parts: tuple[str, ...], members: list[_Member]) -> list[tuple[tuple[int, int], Fold]]:
+    """The lines of one family, each with its place: (position of the first member of its fold, order there)."""
+    reasons = odd_ones([m.row for m in members]) if len(members) >= MIN_MEMBERS else [""] * len(members)
+    alike = [m for m, why in zip(members, reasons, strict=True) if not why]
+    if len(alike) < MIN_MEMBERS:
+        return [((m.position, 0), Fold(m.row.name, (m.row,), why)) for m, why in zip(members, reasons, strict=True)]
+    first = alike[0].position
+    lines = _named(parts, alike)
+    lines += [Fold(m.row.name, (m.row,), why) for m, why in zip(members, reasons, strict=True) if why]
+    return [((first, order), line) for order, line in enumerate(lines)]
+
+
+def _named(parts: tuple[str, ...], members: list[_Member]) -> list[Fold]:
+    """One fold if the numbers form a grid; else one for each value of the outermost number that varies."""
+    columns = [sorted(set(column)) for column in zip(*(m.numbers for m in members), strict=True)]
+    if math.prod(len(c) for c in columns) == len(members):
+        name = parts[0] + "".join(_numbers(c) + part for c, part in zip(columns, parts[1:], strict=True))
+        return [Fold(name, tuple(m.row for m in members))]
+    outer = next(i for i, c in enumerate(columns) if len(c) > 1)
+    made: list[Fold] = []
+    for value in columns[outer]:
+        group = [m for m in members if m.numbers[outer] == value]
+        made.extend(_named(parts, group) if len(group) >= MIN_MEMBERS else unfolded(m.row for m in group))
+    return made
+
+
+def _numbers(values: list[int]) -> str:
+    """`7`, `{0..11}`, `{0..6,8..11}`."""
+    if len(values) == 1:
+        return str(values[0])
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return "{" + ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs) + "}"
+
+
+# -- who differs ----------------------------------------------------------------------------------------
+
+
+def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
+    """For each sibling why it must be seen by itself, or an empty text."""
+    reasons = [_odd_alone(row) for row in rows]
+    sound = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    stds = [row.stats.std for row in sound if row.stats and row.stats.std is not None]
+    peaks = [float(row.stats.abs_max) for row in sound if row.stats and row.stats.abs_max is not None]
+    for i, row in enumerate(rows):
+        if reasons[i] or row.stats is None:
+            continue
+        reasons[i] = _far("std", row.stats.std, stds, STD_RATIO) or _far(
+            "largest |value|", row.stats.abs_max, peaks, MAX_RATIO
+        )
+    return reasons
+
+
+def _odd_alone(row: TensorRow) -> str:
+    stats = row.stats
+    if stats is None:
+        return ""
+    if stats.nonfinite:
+        return "NaN or Inf"
+    return ""
+
+
+def median(values: list[float]) -> float:
+    """The middle of a list that is not empty. (`statistics` would take longer to import than all of this.)"""
+    ordered = sorted(values)
+    n = len(ordered)
+    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+
+
+def _far(what: str, value: float | int | None, siblings: list[float], ratio: float) -> str:
+    """Whether a figure is far from the median of the siblings, measured by how much they differ themselves."""
+    if value is None or len(siblings) < MIN_MEMBERS:
+        return ""
+    middle = median(siblings)
+    if not middle or not value:
+        return (
+            "" if bool(middle) == bool(value) else f"{what} {'is' if value else 'is not'} above 0, unlike its siblings"
+        )
+    logs = [math.log(s) for s in siblings if s > 0]
+    centre = math.log(middle)
+    usual = median([abs(x - centre) for x in logs])
+    distance = abs(math.log(value) - centre)
+    if distance <= max(math.log(ratio), _SPREAD * usual):
+        return ""
+    times = math.exp(distance)
+    return f"{what} {times:,.0f} times {'above' if value > middle else 'below'} its siblings"

@@ -1,0 +1,104 @@
+"""What every renderer shares: the one escaper for untrusted text, widths, and the table of renderers."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import unicodedata
+
+from inspectcli.report import Report
+
+#: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
+_RENDERERS = {name: f"inspectcli.render.{name}" for name in ("terminal", "plain", "markdown", "json", "csv")}
+
+
+def render(report: Report, format_name: str, width: int = 80, color: bool = False) -> str:
+    """The report in one of the formats.
+
+    Args:
+        report: what a command found.
+        format_name: a key of the table above.
+        width: columns of the terminal; the other formats ignore it.
+        color: whether ANSI colours may be used.
+    """
+    module = importlib.import_module(_RENDERERS[format_name])
+    text: str = module.render(report, width, color)
+    return text
+
+
+# -- untrusted text -------------------------------------------------------------------------------------
+
+#: Categories that a reader cannot see or that change how the rest is shown: controls, formats (bidi, zero width),
+#: surrogates, private use, unassigned, separators of lines and paragraphs, and blanks that are not the usual one.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+_SAFE = re.compile(r"[ -~]*")
+
+
+def escape(text: str, limit: int = 200) -> str:
+    r"""Text from a file as it may be shown: hidden characters as `\x1b`, `\u202e`; long ones cut in the middle.
+
+    >>> escape("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if len(text) > 4 * limit:
+        text = text[: 2 * limit] + text[-2 * limit :]
+    if not _SAFE.fullmatch(text):
+        text = "".join(_visible(c) for c in text)
+    return text if len(text) <= limit else shorten_middle(text, limit)
+
+
+def _visible(c: str) -> str:
+    if c == " " or (unicodedata.category(c) not in _HIDDEN and c != "\u115f"):
+        return c
+    code = ord(c)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# -- widths ---------------------------------------------------------------------------------------------
+
+
+def display_width(text: str) -> int:
+    """Columns that a terminal needs; East Asian wide characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(c) for c in text)
+
+
+def _char_width(c: str) -> int:
+    if unicodedata.combining(c):
+        return 0
+    return 2 if unicodedata.east_asian_width(c) in "WF" else 1
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """Both ends with one `…` between, in at most `width` columns."""
+    if display_width(text) <= width:
+        return text
+    if width <= 1:
+        return "…"[:width]
+    # The end of a tensor's name says what it is: it gets the larger part.
+    tail_room = width // 2
+    head_room = width - 1 - tail_room
+    return _fit(text, head_room) + "…" + _fit(text[::-1], tail_room)[::-1]
+
+
+def shorten_end(text: str, width: int) -> str:
+    """The beginning and `…`, in at most `width` columns."""
+    if display_width(text) <= width:
+        return text
+    return _fit(text, width - 1) + "…" if width > 0 else ""
+
+
+def _fit(text: str, room: int) -> str:
+    used = 0
+    for i, c in enumerate(text):
+        used += _char_width(c)
+        if used > room:
+            return text[:i]
+    return text
+
+
+def pad(text: str, width: int, right: bool = False) -> str:
+    """Filled with blanks to `width` columns."""
+    blanks = " " * (width - display_width(text))
+    return blanks + text if right else text + blanks

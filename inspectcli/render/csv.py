@@ -1,0 +1,35 @@
+"""CSV: one line for each record, safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from inspectcli.render.base import escape
+from inspectcli.report import Report
+
+#: A cell that begins with one of these would be a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def render(report: Report, width: int = 80, color: bool = False) -> str:
+    if not report.records:
+        return ""
+    out = io.StringIO()
+    names = list(report.records[0])
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for record in report.records:
+        writer.writerow([_cell(record[name]) for name in names])
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value))
+    text = escape(str(value), 1000)
+    return "'" + text if text.startswith(_FORMULA) else text
