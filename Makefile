@@ -1,0 +1,30 @@
+# `make` checks everything that CI checks.
+PYTHON ?= python
+
+.PHONY: all lint format test bench fixtures readme
+
+all: lint test
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --platform win32
+	$(PYTHON) -m mypy --platform darwin
+	$(PYTHON) -m cogapp --check README.md
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+test:
+	$(PYTHON) -m pytest -n auto
+
+bench:
+	$(PYTHON) benchmarks/run.py
+
+fixtures:
+	$(PYTHON) fixtures/make_fixtures.py
+
+readme:
+	$(PYTHON) -m cogapp -r README.md

@@ -1,0 +1,302 @@
+"""Shards read as one checkpoint; an index can neither lie about them nor lead out of its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from inspectcli.errors import (
+    DamagedFileError,
+    LimitError,
+    NotReadableError,
+    PinspectError,
+    TruncatedFileError,
+    UnsafeFileError,
+)
+from inspectcli.formats import open_checkpoint
+from inspectcli.overview import inspect_path
+
+Array = np.ndarray[Any, Any]
+
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+INDEX = "model.safetensors.index.json"
+TENSORS: dict[str, dict[str, Array]] = {
+    FIRST: {"embed.weight": np.arange(12, dtype=np.float32).reshape(4, 3), "a.bias": np.ones(3, np.float16)},
+    SECOND: {"head.weight": np.arange(6, dtype=np.float64).reshape(2, 3), "n": np.array(7)},
+}
+MAP = {name: shard for shard, tensors in TENSORS.items() for name in tensors}
+TOTAL = sum(a.nbytes for tensors in TENSORS.values() for a in tensors.values())
+
+
+def folder(path: Path, weight_map: object = MAP, **metadata: object) -> Path:
+    """A Hugging Face model folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    for shard, tensors in TENSORS.items():
+        safetensors.numpy.save_file(tensors, path / shard, {"format": "pt"})
+    index(path, {"metadata": {"total_size": TOTAL} | metadata, "weight_map": weight_map})
+    (path / "config.json").write_text('{"model_type": "x"}')
+    (path / "tokenizer.json").write_text("{}")
+    return path
+
+
+def index(path: Path, content: object) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (path / INDEX).write_text(text)
+
+
+@pytest.mark.parametrize("named", ["", INDEX])
+def test_all_shards_are_one_checkpoint(named: str, tmp_path: Path) -> None:
+    made = open_checkpoint(folder(tmp_path) / named)
+    wanted = {name: array for shard in TENSORS for name, array in safetensors.numpy.load_file(tmp_path / shard).items()}
+    assert {t.name for t in made} == set(wanted)
+    for tensor in made:
+        np.testing.assert_array_equal(tensor.numpy(), wanted[tensor.name], strict=True)
+    assert made.format == "safetensors-sharded"
+    assert made.path == str(tmp_path / INDEX)
+    assert made.size == sum((tmp_path / shard).stat().st_size for shard in TENSORS)
+    assert made.files == (str(tmp_path / FIRST), str(tmp_path / SECOND))
+    assert made.metadata == {"shards": 2, "total_size": TOTAL, "shard_format": "safetensors"}
+    assert made.notes == ()
+    assert made.hazards == ()
+
+
+def test_the_report_counts_the_tensors_of_all_shards(tmp_path: Path) -> None:
+    report = inspect_path(str(folder(tmp_path)))
+    assert report.error is None
+    assert report.totals is not None
+    assert report.totals.parameters == 12 + 3 + 6 + 1
+    assert report["head.weight"].stats is not None
+    assert report["head.weight"].stats.mean == 2.5
+
+
+def test_the_current_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder(tmp_path))
+    assert len(open_checkpoint(".")) == len(open_checkpoint(INDEX)) == 4
+
+
+def test_shards_of_torch_are_read_too(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.weight": torch.ones(4, dtype=torch.bfloat16)}
+    shards = {name: f"pytorch_model-0000{i}-of-00002.bin" for i, name in enumerate(state, 1)}
+    for name, shard in shards.items():
+        torch.save({name: state[name]}, tmp_path / shard)
+    text = json.dumps({"metadata": {"total_size": 32}, "weight_map": shards})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(text)
+    made = open_checkpoint(tmp_path)
+    assert made.format == "torch-sharded"
+    assert made.notes == ()
+    assert [t.name for t in made] == list(state)
+    for tensor in made:
+        np.testing.assert_array_equal(tensor.numpy(), state[tensor.name].float().numpy())
+
+
+# -- index and shards that do not agree -----------------------------------------------------------------
+
+
+def test_a_tensor_that_is_not_in_its_shard_is_noted(tmp_path: Path) -> None:
+    made = open_checkpoint(folder(tmp_path, MAP | {"ghost.weight": FIRST}))
+    assert made.notes == ("1 tensors of the index are in no shard where it says: ghost.weight",)
+    assert len(made) == 4
+
+
+def test_a_tensor_in_another_shard_than_said_is_noted_on_both_sides(tmp_path: Path) -> None:
+    made = open_checkpoint(folder(tmp_path, MAP | {"n": FIRST}))
+    assert made.notes == (
+        "1 tensors of the index are in no shard where it says: n",
+        "1 tensors of the shards are not in the index: n",
+    )
+
+
+def test_a_tensor_that_the_index_does_not_name_is_noted_and_listed(tmp_path: Path) -> None:
+    made = open_checkpoint(folder(tmp_path, {k: v for k, v in MAP.items() if k != "a.bias"}))
+    assert made.notes == ("1 tensors of the shards are not in the index: a.bias",)
+    assert made["a.bias"].shape == (3,)
+
+
+@pytest.mark.parametrize("total", [0, TOTAL - 1, TOTAL + 1, 10**15])
+def test_a_wrong_total_is_noted(total: int, tmp_path: Path) -> None:
+    made = open_checkpoint(folder(tmp_path, total_size=total))
+    assert made.notes == (f"the index says {total:,} bytes in all, the shards hold {TOTAL:,}",)
+
+
+@pytest.mark.parametrize("total", [None, "82", 1.5, True])
+def test_a_total_that_is_no_number_is_no_claim(total: object, tmp_path: Path) -> None:
+    assert open_checkpoint(folder(tmp_path, total_size=total)).notes == ()
+
+
+# -- shards that are missing or damaged -----------------------------------------------------------------
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    (folder(tmp_path) / SECOND).unlink()
+    with pytest.raises(NotReadableError) as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.message == f"1 of 2 shards are missing: {SECOND}"
+    assert caught.value.hint == "download them into the same folder"
+    assert caught.value.path == str(tmp_path / INDEX)
+
+
+def test_many_missing_shards_are_counted(tmp_path: Path) -> None:
+    names = {f"t{i}": f"model-{i:05}-of-00009.safetensors" for i in range(1, 10)}
+    with pytest.raises(NotReadableError, match=r"9 of 9 shards are missing: model-00001.*, \.\.\. "):
+        open_checkpoint(folder(tmp_path, names))
+
+
+def test_a_cut_shard_is_named(tmp_path: Path) -> None:
+    shard = folder(tmp_path) / SECOND
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(TruncatedFileError, match="5 bytes are missing") as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.path == str(shard)
+
+
+def test_a_shard_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    (folder(tmp_path) / FIRST).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(PinspectError, match="Git LFS pointer") as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.path == str(tmp_path / FIRST)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_shard_that_is_a_fifo_is_refused(tmp_path: Path) -> None:
+    (folder(tmp_path) / FIRST).unlink()
+    os.mkfifo(tmp_path / FIRST)
+    with pytest.raises(NotReadableError, match="FIFO"):
+        open_checkpoint(tmp_path)
+
+
+# -- names that lead elsewhere --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.safetensors", "..", "sub/model.safetensors", "/etc/passwd", "..\\model.safetensors", "C:model.bin",
+     "C:\\model.bin", "\\\\server\\share", "http://example.org/x.safetensors", "file://x", ".hidden.safetensors", "",
+     "a\0b", "./model.safetensors"],
+)  # fmt: skip
+def test_a_shard_outside_of_the_folder_is_unsafe(name: str, tmp_path: Path) -> None:
+    safetensors.numpy.save_file(TENSORS[FIRST], tmp_path / "model.safetensors")
+    with pytest.raises(UnsafeFileError, match="names a file outside its folder"):
+        open_checkpoint(folder(tmp_path / "repo", MAP | {"x": name}))
+
+
+def linked(path: Path, target: Path | str) -> Path:
+    (path / FIRST).unlink(missing_ok=True)
+    (path / FIRST).symlink_to(target)
+    return path
+
+
+def test_a_link_out_of_the_folder_is_unsafe(tmp_path: Path) -> None:
+    safetensors.numpy.save_file(TENSORS[FIRST], tmp_path / "outside.safetensors")
+    with pytest.raises(UnsafeFileError, match="leads out of its folder"):
+        open_checkpoint(linked(folder(tmp_path / "repo"), "../outside.safetensors"))
+    with pytest.raises(UnsafeFileError):
+        open_checkpoint(linked(tmp_path / "repo", tmp_path / "outside.safetensors"))
+
+
+def test_a_link_to_a_folder_with_the_same_beginning_is_unsafe(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    safetensors.numpy.save_file(TENSORS[FIRST], tmp_path / "repository" / "x")
+    with pytest.raises(UnsafeFileError):
+        open_checkpoint(linked(folder(tmp_path / "repo"), "../repository/x"))
+
+
+def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    shutil.move(path / FIRST, path / "data.bin")
+    assert len(open_checkpoint(linked(path, "data.bin"))) == 4
+
+
+def test_the_blobs_of_a_hugging_face_cache_are_followed(tmp_path: Path) -> None:
+    snapshot = folder(tmp_path / "models--x" / "snapshots" / "abc")
+    (tmp_path / "models--x" / "blobs").mkdir()
+    for shard in TENSORS:
+        shutil.move(snapshot / shard, tmp_path / "models--x" / "blobs" / shard[:11])
+        (snapshot / shard).symlink_to(f"../../blobs/{shard[:11]}")
+    assert len(open_checkpoint(snapshot)) == 4
+
+
+def test_the_blobs_of_another_repository_are_unsafe(tmp_path: Path) -> None:
+    snapshot = folder(tmp_path / "models--x" / "snapshots" / "abc")
+    (tmp_path / "models--y" / "blobs").mkdir(parents=True)
+    shutil.move(snapshot / FIRST, tmp_path / "models--y" / "blobs" / "1")
+    with pytest.raises(UnsafeFileError):
+        open_checkpoint(linked(snapshot, "../../../models--y/blobs/1"))
+
+
+def test_a_link_to_nothing_is_not_readable(tmp_path: Path) -> None:
+    with pytest.raises(NotReadableError):
+        open_checkpoint(linked(folder(tmp_path), "nothing"))
+
+
+# -- indexes that are none ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "error_class", "message"),
+    [
+        ({}, DamagedFileError, "the index has no weight_map"),
+        ({"weight_map": {}}, DamagedFileError, "the index has no weight_map"),
+        ({"weight_map": []}, DamagedFileError, "the index has no weight_map"),
+        ({"weight_map": None}, DamagedFileError, "the index has no weight_map"),
+        ({"weight_map": {"a": 1}}, DamagedFileError, "maps 'a' to a int, expected a file name"),
+        ({"weight_map": {"a": [FIRST]}}, DamagedFileError, "maps 'a' to a list"),
+        ({"weight_map": {"a": None}}, DamagedFileError, "maps 'a' to a NoneType"),
+        ('{"weight_map": {"a": "x", "a": "y"}}', DamagedFileError, "names 'a' twice"),
+        ('{"weight_map": ', DamagedFileError, "the index is not JSON"),
+        ('{"a":' + "[" * 500, LimitError, "nested more than"),
+        ({"weight_map": {str(i): f"s{i}" for i in range(10_001)}}, LimitError, "more than 10,000 files"),
+    ],
+)
+def test_a_bad_index_is_refused_with_its_reason(
+    content: object, error_class: type[PinspectError], message: str, tmp_path: Path
+) -> None:
+    index(folder(tmp_path), content)
+    with pytest.raises(error_class) as caught:
+        open_checkpoint(tmp_path)
+    assert message in caught.value.message
+    assert caught.value.path == str(tmp_path / INDEX)
+
+
+# -- folders --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(NotReadableError, match="a directory without a model file") as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.hint
+
+
+def test_a_folder_with_several_models_names_them(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        safetensors.numpy.save_file(TENSORS[FIRST], tmp_path / name)
+    with pytest.raises(NotReadableError, match=r"a directory with 2 models: a\.safetensors, b\.safetensors"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "adapter_model.safetensors", "best.safetensors"])
+def test_a_folder_with_one_model_is_that_model(name: str, tmp_path: Path) -> None:
+    safetensors.numpy.save_file(TENSORS[FIRST], tmp_path / name)
+    (tmp_path / "optimizer.bin").write_bytes(b"not read")
+    made = open_checkpoint(tmp_path)
+    assert made.path == str(tmp_path / name)
+    assert {t.name for t in made} == set(TENSORS[FIRST])
+
+
+def test_an_index_beats_the_whole_file_beside_it(tmp_path: Path) -> None:
+    safetensors.numpy.save_file({"x": np.zeros(1)}, folder(tmp_path) / "pytorch_model.bin")
+    assert len(open_checkpoint(tmp_path)) == 4
+
+
+def test_a_missing_folder_is_not_readable(tmp_path: Path) -> None:
+    with pytest.raises(NotReadableError, match="no such file or directory"):
+        open_checkpoint(tmp_path / "nothing")

@@ -1,0 +1,154 @@
+"""The same report in every format; nothing in a file's texts is markup, control or formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from conftest import FIXTURES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inspectcli.overview import inspect
+from inspectcli.present import View, present
+from inspectcli.render.base import display_width, escape, pad, render, shorten_middle
+from inspectcli.render.json import strict
+from inspectcli.report import Cell, Column, Facts, Heading, Note, Report, Table, Tone
+
+HOSTILE = [
+    "\x1b[31mred\x1b[0m", "a\rb", "a\nb", "a\tb", "\u202egnp.exe", "zero\u200bwidth", "\x9b2J", "bell\x07", "\x00",
+    "\u2028line", "\ud800", "\U000e0041tag", "]0;title\x07",
+]  # fmt: skip
+TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
+
+
+def report_of(text: str) -> Report:
+    table = Table((Column("name", flexible=True, min_width=8), Column("n", right=True)), ((Cell(text), Cell("1")),))
+    blocks = (Heading(text, text), Facts(((text, Cell(text, Tone.BAD)),)), table, Note(text))
+    return Report("inspect", blocks, {"name": text}, ({"name": text, "n": 1},))
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("format_name", ["terminal", "plain", "markdown", "csv"])
+def test_no_control_character_passes(text: str, format_name: str) -> None:
+    shown = render(report_of(text), format_name, 80, color=False)
+    assert all(c == "\n" or c.isprintable() for c in shown), ascii(shown)
+
+
+@given(TEXT)
+def test_escaped_text_is_printable(text: str) -> None:
+    assert escape(text).isprintable()
+
+
+@given(TEXT, st.integers(1, 40))
+def test_shortened_text_fits(text: str, width: int) -> None:
+    assert display_width(shorten_middle(escape(text), width)) <= width
+
+
+@given(TEXT, st.integers(20, 200))
+def test_no_line_is_wider_than_the_terminal(text: str, width: int) -> None:
+    shown = render(report_of(text), "terminal", width, color=False)
+    assert max(map(display_width, shown.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
+@pytest.mark.parametrize("name", ["gpt2_tiny_nan.safetensors", "lightning.ckpt", "dtypes.pt", "zoo.keras"])
+def test_real_reports_fit_every_terminal(name: str, width: int) -> None:
+    report = present(inspect(str(FIXTURES / name)), View())
+    shown = render(report, "terminal", width, color=False)
+    assert max(map(display_width, shown.splitlines())) <= width
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert display_width("層") == 2
+    assert pad("層", 4) == "層  "
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("h.0.weight", "`h.0.weight`"),
+        ("a|b", "a\\|b"),
+        ("<img src=x>", "&lt;img src=x&gt;"),
+        ("![x](http://y)", "\\!\\[x\\]\\(http://y\\)"),
+        ("@someone", "\\@someone"),
+        ("`a`", "\\`a\\`"),
+    ],
+)
+def test_names_in_markdown_are_no_markup(name: str, shown: str) -> None:
+    text = render(report_of(name), "markdown")
+    assert any(line.startswith(f"| {shown}") for line in text.splitlines()), text
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_csv_cells_are_no_formulas(name: str) -> None:
+    rows = list(csv.reader(io.StringIO(render(report_of(name), "csv"))))
+    assert rows[1][0][0] not in "=+-@\t"
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=20,
+))  # fmt: skip
+def test_json_is_strict(value: object) -> None:
+    json.loads(json.dumps(strict(value), allow_nan=False), parse_constant=pytest.fail)
+
+
+def test_json_spells_what_is_not_finite() -> None:
+    assert strict([float("nan"), float("inf"), float("-inf"), 10**400]) == [
+        "NaN", "Infinity", "-Infinity", "<integer of 1,329 bits>",
+    ]  # fmt: skip
+
+
+def test_without_colour_there_is_no_escape_sequence() -> None:
+    report = present(inspect(str(FIXTURES / "mlp.pt")), View())
+    assert "\x1b" not in render(report, "terminal", 80, color=False)
+    assert "\x1b[" in render(report, "terminal", 80, color=True)
+
+
+PLAIN = """\
+mlp.safetensors  (safetensors · 400 bytes)
+  written by  safetensors (PyTorch)
+  parameters  26 in 4 tensors
+  types       f32 26 · 104 bytes
+  values      no NaN, no Inf in 4 tensors read
+
+tensor      shape  type  params     mean     std      min     max  values 1–99 %
+----------  -----  ----  ------  -------  ------  -------  ------  -------------
+fc1.bias    4      f32        4   0.3871  0.4225  -0.2917  0.8424  █     ██ █
+fc1.weight  4×3    f32       12   0.3132    0.83   -1.074    1.14  ▇    ▅  ▇█
+fc2.bias    2      f32        2  0.05595  0.2418  -0.1858  0.2977  █        █
+fc2.weight  2×4    f32        8  0.07587   1.094   -1.393   1.598  ▅█▅ ▅   ▅█"""
+
+
+def test_the_whole_of_a_small_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FIXTURES)
+    shown = render(present(inspect("mlp.safetensors"), View()), "plain")
+    assert shown == PLAIN
+
+
+NARROW = """\
+mlp.safetensors  safetensors · 400 bytes
+ written by  safetensors (PyTorch)
+ parameters  26 in 4 tensors
+ types       f32 26 · 104 bytes
+ values      no NaN, no Inf in 4 tensors read
+
+ tensor      shape     mean     std      min     max  values 1–99 %
+ ──────────  ─────  ───────  ──────  ───────  ──────  ─────────────
+ fc1.bias    4       0.3871  0.4225  -0.2917  0.8424  █     ██ █
+ fc1.weight  4×3     0.3132    0.83   -1.074    1.14  ▇    ▅  ▇█
+ fc2.bias    2      0.05595  0.2418  -0.1858  0.2977  █        █
+ fc2.weight  2×4    0.07587   1.094   -1.393   1.598  ▅█▅ ▅   ▅█
+ not shown at 72 columns: type, params (widen the window, or --format
+ plain)
+"""
+
+
+def test_a_narrow_terminal_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FIXTURES)
+    shown = render(present(inspect("mlp.safetensors"), View()), "terminal", 72)
+    assert re.sub(r" +\n", "\n", shown) == NARROW

@@ -1,0 +1,113 @@
+"""The picture in CONTRIBUTING.md, enforced: imports go down the levels only, and there is no circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "inspectcli"
+
+#: The lowest level first; a module may import from its own level and from those above it in this list.
+LEVELS = (
+    ("errors", "dtypes", "report"),
+    ("source", "model", "kernels", "stats"),
+    ("pickles",),
+    ("formats",),
+    ("live", "values", "scan"),
+    ("overview", "fold", "present"),
+    ("render",),
+    ("cli", "__main__"),
+)
+
+#: Imports inside a function that look up on purpose, each with its reason.
+UPWARD = {
+    ("model", "values"): "ref.numpy() is where users look for it",
+}
+
+#: `render` shows reports and knows nothing else of the program.
+RENDER_KNOWS = {"render", "report", "errors"}
+
+
+def level_of(part: str) -> int:
+    return next(i for i, level in enumerate(LEVELS) if part in level)
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Names of the package's modules that are imported, those for type checkers left out."""
+    ignored: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            ignored.update(n for statement in node.body for n in ast.walk(statement))
+    for node in ast.walk(tree):
+        if node in ignored:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "inspectcli":
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}" if node.module == "inspectcli" else node.module
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.split(".")[0] == "inspectcli")
+
+
+def part(module: str) -> str:
+    """`inspectcli.formats.npz` -> `formats`; the package itself has no level."""
+    return module.split(".")[1] if "." in module else ""
+
+
+EDGES = sorted(
+    {
+        (part(name), part(target))
+        for name, tree in modules()
+        for target in imported(tree)
+        if part(name) not in ("", "__init__") and part(target) not in ("", "__version__")
+    }
+)
+
+
+@pytest.mark.parametrize(("importer", "target"), EDGES)
+def test_imports_go_down_the_levels(importer: str, target: str) -> None:
+    if (importer, target) not in UPWARD:
+        assert level_of(importer) >= level_of(target), f"{importer} must not import {target}"
+
+
+def test_every_module_has_a_level() -> None:
+    parts = {p.stem for p in PACKAGE.glob("*.py")} | {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert parts - {"__init__"} == {name for level in LEVELS for name in level}
+
+
+def test_renderers_know_only_reports() -> None:
+    assert {target for importer, target in EDGES if importer == "render"} <= RENDER_KNOWS
+
+
+def test_there_is_no_circle() -> None:
+    # Modules of one level may import each other, but in one direction only.
+    graph: dict[str, set[str]] = {}
+    for name, tree in modules():
+        top_level = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+        graph[name.removesuffix(".__init__")] = set(imported(top_level))
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
+        if module in done or module not in graph:
+            return
+        for target in graph[module]:
+            visit(target, (*path, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("name", [name for name, _ in modules()])
+def test_every_module_says_what_lives_in_it(name: str) -> None:
+    tree = dict(modules())[name]
+    assert ast.get_docstring(tree), f"{name} has no docstring"
