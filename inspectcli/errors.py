@@ -4,7 +4,8 @@ PinspectError
 ├── NotReadableError        missing, no permission, not a regular file, directory without a model
 ├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
 ├── DamagedFileError        the bytes contradict the format
-│   └── TruncatedFileError  ... because the end of the file is missing
+│   ├── TruncatedFileError  ... because the end of the file is missing
+│   └── ChecksumError       ... because some were changed since they were written
 ├── LimitError              a published limit was passed (a bomb, or a file beyond our bounds)
 ├── UnsafeFileError         the file plays a trick that no honest writer plays
 ├── MissingLibraryError     an optional library is needed for this file
@@ -60,6 +61,10 @@ class DamagedFileError(PinspectError):
 
 class TruncatedFileError(DamagedFileError):
     code = "truncated"
+
+
+class ChecksumError(DamagedFileError):
+    code = "checksum"
 
 
 class LimitError(PinspectError):

@@ -1,12 +1,13 @@
 """The arithmetic under Stats: NumKong where it is faster, NumPy as the reference and the fall-back.
 
-Both backends answer two questions about a one-dimensional array; everything else is built on those.
+Both backends add up and widen one-dimensional arrays; the counts and bounds below are NumPy's in either case.
 NumKong 7.8 accumulates float32 in float64 (relative error of a sum of squares below 1e-13 for 2^18 values), but
 16-bit floats in float32: they are widened first, which costs it nothing at memory speed.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
@@ -18,16 +19,12 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 class Backend(Protocol):
-    """Sums and bounds of a non-empty, contiguous, native-endian array of finite or non-finite numbers."""
+    """Sums of a non-empty, contiguous, native-endian array of finite or non-finite numbers, and wider floats."""
 
     name: str
 
     def moments(self, x: Array) -> tuple[float, float]:
         """(sum, sum of squares), accumulated in float64; non-finite if any element is."""
-        ...
-
-    def bounds(self, x: Array) -> tuple[float | int, float | int]:
-        """(smallest, largest)."""
         ...
 
     def widen_f16(self, x: Array) -> npt.NDArray[np.float32]: ...
@@ -42,9 +39,6 @@ class NumPyBackend:
         with np.errstate(all="ignore"):
             wide = x.astype(np.float64)
             return float(wide.sum()), float(np.dot(wide, wide))
-
-    def bounds(self, x: Array) -> tuple[float | int, float | int]:
-        return x.min().item(), x.max().item()
 
     def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
         return x.astype(np.float32)
@@ -69,12 +63,6 @@ class NumKongBackend(NumPyBackend):
             return super().moments(x)
         total, squares = self._nk.moments(x)
         return float(total), float(squares)
-
-    def bounds(self, x: Array) -> tuple[float | int, float | int]:
-        if x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.flags.aligned:
-            return super().bounds(x)
-        found = self._nk.minmax(x)
-        return (found[0], found[2]) if found is not None else (np.nan, np.nan)
 
     def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
         return self._widen(x, "float16")
@@ -167,17 +155,39 @@ def count_codes(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return counts
 
 
-#: Bits of the exponent: where all are 0 lie zero and the subnormals.
-_EXPONENT = {"f8": 0x7FF << 52, "f4": 0xFF << 23, "f2": 0x1F << 10, "bf16": 0xFF << 7}
+# -- bit patterns of floats ---------------------------------------------------------------------------------
+
+#: The smallest normal value: below it lie zero and the subnormals.
+_NORMAL = {"f8": 1 << 52, "f4": 1 << 23, "f2": 1 << 10, "bf16": 1 << 7}
 _UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
+_scratch = threading.local()
+
+
+def _magnitudes(bits: Array) -> Array:
+    """Without the sign; valid until the thread's next call, since memory that is new each time costs more than all."""
+    if getattr(_scratch, "room", np.empty(0, np.uint8)).size < bits.nbytes:
+        _scratch.room = np.empty(bits.nbytes, np.uint8)
+    room: Array = _scratch.room[: bits.nbytes].view(bits.dtype)
+    np.bitwise_and(bits, bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1), out=room)
+    return room
+
+
+def code_bounds(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Patterns of the smallest and the largest of finite 16-bit floats, which NumPy compares slowly or not at all.
+
+    As unsigned numbers, the patterns of negative values lie above all others, and grow with the magnitude.
+    """
+    top, bottom = bits.view(np.int16).max(), bits.max()
+    if top < 0 or bottom < 0x8000:  # of one sign
+        nearest_zero = bits.min()
+        return np.array((bottom, nearest_zero) if top < 0 else (nearest_zero, bottom), np.uint16)
+    return np.array((bottom, top), np.uint16)
 
 
 def zeros_and_subnormals(x: Array, kind: str) -> tuple[int, int]:
     """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16."""
-    unsigned = _UNSIGNED[x.dtype.itemsize]
-    bits = x.view(unsigned)
-    tiny = bits.size - int(np.count_nonzero(bits & unsigned(_EXPONENT[kind])))
-    if not tiny:
+    magnitudes = _magnitudes(x.view(_UNSIGNED[x.dtype.itemsize]))
+    if not magnitudes.size or magnitudes.min() >= _NORMAL[kind]:
         return 0, 0
-    zeros = bits.size - int(np.count_nonzero(bits << unsigned(1)))  # without the sign
-    return zeros, tiny - zeros
+    zeros = magnitudes.size - int(np.count_nonzero(magnitudes))
+    return zeros, int(np.count_nonzero(magnitudes < _NORMAL[kind])) - zeros

@@ -57,7 +57,7 @@ class Segment:
         nbytes: decoded bytes of this run.
         stored: compressed bytes (DEFLATE only).
         skip: decoded bytes to pass over first (DEFLATE only).
-        crc: CRC-32 of all decoded bytes, those passed over too; 0 if there is none (DEFLATE only).
+        crc: CRC-32 of all decoded bytes, those passed over too; 0 if there is none.
         dataset: path of the dataset (HDF5 only).
     """
 

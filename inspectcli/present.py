@@ -483,7 +483,7 @@ def _hidden(file: FileReport, lines: Sequence[Fold], view: View) -> str:
         parts.append(f"{len(file.tensors) - shown:,} tensors are below the top {view.top}")
     if any(row.stats and row.stats.sampled and not row.stats.sampled.exact for line in lines for row in line.members):
         parts.append(
-            "histograms of tensors above 65,536 values are of an even sample; all other figures are of every value"
+            "histograms of tensors above 32,768 values are of an even sample; all other figures are of every value"
         )
     return ". ".join(parts)
 

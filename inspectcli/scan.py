@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.dtypes import Family
-from inspectcli.errors import PinspectError
-from inspectcli.model import Check, Checkpoint, TensorRef, aliases
+from inspectcli.errors import ChecksumError, PinspectError
+from inspectcli.model import Check, Checkpoint, Codec, Segment, TensorRef, aliases
 from inspectcli.source import place
 
 if TYPE_CHECKING:
+    from inspectcli.source import Source
     from inspectcli.stats import Sampled, Stats
+    from inspectcli.values import Bytes
 
 #: Called with the bytes read since the last call.
 Progress = Callable[[int], None]
 
-_CHECK_BLOCK = 1 << 20
+#: Below this many bytes, starting threads takes longer than they save.
+_WORTH_THREADS = 4 << 20
+#: Each holds a block and what is computed from it, some 10 MiB.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,69 +59,167 @@ def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = 
     Args:
         checkpoint: an opened checkpoint.
         read: False for headers only: nothing but `ref`, `alias_of` and `problem` is filled in.
-        progress: told how many bytes were read.
+        progress: told how many bytes were read; never by two threads at once.
 
     A tensor that cannot be read is yielded with its problem; the run goes on.
     """
     tied = aliases(checkpoint.tensors)
-    if not read:
-        for position, ref in enumerate(checkpoint.tensors):
-            yield ScannedTensor(ref, tied.get(position, ""), problem=ref.problem)
-        return
-    # Started first: checksums take no interpreter lock, so they overlap with importing NumPy.
-    failures = _Checks(checkpoint.checks)
-    yield from _scan_values(checkpoint, tied, failures, progress)
+    tensors = [ScannedTensor(ref, tied.get(i, ""), problem=ref.problem) for i, ref in enumerate(checkpoint.tensors)]
+    if read:
+        tensors = _Reading(tensors, checkpoint.checks, progress).run()
+    yield from tensors
 
 
-def _scan_values(
-    checkpoint: Checkpoint, tied: dict[int, str], checks: _Checks, progress: Progress | None
-) -> Iterator[ScannedTensor]:
-    from inspectcli.stats import sampled
-    from inspectcli.values import new_buffer
+class _Job(NamedTuple):
+    """Tensors to read, by position, or a checksum to compare."""
 
-    buffer = new_buffer()
-    done: list[ScannedTensor] = []
-    for position, ref in enumerate(checkpoint.tensors):
-        if position in tied or ref.problem or not is_averaged(ref):
-            done.append(ScannedTensor(ref, tied.get(position, ""), problem=ref.problem))
-            continue
+    nbytes: int
+    tensors: Sequence[int] = ()
+    check: Check | None = None
+
+
+class _Reading:
+    """One pass over a file: jobs that threads take from a list; their results, by position."""
+
+    def __init__(self, tensors: list[ScannedTensor], checks: Sequence[Check], progress: Progress | None) -> None:
+        self._tensors = tensors
+        self._progress = progress
+        self._checks = {_extent(check.source, check.offset, check.nbytes): check for check in checks}
+        self._bad: list[Check] = []
+        # The largest first, so that no thread works long after the others; from the end of the list.
+        self._jobs = sorted(self._plan(), key=lambda job: job.nbytes)
+        self._size = sum(job.nbytes for job in self._jobs)
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def _plan(self) -> Iterator[_Job]:
+        beside = dict(self._checks)
+        decoded = []
+        for i, scanned in enumerate(self._tensors):
+            ref = scanned.ref
+            if scanned.alias_of or scanned.problem or not is_averaged(ref):
+                continue
+            if any(segment.codec is Codec.HDF5 for segment in ref.segments):
+                decoded.append(i)
+                continue
+            if ref.strides is None:
+                for segment in ref.segments:
+                    if (extent := _own_extent(segment)) is not None:
+                        beside.pop(extent, None)
+            yield _Job(ref.nbytes, (i,))
+        if decoded:  # one child process decodes them, one after the other
+            yield _Job(sum(self._tensors[i].ref.nbytes for i in decoded), decoded)
+        for check in beside.values():
+            yield _Job(check.nbytes, check=check)
+
+    def run(self) -> list[ScannedTensor]:
+        """Read all; raises what a thread raised."""
+        from inspectcli.values import new_buffer  # imports NumPy, once, before there are threads
+
+        threads = min(os.cpu_count() or 1, _MOST_THREADS, len(self._jobs)) if self._size >= _WORTH_THREADS else 1
+        helpers = [threading.Thread(target=self._help, args=(new_buffer(),), daemon=True) for _ in range(threads - 1)]
+        for helper in helpers:
+            helper.start()
         try:
-            stats = stats_of(ref, buffer, progress)
-            done.append(ScannedTensor(ref, stats=stats, sampled=sampled(stats)))
+            self._work(new_buffer())
+            for helper in helpers:
+                helper.join()
+        except BaseException as failure:  # Ctrl-C too: the others end with their block
+            self._failure = failure
+            raise
+        if self._failure is not None:
+            raise self._failure
+        return _marked(self._tensors, self._bad)
+
+    def _help(self, buffer: Bytes) -> None:
+        try:
+            self._work(buffer)
+        except BaseException as failure:
+            self._failure = failure
+
+    def _work(self, buffer: Bytes) -> None:
+        while True:
+            try:
+                job = self._jobs.pop()
+            except IndexError:
+                return
+            for position in job.tensors:
+                self._tensors[position] = self._read(self._tensors[position].ref, buffer)
+            if job.check is not None:
+                self._verify(job.check, buffer)
+
+    def _read(self, ref: TensorRef, buffer: Bytes) -> ScannedTensor:
+        from inspectcli.stats import sampled
+
+        try:
+            stats = stats_of(ref, buffer, self._advance)
+            # What is drawn from the sample is kept, the sample is not.
+            return ScannedTensor(ref, stats=replace(stats, sample=()), sampled=sampled(stats))
+        except ChecksumError as error:
+            # Another tensor may share these bytes: it is marked by the check, at the end.
+            self._bad.extend(self._checks[e] for s in ref.segments if (e := _own_extent(s)) in self._checks)
+            return ScannedTensor(ref, problem=error.message)
         except PinspectError as error:
-            done.append(ScannedTensor(ref, problem=error.message))
-        done[-1] = _without_sample(done[-1])
-    bad = checks.failures()
-    for scanned in done:
-        yield _with_check(scanned, bad)
+            return ScannedTensor(ref, problem=error.message)
+
+    def _verify(self, check: Check, buffer: Bytes) -> None:
+        try:
+            good = _crc(check, buffer.data) == check.crc
+        except PinspectError:
+            return  # the reader of the values reports it
+        if not good:
+            self._bad.append(check)
+
+    def _advance(self, nbytes: int) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._progress is not None:
+            with self._lock:
+                self._progress(nbytes)
 
 
-def _without_sample(scanned: ScannedTensor) -> ScannedTensor:
-    """The figures are drawn from it: the values need not be kept."""
-    return replace(scanned, stats=replace(scanned.stats, sample=())) if scanned.stats else scanned
+def _extent(source: Source, offset: int, nbytes: int) -> tuple[Source, int, int]:
+    return (*place(source, offset), nbytes)
 
 
-def _with_check(scanned: ScannedTensor, bad: list[Check]) -> ScannedTensor:
-    for check in bad:
-        start = place(check.source, check.offset)
+def _own_extent(segment: Segment) -> tuple[Source, int, int] | None:
+    """The bytes whose checksum is compared when the segment is read."""
+    raw = segment.codec is Codec.RAW and segment.crc
+    return _extent(segment.source, segment.offset, segment.nbytes) if raw else None
+
+
+def _marked(tensors: list[ScannedTensor], bad: Sequence[Check]) -> list[ScannedTensor]:
+    """With a problem for each tensor that has bytes in a range whose checksum is wrong."""
+    if not bad:
+        return tensors
+    # By the identity of the outermost source, then by offset: the ranges of an archive do not overlap.
+    ranges = sorted(
+        (id(source), offset, offset + check.nbytes, check.name)
+        for check in bad
+        for source, offset in [place(check.source, check.offset)]
+    )
+    starts = [(source, start) for source, start, _, _ in ranges]
+
+    def marked(scanned: ScannedTensor) -> ScannedTensor:
         for segment in scanned.ref.segments:
             source, offset = place(segment.source, segment.offset)
-            if source is start[0] and start[1] <= offset < start[1] + check.nbytes:
-                return ScannedTensor(
-                    scanned.ref,
-                    problem=f"CRC mismatch: the bytes of {check.name} are not those that were written",
-                )
-    return scanned
+            found = bisect_right(starts, (id(source), offset)) - 1
+            if found >= 0 and ranges[found][0] == id(source) and offset < ranges[found][2]:
+                what = f"the bytes of {ranges[found][3]} are not those that were written"
+                return ScannedTensor(scanned.ref, problem=f"CRC mismatch: {what}")
+        return scanned
+
+    return [marked(scanned) for scanned in tensors]
 
 
-def stats_of(ref: TensorRef, buffer: object = None, progress: Progress | None = None) -> Stats:
+def stats_of(ref: TensorRef, buffer: Bytes | None = None, progress: Progress | None = None) -> Stats:
     """Statistics of one tensor, read a block at a time."""
     from inspectcli import values
     from inspectcli.stats import Stats
 
     total = (ref.held // values.expansion(ref)) * ref.dtype.per_element
     made = Stats.empty()
-    for block in values.blocks(ref, buffer):  # type: ignore[arg-type]
+    for block in values.blocks(ref, buffer):
         made = made.merge(Stats.of(block.values, block.dtype, made.count, total))
         if progress is not None:
             progress(block.stored)
@@ -123,43 +228,10 @@ def stats_of(ref: TensorRef, buffer: object = None, progress: Progress | None = 
     return made.repeat(values.expansion(ref)).with_zeros(ref.implicit_zeros)
 
 
-class _Checks:
-    """CRC-32 of the records of an archive, computed in threads of their own."""
-
-    def __init__(self, checks: Iterable[Check]) -> None:
-        self._todo = iter(tuple(checks))
-        self._bad: list[Check] = []
-        self._lock = threading.Lock()
-        self._stop = False
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2 if checks else 0)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self) -> None:
-        buffer = bytearray(_CHECK_BLOCK)
-        while not self._stop:
-            with self._lock:
-                check = next(self._todo, None)
-            if check is None:
-                return
-            try:
-                good = _crc(check, buffer) == check.crc
-            except PinspectError:
-                continue  # the reader of the values reports it
-            if not good:
-                self._bad.append(check)
-
-    def failures(self) -> list[Check]:
-        """Wait for all, and return those that do not match."""
-        for thread in self._threads:
-            thread.join()
-        return self._bad
-
-
-def _crc(check: Check, buffer: bytearray) -> int:
-    view, crc = memoryview(buffer), 0
-    for start in range(0, check.nbytes, len(buffer)):
-        part = view[: min(len(buffer), check.nbytes - start)]
+def _crc(check: Check, view: memoryview) -> int:
+    crc = 0
+    for start in range(0, check.nbytes, len(view)):
+        part = view[: min(len(view), check.nbytes - start)]
         check.source.read_into(check.offset + start, part)
         crc = zlib.crc32(part, crc)
     return crc

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -116,9 +117,9 @@ class LocalFile:
         status = os.fstat(self._fd)
         return (status.st_size, status.st_mtime_ns) != (self._size, self._mtime_ns)
 
-    def close(self) -> None:
+    def close(self, _close: Callable[[int], None] = os.close) -> None:  # at exit, `os` may be gone before us
         if self._fd >= 0:
-            os.close(self._fd)
+            _close(self._fd)
             self._fd = -1
 
     def __del__(self) -> None:

@@ -8,6 +8,7 @@ Mean and sum of squared deviations are merged by the formula of Chan, Golub and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,7 @@ from inspectcli.dtypes import DType, Family
 Array = npt.NDArray[Any]
 
 #: Values kept per tensor for quantiles, kurtosis and the histogram; a tensor with fewer is kept whole.
-SAMPLE_SIZE = 65_536
+SAMPLE_SIZE = 32_768
 #: The sample is spread evenly with jitter, always the same one.
 SEED = 20_250_101
 HISTOGRAM_BINS = 20
@@ -209,26 +210,33 @@ def _of(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
 
 def _of_floats(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
     engine = kernels.backend()
-    if dtype.name == "bf16":
-        zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16")
-        x = engine.widen_bf16(values)
-    elif dtype.name == "f16":
-        zeros, subnormals = kernels.zeros_and_subnormals(values, "f2")
-        x = engine.widen_f16(values)
-    else:
-        zeros, subnormals = kernels.zeros_and_subnormals(values, values.dtype.str[1:])
+    zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16" if dtype.name == "bf16" else values.dtype.str[1:])
+    widen = {"bf16": engine.widen_bf16, "f16": engine.widen_f16}.get(dtype.name)
+    if widen is None:
         x = values
-    made = _moments(x, engine)
+        made = _moments(x, engine)
+    else:
+        x = widen(values)
+        made = _moments(
+            x, engine, lambda _: _bounds(widen(kernels.code_bounds(values.view(np.uint16)).view(values.dtype)))
+        )
     return replace(made, zeros=zeros, subnormals=subnormals, sample=_sample(x, start, total))
 
 
-def _moments(x: Array, engine: kernels.Backend) -> Stats:
+def _bounds(x: Array) -> tuple[float | int, float | int]:
+    """(smallest, largest), with no sign on a zero."""
+    return x.min().item() + 0, x.max().item() + 0
+
+
+def _moments(
+    x: Array, engine: kernels.Backend, bounds: Callable[[Array], tuple[float | int, float | int]] = _bounds
+) -> Stats:
     """count, mean, m2, scale, bounds and non-finite counts of a float array."""
     n = x.size
     total, squares = engine.moments(x)
     if not math.isfinite(squares) or not math.isfinite(total):
         return _with_nonfinite(x, engine)
-    low, high = engine.bounds(x)
+    low, high = bounds(x)
     largest = max(abs(low), abs(high))
     if low == high:
         return Stats(count=n, mean=low, low=low, high=high, scale=_scale_of(largest))
@@ -268,7 +276,7 @@ def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
     ok = np.isfinite(x)
     bad = np.flatnonzero(~ok)
     if not bad.size:  # only the squares overflowed
-        low, high = engine.bounds(x)
+        low, high = _bounds(x)
         return _scaled(x, max(abs(low), abs(high)), low, high)
     rest = np.ascontiguousarray(x[ok])
     made = _moments(rest, engine) if rest.size else Stats()
@@ -285,7 +293,7 @@ def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
 
 def _of_integers(values: Array, start: int, total: int | None) -> Stats:
     engine = kernels.backend()
-    low, high = engine.bounds(values)
+    low, high = _bounds(values)
     zeros = values.size - int(np.count_nonzero(values))
     if low == high:
         made = Stats(count=values.size, mean=float(low), scale=_scale_of(abs(float(low))))
@@ -489,4 +497,5 @@ def _kurtosis(x: Array) -> float | None:
     d -= d.mean()
     d *= d
     variance = float(d.mean())
-    return float(np.dot(d, d)) / d.size / (variance * variance) if variance * variance > 0 else None
+    d *= d
+    return float(d.mean()) / (variance * variance) if variance * variance > 0 else None

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from inspectcli import kernels
 from inspectcli.dtypes import DTYPES, DType, Family
-from inspectcli.errors import DamagedFileError, LimitError
+from inspectcli.errors import ChecksumError, DamagedFileError, LimitError
 from inspectcli.model import Codec, Segment, TensorRef
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-#: Bytes read at a time: small enough for the second-level cache, large enough that Python's part is nothing.
-BLOCK = 1 << 20
+#: Bytes read at a time: Python's part is nothing, and the intermediates stay in the shared cache.
+BLOCK = 1 << 21
 #: A strided view is read in stretches of this many bytes.
 SPAN_BLOCK = 8 << 20
 #: Overlapping views can have more elements than any storage: beyond this they are not read.
@@ -44,11 +44,13 @@ class Block:
 def _read_segment(segment: Segment, block: int, buffer: Bytes) -> Iterator[Bytes]:
     """Decoded bytes of a segment, in pieces of `block` bytes and a last, smaller one."""
     if segment.codec is Codec.RAW:
-        view = buffer.data
+        view, crc = buffer.data, 0
         for start in range(0, segment.nbytes, block):
             n = min(block, segment.nbytes - start)
             segment.source.read_into(segment.offset + start, view[:n])
+            crc = zlib.crc32(view[:n], crc) if segment.crc else 0
             yield buffer[:n]
+        _compare(crc, segment)
     elif segment.codec is Codec.DEFLATE:
         yield from _regroup(_inflated(segment), block, segment.nbytes)
     else:
@@ -68,8 +70,14 @@ def _inflated(segment: Segment) -> Iterator[bytes]:
             continue
         yield piece[skip:]
         skip = 0
+    _compare(crc, segment)
+
+
+def _compare(crc: int, segment: Segment) -> None:
     if crc != segment.crc:
-        raise DamagedFileError(f"CRC mismatch: {crc:08x}, expected {segment.crc:08x}", "download it again")
+        raise ChecksumError(
+            f"CRC mismatch: {crc:08x}, expected {segment.crc:08x}", "download it again", segment.source.name
+        )
 
 
 def _regroup(pieces: Iterator[bytes], block: int, total: int) -> Iterator[Bytes]:

@@ -18,6 +18,7 @@ from inspectcli.dtypes import DTYPES
 from inspectcli.model import Affine, Check, Checkpoint, Codec, Segment, TensorRef
 from inspectcli.scan import ScannedTensor, scan
 from inspectcli.source import Memory
+from inspectcli.values import BLOCK
 
 
 class Counting:
@@ -330,7 +331,62 @@ def test_progress_adds_up_to_the_bytes_read_from_the_source() -> None:
     told: list[int] = []
     list(scan(checkpoint(*refs), progress=told.append))
     assert sum(told) == sum(s.bytes_read for s in sources) == 4 * 900_011
-    assert max(told) <= 1 << 20
+    assert max(told) <= BLOCK
+
+
+# -- threads --------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_worth_threads_gives_the_same_figures() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"t{i}": rng.standard_normal(1 << 20).astype("<f4") for i in range(5)}
+    found = scanned(*(ref(name, Memory(name, x.tobytes()), shape=x.shape) for name, x in arrays.items()))
+    assert list(found) == list(arrays)
+    for name, x in arrays.items():
+        stats = found[name].stats
+        assert stats is not None
+        assert (stats.count, stats.low, stats.high) == (x.size, x.min(), x.max())
+        assert stats.mean == pytest.approx(x.astype(np.float64).mean(), rel=1e-9, abs=1e-12)
+
+
+class Failing:
+    """A source with a bug, for every thread that reads from it."""
+
+    name = "failing"
+    size = 1 << 40
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def read_at(self, offset: int, n: int) -> bytes:
+        raise self._error
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("bug"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("bad", range(4))
+def test_what_a_thread_raises_reaches_the_caller(error: BaseException, bad: int) -> None:
+    sources: list[Any] = [Memory(f"{i}", bytes(4 << 20)) for i in range(4)]
+    sources[bad] = Failing(error)
+    with pytest.raises(type(error)):
+        scanned(*(ref(f"t{i}", source, shape=(1 << 20,)) for i, source in enumerate(sources)))
+
+
+def test_a_checksum_is_compared_while_the_tensor_is_read_and_marks_all_who_share_the_bytes() -> None:
+    source = Counting(bytes(8 << 20))
+    check = Check("data/0", source, 0, source.size, zlib.crc32(bytes(8 << 20)) ^ 1)
+    segment = Segment(source, 0, source.size, crc=check.crc)
+    whole = TensorRef("whole", DTYPES["f32"], (2 << 20,), segments=(segment,))
+    part = ref("part", source, shape=(10,))
+    found = scanned(whole, part, good(), checks=(check,))
+    assert source.bytes_read == source.size + 40
+    assert {name: s.problem[:23] for name, s in found.items()} == {
+        "whole": "CRC mismatch: the bytes",
+        "part": "CRC mismatch: the bytes",
+        "good": "",
+    }
 
 
 # -- the first non-finite value -------------------------------------------------------------------------

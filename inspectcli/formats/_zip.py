@@ -52,7 +52,8 @@ class Member(NamedTuple):
     def segment(self, source: Source, skip: int, nbytes: int) -> Segment:
         """The run of `nbytes` decoded bytes that begins `skip` bytes into this member."""
         if self.method == 0:
-            return Segment(source, self.offset + skip, nbytes)
+            whole = skip == 0 and nbytes == self.size
+            return Segment(source, self.offset + skip, nbytes, crc=self.crc if whole else 0)
         crc = self.crc if skip + nbytes == self.size else 0
         return Segment(source, self.offset, nbytes, Codec.DEFLATE, self.stored, skip, crc=crc)
 
