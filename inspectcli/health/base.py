@@ -1,0 +1,215 @@
+"""What a rule is, what it may look at, and what it says."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from inspect import cleandoc
+from typing import TYPE_CHECKING, NamedTuple
+
+from inspectcli.model import Checkpoint, TensorRef
+from inspectcli.roles import Role, Roles
+
+if TYPE_CHECKING:
+    from inspectcli.initializers.recognise import Verdict
+    from inspectcli.stats import Sampled, Stats
+
+
+class Severity(str, Enum):
+    """How bad; the order is that of `RANK`."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: Worst first.
+RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+
+
+class Finding(NamedTuple):
+    """What a rule says of a file, or of one tensor in it.
+
+    Attributes:
+        code: of the rule, `PI101`.
+        tensor: its name; None for the file.
+        message: what is wrong, with the figures, without the name of file and tensor.
+        advice: one sentence: what to do.
+        figures: the numbers of the message, for programs.
+    """
+
+    code: str
+    severity: Severity
+    tensor: str | None
+    message: str
+    advice: str
+    figures: Mapping[str, object] = {}
+
+
+class Found(NamedTuple):
+    """What a rule function yields: a finding without what the rule itself says."""
+
+    tensor: str | None
+    message: str
+    figures: Mapping[str, object] = {}
+    advice: str = ""  # instead of the rule's
+    severity: Severity | None = None  # instead of the rule's
+
+
+class Look(NamedTuple):
+    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
+
+    ref: TensorRef
+    role: Role
+    alias_of: str = ""
+    stats: Stats | None = None
+    sampled: Sampled | None = None
+    problem: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the finite values; 0 without any."""
+        stats = self.stats
+        return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
+
+
+_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
+
+
+def pattern(name: str) -> str:
+    """The name with its block numbers left out: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
+    return _NUMBER.sub("#", name)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file as the rules see it.
+
+    Attributes:
+        checkpoint: what its reader understood.
+        looks: its tensors, in order.
+        read: whether values were read.
+    """
+
+    checkpoint: Checkpoint
+    looks: tuple[Look, ...]
+    read: bool = True
+
+    @cached_property
+    def unique(self) -> tuple[Look, ...]:
+        """Tensors with figures, tied ones once."""
+        return tuple(look for look in self.looks if look.stats is not None and not look.alias_of)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Look]:
+        return {look.name: look for look in self.looks}
+
+    @cached_property
+    def siblings(self) -> Mapping[str, tuple[Look, ...]]:
+        """Pattern of the name -> the tensors of that name in all blocks, of one shape and element type."""
+        found: dict[tuple[object, ...], list[Look]] = {}
+        for look in self.unique:
+            found.setdefault((pattern(look.name), look.ref.shape, look.ref.dtype.name, look.role.kind), []).append(look)
+        return {look.name: tuple(group) for group in found.values() for look in group}
+
+
+Check = Callable[[Subject], Iterable[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        code: `PI` and three digits; the first is the family.
+        name: as in a sentence, `nan-values`.
+        severity: of its findings, unless a finding says otherwise.
+        check: the function.
+        reads: whether it needs values; False: the header is enough.
+        default: whether it runs when nothing is selected.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    check: Check = field(repr=False)
+    reads: bool = True
+    default: bool = True
+
+    @property
+    def doc(self) -> str:
+        """What, why it matters, what to do: the docstring of the function."""
+        return cleandoc(self.check.__doc__ or "")
+
+    @property
+    def what(self) -> str:
+        return self.doc.split("\n\n")[0].replace("\n", " ").rstrip(".")
+
+    @property
+    def advice(self) -> str:
+        """The first sentence under `What to do:`."""
+        after = self.doc.partition("What to do:")[2].split("\n\n")[0]
+        return re.sub(r"\s+", " ", after).strip().split(". ")[0].rstrip(".")
+
+    def run(self, subject: Subject) -> Iterator[Finding]:
+        for found in self.check(subject):
+            severity = self.severity if found.severity is None else found.severity
+            yield Finding(self.code, severity, found.tensor, found.message, found.advice or self.advice, found.figures)
+
+
+#: Code -> rule, filled by @rule when a module of the package is imported.
+_RULES: dict[str, Rule] = {}
+
+
+def rule(
+    code: str, name: str, severity: Severity, *, reads: bool = True, default: bool = True
+) -> Callable[[Check], Check]:
+    """Make a function a rule. Its docstring: one sentence, then `Why it matters:`, then `What to do:`."""
+
+    def register(check: Check) -> Check:
+        if code in _RULES:
+            raise ValueError(f"{code} is taken by {_RULES[code].name}")
+        _RULES[code] = Rule(code, name, severity, check, reads, default)
+        return check
+
+    return register
+
+
+def all_rules() -> Sequence[Rule]:
+    """Every rule, by code: those of this package, and those that other packages offer as `inspectcli.rules`."""
+    for module in pkgutil.iter_modules(importlib.import_module("inspectcli.health").__path__):
+        importlib.import_module(f"inspectcli.health.{module.name}")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="inspectcli.rules"):
+        entry.load()
+    return tuple(_RULES[code] for code in sorted(_RULES))
+
+
+__all__ = [
+    "RANK",
+    "Finding",
+    "Found",
+    "Look",
+    "Role",
+    "Roles",
+    "Rule",
+    "Severity",
+    "Subject",
+    "all_rules",
+    "pattern",
+    "rule",
+]
