@@ -182,7 +182,7 @@ def _tensor_document(row: TensorRow) -> dict[str, Any]:
 def _stats_document(stats: TensorStats) -> dict[str, Any]:
     made = {name: getattr(stats, name) for name in TensorStats._fields}
     sampled = stats.sampled
-    made["sampled"] = sampled and {name: getattr(sampled, name) for name in type(sampled).__slots__}
+    made["sampled"] = sampled and {name: getattr(sampled, name) for name in type(sampled).__slots__ if name != "knots"}
     return made
 
 

@@ -85,6 +85,15 @@ _LEAVES = {
 }
 
 
+#: `layer1` is another kind of layer than `layer2`, `h.1` is not.
+_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
+
+
+def pattern(name: str) -> str:
+    """The name with its block numbers left out: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
+    return _NUMBER.sub("#", name)
+
+
 def split_name(name: str) -> tuple[str, str]:
     """(module, leaf) of `a.b.weight` or `a/b/kernel:0`."""
     name = name.removesuffix(":0")
@@ -123,11 +132,9 @@ class Roles:
             return Part.QUANTIZATION
         if leaf in _LEAVES:
             return _LEAVES[leaf]
-        parent = module.rpartition(".")[2]
-        if leaf in ("weight", "default") and (parent in _LEAVES or module.split(".")[-1:] == ["default"]):
-            for component in (parent, *module.split(".")[-2:]):
-                if component in _LEAVES:
-                    return _LEAVES[component]
+        for component in module.split(".")[-2:]:  # lora_A.weight, lora_A.default.weight
+            if component.startswith("lora_") and component in _LEAVES:
+                return _LEAVES[component]
         if (
             ref.kind is Kind.CONSTANT
             or ref.dtype.family not in (Family.FLOAT, Family.COMPLEX)
@@ -137,6 +144,8 @@ class Roles:
         if _RNN.search(leaf):
             return Part.RNN_BIAS if leaf.startswith("bias") else Part.RNN_WEIGHT
         own = self.modules.get(module, {})
+        if leaf == "bias" and "recurrent_kernel" in own:
+            return Part.RNN_BIAS
         if len([d for d in ref.shape if d > 1]) <= 1 and len(ref.shape) <= 1:
             return self._vector(ref, module, leaf, own)
         if "Embedding" in ref.layer or (_EMBEDDING.search(ref.name) and len(ref.shape) == 2 and "bias" not in leaf):
@@ -161,8 +170,6 @@ class Roles:
             first = own.get("weight")
             if normal or (leaf == "bias" and first is not None and len(first.shape) <= 1):
                 return Part.NORM_SHIFT
-            if "recurrent_kernel" in own:
-                return Part.RNN_BIAS
             return Part.BIAS
         return Part.OTHER
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,7 @@ SAMPLE_SIZE = 32_768
 #: The sample is spread evenly with jitter, always the same one.
 SEED = 20_250_101
 HISTOGRAM_BINS = 20
+KNOTS = 129
 #: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
 FEW = 200
 
@@ -431,6 +432,7 @@ class Sampled:
         kurtosis: fourth central moment over squared variance: 3 for normal, 1.8 for uniform values; None if all equal.
         edges: the histogram's first and last edge (1 % and 99 % quantile, or the only value).
         histogram: counts of HISTOGRAM_BINS equal bins between the edges.
+        knots: KNOTS values of the sorted sample, evenly apart in rank, both ends included: its distribution function.
     """
 
     size: int
@@ -443,6 +445,7 @@ class Sampled:
     kurtosis: float | None
     edges: tuple[float, float]
     histogram: tuple[int, ...]
+    knots: npt.NDArray[np.float64] = field(repr=False, compare=False)
 
 
 def sampled(stats: Stats) -> Sampled | None:
@@ -475,7 +478,13 @@ def sampled(stats: Stats) -> Sampled | None:
         kurtosis=_kurtosis(x),
         edges=(low, high),
         histogram=tuple(int(c) for c in counts),
+        knots=x[knot_ranks(x.size)].astype(np.float64),
     )
+
+
+def knot_ranks(size: int) -> npt.NDArray[np.int64]:
+    """Ranks, from 0, of the knots among `size` sorted values."""
+    return np.linspace(0, size - 1, min(KNOTS, size)).astype(np.int64)
 
 
 def _quantiles(x: Array) -> tuple[float, ...]:

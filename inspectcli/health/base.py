@@ -13,7 +13,7 @@ from inspect import cleandoc
 from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.model import Checkpoint, TensorRef
-from inspectcli.roles import Role, Roles
+from inspectcli.roles import Role, Roles, pattern
 
 if TYPE_CHECKING:
     from inspectcli.initializers.recognise import Verdict
@@ -84,14 +84,6 @@ class Look(NamedTuple):
         """Root mean square of the finite values; 0 without any."""
         stats = self.stats
         return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
-
-
-_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
-
-
-def pattern(name: str) -> str:
-    """The name with its block numbers left out: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
-    return _NUMBER.sub("#", name)
 
 
 @dataclass(frozen=True)
