@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +11,8 @@ from inspectcli.errors import PinspectError
 from inspectcli.model import TRAINING_STATE, Checkpoint, Hazard, Kind, TensorRef, Training
 
 if TYPE_CHECKING:
+    from inspectcli.health.base import Finding, Rule
+    from inspectcli.initializers.recognise import Verdict
     from inspectcli.scan import Progress, ScannedTensor
     from inspectcli.stats import Sampled
 
@@ -53,6 +55,7 @@ class TensorRow(NamedTuple):
     layer: str = ""
     note: str = ""
     problem: str = ""
+    init: Verdict | None = None
 
 
 class Totals(NamedTuple):
@@ -113,7 +116,7 @@ class FileReport:
     hazards: tuple[Hazard, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    findings: tuple[object, ...] = ()
+    findings: tuple[Finding, ...] = ()
     read: bool = True
     unread: int = 0
 
@@ -150,7 +153,7 @@ def _file_document(report: FileReport) -> dict[str, Any]:
         "tensors": [_tensor_document(row) for row in report.tensors],
         "metadata": report.metadata,
         "foreign": report.foreign,
-        "findings": report.findings,
+        "findings": [finding._asdict() for finding in report.findings],
         "writer": report.writer,
         "training": {
             "epoch": report.training.epoch,
@@ -176,6 +179,7 @@ def _tensor_document(row: TensorRow) -> dict[str, Any]:
         **({"layer": row.layer} if row.layer else {}),
         **({"note": row.note} if row.note else {}),
         **({"problem": row.problem} if row.problem else {}),
+        **({"init": row.init._asdict()} if row.init else {}),
     }
 
 
@@ -194,22 +198,27 @@ def inspect_checkpoint(
     read: bool = True,
     wanted: Callable[[TensorRef], bool] | None = None,
     progress: Progress | None = None,
+    rules: Sequence[Rule] | None = None,
 ) -> FileReport:
-    """Read what is wanted of an opened checkpoint.
+    """Read what is wanted of an opened checkpoint, and judge it.
 
     Args:
         checkpoint: from `open_checkpoint`.
         read: False for headers only.
         wanted: which tensors to read and list; None for all. Totals are always of all.
         progress: called with numbers of bytes, as they are read.
+        rules: those to judge by; None for all that run by default.
     """
+    from inspectcli.judging import judge
     from inspectcli.scan import scan
 
     refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
     rows: dict[str, TensorRow] = {}
     made: list[TensorRow] = []
-    for scanned in scan(replace(checkpoint, tensors=refs), read, progress):
-        row = _row(scanned, rows)
+    tensors = list(scan(replace(checkpoint, tensors=refs), read, progress))
+    judgement = judge(checkpoint, tensors, read, rules)
+    for scanned in tensors:
+        row = _row(scanned, rows)._replace(init=judgement.verdicts.get(scanned.ref.name))
         rows.setdefault(row.name, row)
         made.append(row)
     return FileReport(
@@ -226,6 +235,7 @@ def inspect_checkpoint(
         hazards=checkpoint.hazards,
         notes=checkpoint.notes,
         files=checkpoint.files,
+        findings=judgement.findings,
         read=read,
         unread=len(checkpoint.tensors) - len(refs),
     )
@@ -313,12 +323,13 @@ def inspect_path(
     read: bool = True,
     wanted: Callable[[TensorRef], bool] | None = None,
     progress: Progress | None = None,
+    rules: Sequence[Rule] | None = None,
 ) -> FileReport:
-    """Open and read one checkpoint; what goes wrong stands in `error`."""
+    """Open, read and judge one checkpoint; what goes wrong stands in `error`."""
     from inspectcli.formats import open_checkpoint
 
     try:
-        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress)
+        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress, rules)
     except PinspectError as error:
         return unreadable(error.path or path, error)
     except RecursionError:
@@ -334,12 +345,13 @@ def unreadable(path: str, error: PinspectError) -> FileReport:
     return FileReport(path, "", size, why, None, ())
 
 
-def inspect(target: object, *, stats: bool = True) -> InspectReport:
+def inspect(target: object, *, stats: bool = True, rules: Sequence[Rule] | None = None) -> InspectReport:
     """Look into checkpoints, or into a model in memory.
 
     Args:
         target: a path, a list of paths, a `torch.nn.Module`, or a state dict (name -> tensor or array).
         stats: False to read headers only.
+        rules: those to judge by; None for all that run by default.
 
     Returns:
         One FileReport for each path. A path that cannot be read has its reason in `.error`.
@@ -349,9 +361,9 @@ def inspect(target: object, *, stats: bool = True) -> InspectReport:
     26
     """
     if isinstance(target, str | os.PathLike):
-        return InspectReport((inspect_path(os.fspath(target), stats),))
+        return InspectReport((inspect_path(os.fspath(target), stats, rules=rules),))
     if isinstance(target, list | tuple):
-        return InspectReport(tuple(inspect_path(os.fspath(p), stats) for p in target))
+        return InspectReport(tuple(inspect_path(os.fspath(p), stats, rules=rules) for p in target))
     from inspectcli.live import from_live
 
-    return InspectReport((inspect_checkpoint(from_live(target), stats),))
+    return InspectReport((inspect_checkpoint(from_live(target), stats, rules=rules),))

@@ -106,6 +106,13 @@ class Subject:
         return tuple(look for look in self.looks if look.stats is not None and not look.alias_of)
 
     @cached_property
+    def trained(self) -> bool:
+        """Whether most weights have moved: in a fresh model, what is as initialised is as it should be."""
+        verdicts = [look.verdict for look in self.unique if look.role.is_weight and look.verdict is not None]
+        drawn = [v for v in verdicts if v.family != "constant"]
+        return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
+
+    @cached_property
     def by_name(self) -> Mapping[str, Look]:
         return {look.name: look for look in self.looks}
 
