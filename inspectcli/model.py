@@ -164,6 +164,23 @@ class Hazard(NamedTuple):
 
     what: str  # "os.system would be called with 'id'"
     where: str  # "data.pkl, byte 12"
+    kind: str = "code"  # what acts: "code" in a pickle, a "layer" of a Keras config, another "file" that is read
+
+
+class Defect(NamedTuple):
+    """Where the files of one model contradict their index.
+
+    Attributes:
+        what: `missing-shard`, `extra-shard`, `index-mismatch`, `not-in-index` or `total-size`.
+        message: what is wrong: found, expected.
+        figures: the numbers of the message.
+        tensors: names of the tensors that it concerns.
+    """
+
+    what: str
+    message: str
+    figures: Mapping[str, object] = {}
+    tensors: tuple[str, ...] = ()
 
 
 class Check(NamedTuple):
@@ -205,6 +222,7 @@ class Checkpoint:
         training: epoch, step, optimizer.
         files: the files it consists of, if more than one.
         checks: checksums to compare when the values are read.
+        defects: where its files and their index contradict each other.
     """
 
     path: str
@@ -220,6 +238,7 @@ class Checkpoint:
     training: Training = Training()  # noqa: RUF009  (immutable)
     files: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    defects: tuple[Defect, ...] = ()
 
     def __iter__(self) -> Iterator[TensorRef]:
         return iter(self.tensors)

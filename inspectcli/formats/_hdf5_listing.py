@@ -161,6 +161,7 @@ class Listing:
             Hazard(
                 f"a loader would read another file, {target[:120]!r}, as if it were part of this one",
                 path[:200],
+                "file",
             )
             for path, target in outside
         )

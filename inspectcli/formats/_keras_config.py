@@ -132,7 +132,7 @@ def risks(config: Json, where: str) -> tuple[tuple[Hazard, ...], tuple[str, ...]
     foreign: set[str] = set()
     for node in _objects(config):
         for text in _acts(node):
-            found.setdefault(text, Hazard(text, where))
+            found.setdefault(text, Hazard(text, where, "layer"))
         foreign.update(_foreign(node))
     return tuple(found.values()), tuple(sorted(foreign))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from inspectcli.dtypes import DType, Family
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError, UnsafeFileError
 from inspectcli.formats import _json
-from inspectcli.model import Checkpoint, TensorRef
+from inspectcli.model import Checkpoint, Defect, TensorRef
 from inspectcli.source import LocalFile, Source, not_readable
 
 MAX_INDEX = 256 << 20
@@ -21,6 +22,8 @@ MAX_SHARDS = 10_000
 
 _INDEX_SUFFIX = ".index.json"
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.(safetensors|bin)$")
+#: Element type of a tensor whose shard is missing: the index gives its name and nothing else.
+_UNKNOWN = DType("unknown", 8, Family.OPAQUE, "u1")
 
 #: What a model folder holds, best first: the first that is there is the model.
 _MODEL_FILES = (
@@ -44,34 +47,45 @@ def is_index(path: str, source: Source) -> bool:
 
 
 def open_index(path: str, source: Source) -> Checkpoint:
-    """All shards that an index names, as one checkpoint, tensors in natural order of the shards."""
+    """All shards that an index names, as one checkpoint, tensors in natural order of the shards.
+
+    Tensors of shards that are missing are listed with that problem.
+
+    Raises:
+        NotReadableError: all shards are missing.
+    """
     try:
         if source.size > MAX_INDEX:
             raise LimitError(f"an index of {source.size:,} bytes: at most {MAX_INDEX >> 20} MiB are read")
         table = _json.parse(source.read_at(0, source.size), "the index")
         weight_map, declared = _checked(table)
-        shards = _open_shards(path, sorted(set(weight_map.values())))
+        named = sorted(set(weight_map.values()))
+        shards = _open_shards(path, named)
     except PinspectError as error:
         raise error.at(path) from None
-    refs, notes = _join(weight_map, shards)
-    held = sum(sum(s.nbytes for r in c.tensors for s in r.segments) for c in shards.values())
-    if declared is not None and declared != held:
-        notes.append(f"the index says {declared:,} bytes in all, the shards hold {held:,}")
+    held = tuple(ref for checkpoint in shards.values() for ref in checkpoint.tensors)
+    absent = tuple(_absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
     first = next(iter(shards.values()))
     return Checkpoint(
         path=path,
         format=f"{'safetensors' if first.format == 'safetensors' else 'torch'}-sharded",
         size=sum(c.size for c in shards.values()),
-        tensors=tuple(refs),
-        metadata={"shards": len(shards), "total_size": declared, "shard_format": first.format},
+        tensors=held + absent,
+        metadata={"shards": len(named), "total_size": declared, "shard_format": first.format},
         objects={name: c.objects for name, c in shards.items()},
         writer=first.writer,
         foreign=tuple(sorted({f for c in shards.values() for f in c.foreign})),
         hazards=tuple(h._replace(where=f"{name}: {h.where}") for name, c in shards.items() for h in c.hazards),
-        notes=(*notes, *(f"{name}: {n}" for name, c in shards.items() for n in c.notes)),
+        notes=tuple(f"{name}: {n}" for name, c in shards.items() for n in c.notes),
         training=next((c.training for c in shards.values() if c.training), first.training),
         files=tuple(c.path for c in shards.values()),
         checks=tuple(check for c in shards.values() for check in c.checks),
+        defects=(
+            *_missing(weight_map, shards),
+            *_extra(path, named),
+            *_disagreements(weight_map, shards),
+            *(() if absent else _wrong_total(declared, held)),
+        ),
     )
 
 
@@ -92,19 +106,27 @@ def _checked(table: object) -> tuple[Mapping[str, str], int | None]:
     return weight_map, total if type(total) is int else None
 
 
-def _open_shards(index: str, names: Iterable[str]) -> dict[str, Checkpoint]:
+def _open_shards(index: str, names: Sequence[str]) -> dict[str, Checkpoint]:
+    """Those that are there, by name.
+
+    Raises:
+        NotReadableError: none is.
+    """
     from inspectcli.formats import open_source
 
     folder = os.path.dirname(index) or "."
-    names = list(names)
-    missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    there = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    if not there:
         raise NotReadableError(
-            f"{len(missing):,} of {len(names):,} shards are missing: {shown}",
+            f"{len(names):,} of {len(names):,} shards are missing: {_some(names)}",
             "download them into the same folder",
         )
-    return {name: open_source(p := _inside(folder, name), LocalFile(p)) for name in names}
+    return {name: open_source(p := _inside(folder, name), LocalFile(p)) for name in there}
+
+
+def _absent(tensor: str, shard: str) -> TensorRef:
+    """A tensor of which only the index speaks."""
+    return TensorRef(tensor, _UNKNOWN, (0,), problem=f"its shard {shard} is missing")
 
 
 def _inside(folder: str, name: str) -> str:
@@ -119,18 +141,127 @@ def _inside(folder: str, name: str) -> str:
     return path
 
 
-def _join(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> tuple[list[TensorRef], list[str]]:
-    """Tensors of all shards; and what index and shards do not agree on."""
-    refs = [ref for checkpoint in shards.values() for ref in checkpoint.tensors]
-    held = {(name, ref.name) for name, checkpoint in shards.items() for ref in checkpoint.tensors}
-    absent = [tensor for tensor, shard in weight_map.items() if (shard, tensor) not in held]
-    extra = [tensor for shard, tensor in held if weight_map.get(tensor) != shard]
-    notes = []
-    if absent:
-        notes.append(f"{len(absent):,} tensors of the index are in no shard where it says: {', '.join(absent[:3])}")
+# -- where index and shards contradict each other ----------------------------------------------------------
+
+
+def _missing(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> Iterator[Defect]:
+    named = sorted(set(weight_map.values()))
+    for shard in named:
+        if shard not in shards:
+            tensors = tuple(tensor for tensor, where in weight_map.items() if where == shard)
+            yield Defect(
+                "missing-shard",
+                f"the shard {shard} is missing: found {len(shards):,} of the {len(named):,} that the index names; "
+                f"{_count(tensors)} without values",
+                {"shard": shard, "found": len(shards), "expected": len(named), "tensors": len(tensors)},
+                tensors,
+            )
+
+
+def _extra(index: str, named: Sequence[str]) -> Iterator[Defect]:
+    """Shards of the same model's name beside those of the index: left over from another save."""
+    stems = {name[: found.start()] + found[2] for name in named if (found := _SHARD.search(name))}
+    beside = sorted(os.listdir(os.path.dirname(index) or "."))
+    extra = [
+        name
+        for name in beside
+        if name not in named and (found := _SHARD.search(name)) and name[: found.start()] + found[2] in stems
+    ]
     if extra:
-        notes.append(f"{len(extra):,} tensors of the shards are not in the index: {', '.join(sorted(extra)[:3])}")
-    return refs, notes
+        yield Defect(
+            "extra-shard",
+            f"{len(extra):,} of the shards in the folder {_is(extra)} not in the index: {_some(extra)}",
+            {"extra": len(extra), "indexed": len(named), "shards": extra[:10]},
+        )
+
+
+def _disagreements(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> Iterator[Defect]:
+    homes: dict[str, list[str]] = {}
+    for shard, checkpoint in shards.items():
+        for ref in checkpoint.tensors:
+            homes.setdefault(ref.name, []).append(shard)
+    yield from _misplaced(weight_map, shards, homes)
+    yield from _beside_the_index(weight_map, shards, homes)
+
+
+def _misplaced(
+    weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint], homes: Mapping[str, Sequence[str]]
+) -> Iterator[Defect]:
+    """Tensors that are not where the index says."""
+    nowhere: dict[str, list[str]] = {}
+    elsewhere: dict[tuple[str, str], list[str]] = {}
+    for tensor, shard in weight_map.items():
+        if shard not in shards or shard in homes.get(tensor, ()):
+            continue
+        if tensor in homes:
+            elsewhere.setdefault((shard, homes[tensor][0]), []).append(tensor)
+        else:
+            nowhere.setdefault(shard, []).append(tensor)
+    for shard, tensors in nowhere.items():
+        yield Defect(
+            "index-mismatch",
+            f"{shard} lacks {_count(tensors)} that the index places in it: {_some(tensors)}",
+            {"shard": shard, "tensors": len(tensors)},
+            tuple(tensors),
+        )
+    for (shard, home), tensors in elsewhere.items():
+        yield Defect(
+            "index-mismatch",
+            f"{_count(tensors)} found in {home}, expected by the index in {shard}: {_some(tensors)}",
+            {"shard": home, "expected": shard, "tensors": len(tensors)},
+            tuple(tensors),
+        )
+
+
+def _beside_the_index(
+    weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint], homes: Mapping[str, Sequence[str]]
+) -> Iterator[Defect]:
+    """Tensors of the shards that the index does not name, or not there."""
+    for shard, checkpoint in shards.items():
+        held = [ref.name for ref in checkpoint.tensors]
+        unnamed = [tensor for tensor in held if tensor not in weight_map]
+        twice = [t for t in held if weight_map.get(t, shard) != shard and weight_map[t] in homes[t]]
+        if unnamed:
+            yield Defect(
+                "not-in-index",
+                f"{shard} holds {_count(unnamed)} that the index does not name: {_some(unnamed)}",
+                {"shard": shard, "tensors": len(unnamed)},
+                tuple(unnamed),
+            )
+        if twice:
+            yield Defect(
+                "not-in-index",
+                f"{shard} holds {_count(twice)} that the index places in another shard, which holds them too: "
+                f"{_some(twice)}",
+                {"shard": shard, "tensors": len(twice)},
+                tuple(twice),
+            )
+
+
+def _wrong_total(declared: int | None, held: Sequence[TensorRef]) -> Iterator[Defect]:
+    """Writers count tied tensors once or each time; both are right."""
+    tied = {ref.storage: ref.nbytes for ref in held if ref.storage is not None}
+    each = sum(ref.nbytes for ref in held)
+    once = sum(ref.nbytes for ref in held if ref.storage is None) + sum(tied.values())
+    if declared is not None and declared not in (each, once):
+        yield Defect(
+            "total-size",
+            f"the index says {declared:,} bytes in all, the shards hold {once:,}",
+            {"declared": declared, "held": once},
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _count(tensors: Sequence[str]) -> str:
+    return "1 tensor" if len(tensors) == 1 else f"{len(tensors):,} tensors"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 # -- folders --------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from inspectcli.errors import (
     UnsafeFileError,
 )
 from inspectcli.formats import open_checkpoint
+from inspectcli.model import Defect
 from inspectcli.overview import inspect_path
 
 Array = np.ndarray[Any, Any]
@@ -100,45 +101,147 @@ def test_shards_of_torch_are_read_too(tmp_path: Path) -> None:
 # -- index and shards that do not agree -----------------------------------------------------------------
 
 
-def test_a_tensor_that_is_not_in_its_shard_is_noted(tmp_path: Path) -> None:
+def test_an_index_that_is_right_has_no_defect(tmp_path: Path) -> None:
+    assert open_checkpoint(folder(tmp_path)).defects == ()
+
+
+def test_a_tensor_that_is_not_in_its_shard_is_a_mismatch(tmp_path: Path) -> None:
     made = open_checkpoint(folder(tmp_path, MAP | {"ghost.weight": FIRST}))
-    assert made.notes == ("1 tensors of the index are in no shard where it says: ghost.weight",)
+    assert made.defects == (
+        Defect(
+            "index-mismatch",
+            f"{FIRST} lacks 1 tensor that the index places in it: ghost.weight",
+            {"shard": FIRST, "tensors": 1},
+            ("ghost.weight",),
+        ),
+    )
     assert len(made) == 4
 
 
-def test_a_tensor_in_another_shard_than_said_is_noted_on_both_sides(tmp_path: Path) -> None:
+def test_a_tensor_in_another_shard_than_said_is_one_mismatch(tmp_path: Path) -> None:
     made = open_checkpoint(folder(tmp_path, MAP | {"n": FIRST}))
-    assert made.notes == (
-        "1 tensors of the index are in no shard where it says: n",
-        "1 tensors of the shards are not in the index: n",
+    assert made.defects == (
+        Defect(
+            "index-mismatch",
+            f"1 tensor found in {SECOND}, expected by the index in {FIRST}: n",
+            {"shard": SECOND, "expected": FIRST, "tensors": 1},
+            ("n",),
+        ),
     )
 
 
-def test_a_tensor_that_the_index_does_not_name_is_noted_and_listed(tmp_path: Path) -> None:
+def test_a_tensor_that_the_index_does_not_name_is_listed_all_the_same(tmp_path: Path) -> None:
     made = open_checkpoint(folder(tmp_path, {k: v for k, v in MAP.items() if k != "a.bias"}))
-    assert made.notes == ("1 tensors of the shards are not in the index: a.bias",)
+    assert made.defects == (
+        Defect(
+            "not-in-index",
+            f"{FIRST} holds 1 tensor that the index does not name: a.bias",
+            {"shard": FIRST, "tensors": 1},
+            ("a.bias",),
+        ),
+    )
     assert made["a.bias"].shape == (3,)
 
 
+def test_a_tensor_that_two_shards_hold_is_named_with_both(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    safetensors.numpy.save_file(TENSORS[FIRST] | {"n": np.array(7)}, path / FIRST)
+    made = open_checkpoint(path)
+    assert [(d.what, d.tensors) for d in made.defects] == [("not-in-index", ("n",)), ("total-size", ())]
+    assert made.defects[0].message == (
+        f"{FIRST} holds 1 tensor that the index places in another shard, which holds them too: n"
+    )
+
+
+def test_a_shard_beside_those_of_the_index_is_extra(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    shutil.copy(path / FIRST, path / "model-00001-of-00003.safetensors")
+    assert open_checkpoint(path).defects == (
+        Defect(
+            "extra-shard",
+            "1 of the shards in the folder is not in the index: model-00001-of-00003.safetensors",
+            {"extra": 1, "indexed": 2, "shards": ["model-00001-of-00003.safetensors"]},
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model-00001-of-00002.bin",  # the same model for torch
+        "model.fp16-00001-of-00002.safetensors",  # a variant
+        "consolidated-00001-of-00002.safetensors",
+        "model.safetensors",
+    ],
+)
+def test_other_models_in_the_folder_are_not_extra_shards(name: str, tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    shutil.copy(path / FIRST, path / name)
+    assert open_checkpoint(path / INDEX).defects == ()
+
+
 @pytest.mark.parametrize("total", [0, TOTAL - 1, TOTAL + 1, 10**15])
-def test_a_wrong_total_is_noted(total: int, tmp_path: Path) -> None:
+def test_a_wrong_total_is_a_defect(total: int, tmp_path: Path) -> None:
     made = open_checkpoint(folder(tmp_path, total_size=total))
-    assert made.notes == (f"the index says {total:,} bytes in all, the shards hold {TOTAL:,}",)
+    assert made.defects == (
+        Defect(
+            "total-size",
+            f"the index says {total:,} bytes in all, the shards hold {TOTAL:,}",
+            {"declared": total, "held": TOTAL},
+        ),
+    )
 
 
 @pytest.mark.parametrize("total", [None, "82", 1.5, True])
 def test_a_total_that_is_no_number_is_no_claim(total: object, tmp_path: Path) -> None:
-    assert open_checkpoint(folder(tmp_path, total_size=total)).notes == ()
+    assert open_checkpoint(folder(tmp_path, total_size=total)).defects == ()
+
+
+@pytest.mark.parametrize("total", [48, 96])
+def test_a_total_may_count_tied_tensors_once_or_each_time(total: int, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    weight, shard = torch.ones(4, 3), "pytorch_model-00001-of-00001.bin"
+    torch.save({"embed.weight": weight, "head.weight": weight}, tmp_path / shard)
+    names = dict.fromkeys(("embed.weight", "head.weight"), shard)
+    text = json.dumps({"metadata": {"total_size": total}, "weight_map": names})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(text)
+    assert open_checkpoint(tmp_path).defects == ()
 
 
 # -- shards that are missing or damaged -----------------------------------------------------------------
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+def test_a_missing_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     (folder(tmp_path) / SECOND).unlink()
+    made = open_checkpoint(tmp_path)
+    assert made.defects == (
+        Defect(
+            "missing-shard",
+            f"the shard {SECOND} is missing: found 1 of the 2 that the index names; 2 tensors without values",
+            {"shard": SECOND, "found": 1, "expected": 2, "tensors": 2},
+            ("head.weight", "n"),
+        ),
+    )
+    assert made["head.weight"].problem == f"its shard {SECOND} is missing"
+    np.testing.assert_array_equal(made["a.bias"].numpy(), TENSORS[FIRST]["a.bias"])
+
+
+def test_a_model_without_one_of_its_shards_was_not_read(tmp_path: Path) -> None:
+    (folder(tmp_path) / SECOND).unlink()
+    report = inspect_path(str(tmp_path))
+    assert report.error is not None
+    assert report.error.message == f"head.weight: its shard {SECOND} is missing, and 1 more tensors"
+    assert report.totals is not None
+    assert report.totals.parameters == 12 + 3
+
+
+def test_without_any_shard_there_is_no_checkpoint(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    for shard in (FIRST, SECOND):
+        (path / shard).unlink()
     with pytest.raises(NotReadableError) as caught:
         open_checkpoint(tmp_path)
-    assert caught.value.message == f"1 of 2 shards are missing: {SECOND}"
+    assert caught.value.message == f"2 of 2 shards are missing: {FIRST}, {SECOND}"
     assert caught.value.hint == "download them into the same folder"
     assert caught.value.path == str(tmp_path / INDEX)
 
