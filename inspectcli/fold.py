@@ -113,7 +113,11 @@ def _numbers(values: list[int]) -> str:
 
 def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
     """For each sibling why it must be seen by itself, or an empty text."""
-    reasons = [_odd_alone(row) for row in rows]
+    still = [_as_drawn(row) for row in rows]
+    apart = 2 * sum(still) < len(rows)
+    reasons = [
+        _odd_alone(row) or ("as initialised" if alike and apart else "") for row, alike in zip(rows, still, strict=True)
+    ]
     sound = [row for row, why in zip(rows, reasons, strict=True) if not why]
     stds = [row.stats.std for row in sound if row.stats and row.stats.std is not None]
     peaks = [float(row.stats.abs_max) for row in sound if row.stats and row.stats.abs_max is not None]
@@ -133,6 +137,11 @@ def _odd_alone(row: TensorRow) -> str:
     if stats.nonfinite:
         return "NaN or Inf"
     return ""
+
+
+def _as_drawn(row: TensorRow) -> bool:
+    """Whether its drawn numbers are those of an initialiser."""
+    return row.init is not None and row.init.strength == "untouched" and row.init.family != "constant"
 
 
 def median(values: list[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from inspectcli.fold import Fold, fold, unfolded
 from inspectcli.model import TRAINING_STATE, Kind
 from inspectcli.overview import FileReport, InspectReport, TensorRow, Totals
+from inspectcli.present_health import findings_facts, init_cell, trained_fact
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 
 EXIT_OK, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
@@ -229,8 +230,10 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
         row = file.problems[0]
         more = f" and {len(file.problems) - 1:,} more tensors" if len(file.problems) > 1 else ""
         yield "unreadable", Cell(f"{row.name}{more}: {row.problem}", Tone.BAD)
+    yield from trained_fact(file)
     for note in file.notes:
         yield "note", Cell(note, Tone.DIM)
+    yield from findings_facts(file)
 
 
 def _parameters(totals: Totals) -> str:
@@ -353,6 +356,8 @@ def _columns(lines: Sequence[Fold], read: bool, params_keep: int = 55) -> list[t
         columns.append((Column("zeros", right=True, keep=40), _zeros))
     if nonfinite:
         columns.append((Column("NaN/Inf", right=True, keep=98), _nonfinite))
+    if any(row.init is not None and row.init.family != "constant" for row in rows):
+        columns.append((Column("init", keep=45), init_cell))
     columns.append((Column("values 1–99 %", keep=65), _histogram))
     return columns
 

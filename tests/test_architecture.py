@@ -17,7 +17,10 @@ LEVELS = (
     ("pickles",),
     ("formats",),
     ("live", "values", "scan"),
-    ("overview", "fold", "present"),
+    ("roles",),
+    ("initializers",),
+    ("health", "judging"),
+    ("overview", "fold", "present", "present_health"),
     ("render",),
     ("cli", "__main__"),
 )

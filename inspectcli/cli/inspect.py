@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, output_options, write_report
+from inspectcli.cli.output import choose_format, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.errors import PinspectError
+from inspectcli.walk import expand
 
 if TYPE_CHECKING:
     from inspectcli.model import TensorRef
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 #: Also the keys of `present.SORT_KEYS`, which a test compares; importing that module here would slow `--help` down.
 SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan")
-
-#: Sub-folders are looked through this deep.
-MAX_FOLDER_DEPTH = 3
 
 
 @click.command("inspect")
@@ -47,6 +44,7 @@ MAX_FOLDER_DEPTH = 3
 @click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N rows.")
 @click.option("--no-stats", is_flag=True, help="Headers only: reads no values.")
 @click.option("--optimizer", is_flag=True, help="Rows for training state too: optimizer, random states, callbacks.")
+@click.option("--strict", is_flag=True, help="Exit 1 for any error or warning of the rules, too.")
 @output_options
 def inspect_command(
     paths: tuple[str, ...],
@@ -57,6 +55,7 @@ def inspect_command(
     top: int,
     no_stats: bool,
     optimizer: bool,
+    strict: bool,
     format_name: str,
     output: str | None,
     quiet: bool,
@@ -79,7 +78,7 @@ def inspect_command(
     with Meter(quiet) as meter:
         for path in paths:
             try:
-                found = list(_expand(path))
+                found = list(expand(path))
             except PinspectError as error:
                 files.append(unreadable(path, error))
                 continue
@@ -88,7 +87,7 @@ def inspect_command(
                 meter.start(name)
                 files.append(inspect_path(name, not no_stats, wanted, meter.advance))
     report = InspectReport(tuple(files))
-    code = _exit_code(report)
+    code = _exit_code(report, strict)
     if not quiet and (format_name == "json" or any(f.totals for f in files)):
         from inspectcli.present import View, present
 
@@ -96,24 +95,16 @@ def inspect_command(
         write_report(present(report, view, code), format_name, output)
     for file in files:
         if file.error is not None:
-            _complain(file)
+            complain(file.path, file.error)
     return code
 
 
-def _exit_code(report: InspectReport) -> int:
-    """2 if a file could not be read, 1 if one would run code, else 0."""
+def _exit_code(report: InspectReport, strict: bool) -> int:
+    """2 if a file could not be read; 1 if one would run code or, when strict, has an error or a warning; else 0."""
     if any(file.error for file in report.files):
         return 2
-    return 1 if any(file.hazards for file in report.files) else 0
-
-
-def _complain(file: FileReport) -> None:
-    from inspectcli.render.base import escape
-
-    assert file.error is not None
-    click.echo(f"pinspect: {escape(file.path, 500)}: {escape(file.error.message, 1000)}", err=True)
-    if file.error.hint:
-        click.echo(f"  {escape(file.error.hint, 500)}", err=True)
+    told = any(finding.severity != "note" for file in report.files for finding in file.findings)
+    return 1 if any(file.hazards for file in report.files) or (strict and told) else 0
 
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:
@@ -131,30 +122,3 @@ def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[Tensor
         return not any(fnmatch.fnmatchcase(ref.name, p) for p in never)
 
     return wanted
-
-
-def _expand(path: str) -> Iterator[str]:
-    """A file is itself; a folder is the models in it, or below it."""
-    if not os.path.isdir(path):
-        yield path
-        return
-    from inspectcli.errors import NotReadableError
-
-    found = list(_models_below(path, MAX_FOLDER_DEPTH))
-    if not found:
-        raise NotReadableError(
-            "a directory without a model file", "name a checkpoint, or a folder that holds one", path
-        )
-    yield from found
-
-
-def _models_below(folder: str, depth: int) -> Iterator[str]:
-    from inspectcli.formats._sharded import is_model_folder, models_in
-
-    yield from models_in(folder)
-    if is_model_folder(folder) or not depth:
-        return
-    for name in sorted(os.listdir(folder)):
-        inner = os.path.join(folder, name)
-        if not name.startswith(".") and os.path.isdir(inner) and not os.path.islink(inner):
-            yield from _models_below(inner, depth - 1)
