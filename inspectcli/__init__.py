@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
+    from inspectcli.gate import CheckReport as CheckReport
+    from inspectcli.gate import check as check
     from inspectcli.model import Checkpoint as Checkpoint
     from inspectcli.model import TensorRef as TensorRef
     from inspectcli.overview import InspectReport as InspectReport
@@ -22,15 +24,26 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that has it; imported on first use, so that start-up stays light.
 _HOMES = {
+    "CheckReport": "inspectcli.gate",
     "Checkpoint": "inspectcli.model",
     "InspectReport": "inspectcli.overview",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.model",
+    "check": "inspectcli.gate",
     "inspect": "inspectcli.overview",
     "open_checkpoint": "inspectcli.formats",
 }
 
-__all__ = ["Checkpoint", "InspectReport", "PinspectError", "TensorRef", "inspect", "open_checkpoint"]
+__all__ = [
+    "CheckReport",
+    "Checkpoint",
+    "InspectReport",
+    "PinspectError",
+    "TensorRef",
+    "check",
+    "inspect",
+    "open_checkpoint",
+]
 
 
 def __getattr__(name: str) -> object:

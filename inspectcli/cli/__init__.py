@@ -10,7 +10,9 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
+from inspectcli.cli.check import check_command
 from inspectcli.cli.inspect import inspect_command
+from inspectcli.cli.rules import rules_command
 from inspectcli.errors import PinspectError
 from inspectcli.render.base import escape
 
@@ -62,7 +64,8 @@ def cli() -> None:
     """
 
 
-cli.add_command(inspect_command)
+for command in (inspect_command, check_command, rules_command):
+    cli.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

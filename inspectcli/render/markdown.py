@@ -42,7 +42,8 @@ def _lines(block: Block) -> Iterator[str]:
             yield from (text(block.aside), "")
     elif isinstance(block, Facts):
         for label, cell in block.rows:
-            yield f"- {text(label)}: {_toned(cell)}"
+            # Without a label it belongs to the line above.
+            yield f"- {text(label)}: {_toned(cell)}" if label else f"  - {_toned(cell)}"
         yield ""
     elif isinstance(block, Note):
         yield from ("", _LOUD.get(block.tone, "{}").format(text(block.text)), "")

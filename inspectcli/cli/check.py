@@ -1,0 +1,132 @@
+"""`pinspect check PATH...`: is anything wrong; for CI and for a commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
+from inspectcli.cli.progress import Meter
+
+if TYPE_CHECKING:
+    from inspectcli.cli.config import Config
+    from inspectcli.gate import Policy
+
+FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
+#: The members of `health.base.Severity`, which a test compares; importing that module here would slow `--help` down.
+SEVERITIES = ("error", "warning", "note")
+
+#: A terminal shows this many findings of one rule in one file.
+_MOST = 20
+
+
+@click.command("check")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.option("--select", metavar="CODES", multiple=True, help="Only these rules: PI101,PI3. Repeatable.")
+@click.option("--ignore", metavar="CODES", multiple=True, help="Not these rules. Repeatable.")
+@click.option("--fail-on", type=click.Choice(SEVERITIES), help="Exit 1 at this severity or worse.  [default: error]")
+@click.option("--fast", is_flag=True, help="Headers and safety only: reads no values.")
+@click.option("--baseline", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Only findings that are not in FILE; writes it if it is not there.")  # fmt: skip
+@click.option("--update-baseline", is_flag=True, help="Write today's findings to the baseline.")
+@click.option("--max-size", metavar="SIZE", help="A larger checkpoint is an error: 500MB.")
+@click.option("--require-format", metavar="FORMATS", multiple=True, help="Another format is an error: safetensors.")
+@click.option("--statistics", is_flag=True, help="Count the findings of each rule.")
+@click.option("--explain", is_flag=True, help="Show each rule's text under its first finding.")
+@click.option("--hook", is_flag=True, help="Pass over Git LFS pointers and files that are no checkpoints.")
+@quiet_option
+@report_options(FORMATS)
+def check_command(
+    paths: tuple[str, ...],
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fail_on: str | None,
+    fast: bool,
+    baseline: str | None,
+    update_baseline: bool,
+    max_size: str | None,
+    require_format: tuple[str, ...],
+    statistics: bool,
+    explain: bool,
+    hook: bool,
+    quiet: bool,
+    format_name: str,
+    output: str | None,
+) -> int:
+    """Is anything wrong with these checkpoints? `pinspect rules` lists what is looked for.
+
+    Settings come from [tool.pinspect] of the nearest pyproject.toml, or from .pinspect.toml; the command line wins.
+
+    \b
+    Examples:
+      pinspect check model.pt
+      pinspect check checkpoints/ --fail-on warning --ignore PI3
+      pinspect check *.safetensors --baseline known.json
+      pinspect check models/ --fast --max-size 500MB --require-format safetensors
+      pinspect check model.pt --format sarif -o pinspect.sarif
+
+    \b
+    Exit codes: 0 nothing that fails; 1 a finding at --fail-on or worse; 2 a file could not be read.
+    """
+    from inspectcli.cli.config import find_config
+    from inspectcli.errors import UsageError
+    from inspectcli.gate import Gate, compare
+    from inspectcli.present_check import CheckView, present_check
+    from inspectcli.render.base import escape
+
+    config = find_config(paths[0])
+    policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
+    baseline = baseline or config.baseline
+    if update_baseline and baseline is None:
+        raise UsageError("there is no baseline to update", "name one: --baseline FILE")
+    format_name = choose_format(format_name, output, FORMATS)
+    with Meter(quiet) as meter:
+        report = Gate(policy, hook, meter.advance, meter.start).look(paths)
+    notes: tuple[str, ...] = ()
+    if baseline is not None:
+        compared = compare(report, baseline, update_baseline)
+        report = compared.report
+        if compared.recorded is not None:
+            click.echo(f"pinspect: {compared.recorded:,} findings are recorded in {escape(baseline, 500)}", err=True)
+        if compared.gone:
+            notes = (f"{compared.gone:,} findings of the baseline are gone: --update-baseline forgets them",)
+    if not quiet:
+        view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, notes)
+        write_report(present_check(report, view), format_name, output)
+    for file in report.files:
+        if file.error is not None:
+            complain(file.path, file.error)
+    return report.exit_code
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """`("PI1,PI2", "PI3")` -> `("PI1", "PI2", "PI3")`."""
+    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+
+
+def _policy(
+    config: Config,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fail_on: str | None,
+    fast: bool,
+    max_size: str | None,
+    require_format: tuple[str, ...],
+) -> Policy:
+    """What the command line says, and what the configuration says where it is silent.
+
+    `--select` also sets aside the configuration's `ignore`: what is asked for by name runs.
+    """
+    from inspectcli.gate import Policy, parse_size, severity_of
+
+    size = max_size if max_size is not None else config.max_size
+    return Policy(
+        select or config.select or (),
+        ignore or (() if select else config.ignore or ()),
+        severity_of(fail_on or config.fail_on or "error"),
+        fast,
+        None if size is None else parse_size(size),
+        require_format or config.require_format or (),
+        config.per_tensor_ignores or (),
+    )

@@ -1,0 +1,32 @@
+"""`pinspect rules`: what `pinspect check` looks for."""
+
+from __future__ import annotations
+
+import click
+
+from inspectcli.cli.output import choose_format, report_options, write_report
+
+FORMATS = ("terminal", "plain", "markdown", "json")
+
+
+@click.command("rules")
+@click.argument("words", metavar="[CODE...]", nargs=-1)
+@report_options(FORMATS)
+def rules_command(words: tuple[str, ...], format_name: str, output: str | None) -> int:
+    """What `pinspect check` looks for; one rule, explained.
+
+    \b
+    Examples:
+      pinspect rules
+      pinspect rules PI1
+      pinspect rules PI101
+    """
+    from inspectcli.gate import code_of
+    from inspectcli.health.base import all_rules
+    from inspectcli.present_check import present_rules
+
+    rules = all_rules()
+    codes = tuple(code_of(word, rules) for word in words)
+    chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
+    write_report(present_rules(chosen), choose_format(format_name, output, FORMATS), output)
+    return 0

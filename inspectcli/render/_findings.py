@@ -1,0 +1,63 @@
+"""What the formats for CI share: the findings of a check report's document, and paths as CI knows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
+from inspectcli.report import Report
+
+#: Messages are cut here: names in them come from the file.
+LIMIT = 1000
+
+
+def files_of(report: Report) -> list[Mapping[str, Any]]:
+    """The files of the document.
+
+    Raises:
+        UsageError: a report of another command.
+    """
+    if report.command != "check":
+        raise UsageError(f"this format shows findings, and `{report.command}` has none", "use `pinspect check`")
+    files: list[Mapping[str, Any]] = report.document["files"]  # type: ignore[assignment]
+    return files
+
+
+def findings_of(report: Report) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each finding with its file."""
+    for file in files_of(report):
+        for finding in file["findings"]:
+            yield file, finding
+
+
+def rules_of(report: Report) -> list[Mapping[str, Any]]:
+    """The rules that ran."""
+    rules: list[Mapping[str, Any]] = report.document["rules"]  # type: ignore[assignment]
+    return rules
+
+
+def rule_names(report: Report) -> Mapping[str, str]:
+    """Code -> name."""
+    return {rule["code"]: rule["name"] for rule in rules_of(report)}
+
+
+def sentence(finding: Mapping[str, Any]) -> str:
+    """Where, what, and what to do, escaped."""
+    where = f"{finding['tensor']}: " if finding["tensor"] is not None else ""
+    advice = finding["advice"]
+    next_step = f" {advice[0].upper()}{advice[1:]}." if advice else ""
+    return escape(f"{where}{finding['message']}.{next_step}", LIMIT)
+
+
+def relative(path: str) -> str:
+    """From the working directory, where the file lies below it: CI matches paths from the root of the repository."""
+    if os.path.isabs(path):
+        home = os.getcwd()
+        if os.path.normcase(path).startswith(os.path.normcase(home.rstrip(os.sep) + os.sep)):
+            path = os.path.relpath(path, home)
+    else:
+        path = os.path.normpath(path)
+    return path.replace(os.sep, "/")

@@ -1,0 +1,59 @@
+"""JUnit XML, as CI servers read it: a suite for each file, a case for each finding.
+
+A finding that fails the check is a failure; a lesser one is a passed case with its text; a file that could not be read
+is an error; a clean file is one passed case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
+from inspectcli.render.base import escape
+from inspectcli.report import Report
+
+#: Worst first.
+_SEVERITIES = ("error", "warning", "note")
+
+
+def render(report: Report, width: int = 80, color: bool = False) -> str:
+    failing = _SEVERITIES[: _SEVERITIES.index(str(report.document["fail_on"])) + 1]
+    names = rule_names(report)
+    root = ET.Element("testsuites", name="pinspect check")
+    for file in files_of(report):
+        root.append(_suite(file, names, failing))
+    for total in ("tests", "failures", "errors"):
+        root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[str, ...]) -> ET.Element:
+    # Escaped text holds no character that XML forbids: those are all hidden ones.
+    path = escape(relative(file["path"]), LIMIT)
+    suite = ET.Element("testsuite", name=path)
+    if file["error"] is not None:
+        _case(suite, path, "readable", "error", escape(file["error"]["message"], LIMIT), file["error"]["code"])
+    for finding in file["findings"]:
+        name = f"{finding['code']} {names.get(finding['code'], '')}".strip()
+        if finding["tensor"] is not None:
+            name += f" {escape(finding['tensor'], LIMIT)}"
+        kind = "failure" if finding["severity"] in failing else "system-out"
+        _case(suite, path, name, kind, sentence(finding), finding["severity"])
+    if not len(suite):
+        ET.SubElement(suite, "testcase", classname=path, name="pinspect check")
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+    return suite
+
+
+def _case(suite: ET.Element, path: str, name: str, kind: str, text: str, type_: str) -> None:
+    case = ET.SubElement(suite, "testcase", classname=path, name=name)
+    inner = ET.SubElement(case, kind)
+    if kind != "system-out":
+        inner.set("type", str(type_))
+        inner.set("message", text)
+    inner.text = text

@@ -1,0 +1,103 @@
+"""SARIF 2.1.0, for code scanning.
+
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from inspectcli import __version__
+from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rules_of, sentence
+from inspectcli.render.base import escape
+from inspectcli.render.json import strict
+from inspectcli.report import Report
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_HOME = "https://pypi.org/project/inspectcli/"
+
+
+def render(report: Report, width: int = 80, color: bool = False) -> str:
+    places = {rule["code"]: i for i, rule in enumerate(rules_of(report))}
+    unread = [file for file in files_of(report) if file["error"] is not None]
+    run = {
+        "tool": {
+            "driver": {
+                "name": "pinspect",
+                "version": __version__,
+                "informationUri": _HOME,
+                "rules": [_rule(rule) for rule in rules_of(report)],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": not unread,
+                "toolExecutionNotifications": [_notification(file) for file in unread],
+            }
+        ],
+        "artifacts": [
+            {"location": _location(file["path"]), "roles": ["analysisTarget"], "length": file["size"]}
+            for file in files_of(report)
+        ],
+        "results": [_result(file, finding, places) for file, finding in findings_of(report)],
+    }
+    document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(strict(document), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": rule["code"],
+        "name": "".join(word.capitalize() for word in rule["name"].split("-")),
+        "shortDescription": {"text": f"{rule['what']}."},
+        "fullDescription": {"text": rule["doc"]},
+        "help": {"text": rule["doc"]},
+        "defaultConfiguration": {"level": rule["severity"]},
+    }
+
+
+def _result(file: Mapping[str, Any], finding: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
+    tensor = finding["tensor"]
+    # GitHub shows no result without a line; a binary file has no better one.
+    physical = {"artifactLocation": _location(file["path"]), "region": {"startLine": 1}}
+    location: dict[str, Any] = {"physicalLocation": physical}
+    if tensor is not None:
+        name = escape(tensor, LIMIT)
+        location["logicalLocations"] = [{"name": name, "fullyQualifiedName": name, "kind": "member"}]
+    fingerprint = _fingerprint(file, finding)
+    return {
+        "ruleId": finding["code"],
+        **({"ruleIndex": places[finding["code"]]} if finding["code"] in places else {}),
+        "level": finding["severity"],
+        "message": {"text": sentence(finding)},
+        "locations": [location],
+        # The first for every viewer; the second is the only one that GitHub looks at.
+        "partialFingerprints": {"pinspect/v1": fingerprint, "primaryLocationLineHash": f"{fingerprint[:16]}:1"},
+        "properties": {"figures": finding["figures"]},
+    }
+
+
+def _fingerprint(file: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
+    """The same as long as path, code and tensor are: figures change with every training."""
+    identity = json.dumps([relative(file["path"]), finding["code"], finding["tensor"]])
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _notification(file: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "level": "error",
+        "message": {"text": escape(file["error"]["message"], LIMIT)},
+        "descriptor": {"id": file["error"]["code"]},
+        "locations": [{"physicalLocation": {"artifactLocation": _location(file["path"])}}],
+    }
+
+
+def _location(path: str) -> dict[str, str]:
+    """The path as a URI; `quote` also hides a colon, which would look like a scheme."""
+    shown = relative(path)
+    uri = quote(shown, errors="surrogateescape")  # names that are not UTF-8 keep their bytes
+    return {"uri": f"file://{uri}" if shown.startswith("/") else uri}
