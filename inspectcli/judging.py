@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.health.base import RANK, Finding, Look, Rule, Subject, all_rules
+from inspectcli.health.base import RANK, Finding, Look, Rule, Subject, own_rules
 from inspectcli.model import Checkpoint
 from inspectcli.roles import Roles
 
@@ -35,7 +35,7 @@ def judge(
         checkpoint: with the tensors that were scanned.
         scanned: one for each of them, in the same order.
         read: whether values were read; without them, only rules about the header run.
-        rules: those to run; None for all that run by default.
+        rules: those to run; None for the package's own that run by default.
     """
     roles = Roles(checkpoint)
     looks = tuple(Look(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem) for s in scanned)
@@ -46,6 +46,6 @@ def judge(
         verdicts = recognise(checkpoint, looks)
         looks = tuple(look._replace(verdict=verdicts.get(look.name)) for look in looks)
     subject = Subject(checkpoint, looks, read)
-    chosen = [r for r in all_rules() if r.default] if rules is None else rules
+    chosen = [r for r in own_rules() if r.default] if rules is None else rules
     found = [finding for r in chosen if read or not r.reads for finding in r.run(subject)]
     return Judgement(verdicts, tuple(sorted(found, key=lambda f: RANK[f.severity])))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from inspect import cleandoc
 from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.model import Checkpoint, TensorRef
@@ -151,6 +150,8 @@ class Rule:
     @property
     def doc(self) -> str:
         """What, why it matters, what to do: the docstring of the function."""
+        from inspect import cleandoc  # imported when somebody reads
+
         return cleandoc(self.check.__doc__ or "")
 
     @property
@@ -187,11 +188,17 @@ def rule(
     return register
 
 
-def all_rules() -> Sequence[Rule]:
-    """Every rule, by code: those of this package, and those that other packages offer as `inspectcli.rules`."""
+def own_rules() -> Sequence[Rule]:
+    """The rules of this package, by code."""
     for module in pkgutil.iter_modules(importlib.import_module("inspectcli.health").__path__):
         importlib.import_module(f"inspectcli.health.{module.name}")
-    from importlib.metadata import entry_points
+    return tuple(_RULES[code] for code in sorted(_RULES))
+
+
+def all_rules() -> Sequence[Rule]:
+    """Every rule, by code: those of this package, and those that other packages offer as `inspectcli.rules`."""
+    own_rules()
+    from importlib.metadata import entry_points  # takes longer to import than all rules together
 
     for entry in entry_points(group="inspectcli.rules"):
         entry.load()
@@ -209,6 +216,7 @@ __all__ = [
     "Severity",
     "Subject",
     "all_rules",
+    "own_rules",
     "pattern",
     "rule",
 ]

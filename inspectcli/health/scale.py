@@ -191,12 +191,9 @@ def dead_rows(subject: Subject) -> Iterable[Found]:
     """
     for look in _weights(subject):
         s, shape = look.stats, look.ref.shape
-        if (
-            s is None
-            or look.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT)
-            or len(shape) < 2
-            or look.ref.numel > _MOST_READ
-        ):
+        if s is None or look.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
+            continue
+        if look.ref.numel > _MOST_READ or look.ref.held_shape is not None:  # a sparse tensor has them by design
             continue
         least = look.ref.numel // max(shape)
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:

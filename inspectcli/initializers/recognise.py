@@ -168,6 +168,8 @@ class _Model:
         constant = _constant(look)
         if constant is not None:
             return _Match(exact=constant)
+        if look.ref.held_shape is not None:  # sparse, or one rank's part
+            return _Match()
         padded = look.role.kind is Part.EMBEDDING and _has_padding(look)
         x = numbers.of_look(look, without_zeros=padded)
         if x is None or x.rms == 0:
@@ -287,7 +289,10 @@ def _constant(look: Look) -> Verdict | None:
     if s is None or s.nonfinite or s.low is None or s.high is None:
         return None
     if s.low == s.high:
-        name = _CONSTANTS.get((role.kind, s.low)) or (f"all {s.low:g}" if s.low else "zeros")
+        name = _CONSTANTS.get((role.kind, s.low))
+        if name is None and (s.finite == 1 or role.kind is Part.COUNTER):
+            return None  # one number is always all the same
+        name = name or (f"all {s.low:g}" if s.low else "zeros")
         return Verdict(Strength.UNTOUCHED, name, "constant")
     # Values between 0 and 1 whose sum is that of their squares are all 0 or 1.
     ones = s.finite / 4
