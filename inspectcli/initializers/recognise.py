@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEAST = 64
 #: Fewer values are too often near a normal distribution by chance.
 LEAST_NORMAL = 4096
+#: From this many uniform values, a move by a thousandth of the spread passes the bounds somewhere.
+_SHARP = 1024
 #: Above this many values the marginal tests are sharp enough; below, rows and columns are looked at too.
 _MOST_INDEPENDENT = 1 << 18
 #: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
@@ -100,6 +102,9 @@ def recognise(checkpoint: Checkpoint, looks: Sequence[Look]) -> Mapping[str, Ver
     matches = {look.name: model.match(look) for look in looks if look.stats is not None and look.role.kind in _JUDGED}
     agreed = _agreed(matches)
     verdicts = {name: v for name, m in matches.items() if (v := m.verdict(name, agreed)) is not None}
+    for look in looks:
+        if look.name in verdicts and model.is_doubtful(look, verdicts):
+            verdicts[look.name] = Verdict(Strength.MOVED)
     for look in looks:
         if look.alias_of in verdicts:
             verdicts[look.name] = verdicts[look.alias_of]
@@ -214,6 +219,17 @@ class _Model:
         if projected:
             return projected[1]
         return recurrent[-1] if recurrent else None
+
+    def is_doubtful(self, look: Look, verdicts: Mapping[str, Verdict]) -> bool:
+        """Whether a small weight looks untouched only because a short step stays within its bounds.
+
+        The rest of its layer tells: it took the same step.
+        """
+        verdict = verdicts[look.name]
+        if verdict.family != "uniform" or look.ref.numel >= _SHARP or not look.role.is_weight:
+            return False
+        layer = self.roles.modules.get(look.role.module, {}).values()
+        return any(ref.name in verdicts and verdicts[ref.name].strength is Strength.MOVED for ref in layer)
 
     # -- what needs the values once more ---------------------------------------------------------------
 
