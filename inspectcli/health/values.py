@@ -38,7 +38,7 @@ def _nonfinite(look: Look, count: int, kind: str, remark: str = "") -> Found:
     where = f", the first NaN or Inf at {first}" if first else ""
     return Found(
         look.name,
-        f"{count:,} {kind} of {s.count:,} values ({share:.2g} of all){where}{remark}",
+        f"{count:,} {kind} of {s.count:,} values ({100 * share:.2g} %){where}{remark}",
         {"count": count, "share": share, "first_index": first, "kind": kind},
     )
 
