@@ -44,7 +44,7 @@ NORMAL = Family("normal", 3.0, 1.0, math.inf, _normal_cdf)
 #: Cut at two standard deviations of the uncut distribution; its scale is the standard deviation that results.
 TRUNCATED = Family(
     "truncated normal",
-    2.3659,
+    2.3655,
     1.0,
     2 / CUT,
     lambda x: min(max((_normal_cdf(min(max(x * CUT, -2.0), 2.0)) - _normal_cdf(-2.0)) / _WITHIN_2, 0.0), 1.0),

@@ -72,8 +72,10 @@ def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, round
     """The gain, if the sum of squares is that of `parts` orthogonal matrices side by side; else None."""
     if min(rows, columns) < 2:
         return None
+    # Rounding errors of many values cancel.
+    tolerance = 1e-5 + rounding * (1 / 8 + 6 / math.sqrt(parts * rows * columns))
     for gain in (1.0, math.sqrt(2)):
-        if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < 1e-5 + rounding / 8:
+        if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < tolerance:
             return gain
     return None
 
