@@ -53,11 +53,14 @@ class Role(NamedTuple):
 _CONSTANT = re.compile(
     r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
     r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|anchors?|anchor_grid|"
-    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|stft|hann|buffer)([._/]|$)",
+    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|stft|hann|buffer)([./]|$)",  # not `mask_head`: that is a layer
     re.IGNORECASE,
 )
 _RNN = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
-_EMBEDDING = re.compile(r"(^|[._/])(\w*embed\w*|\w*embds?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb)([._/]|$)", re.IGNORECASE)
+_EMBEDDING = re.compile(
+    r"(^|[._/])(\w*embed\w*|\w*embds?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb|relative_attention_bias)([._/]|$)",
+    re.IGNORECASE,
+)
 _NORM_NAME = re.compile(
     r"(^|[._/])(\w*norm\w*|bn\w*|ln\w*|gn\w*|\w*_ln|\w*_bn|batchnorm\w*|layernorm\w*)([._/]|$)", re.IGNORECASE
 )
@@ -152,7 +155,8 @@ class Roles:
             # A projection inside of an embedding module has a bias; a table has none.
             return Part.WEIGHT if "bias" in own else Part.EMBEDDING
         if leaf.startswith("bias") or leaf.endswith("bias"):
-            return Part.BIAS
+            # GPT-2 calls its causal mask of (1, 1, n, n) a bias.
+            return Part.CONSTANT if ref.shape[:-2] == (1, 1) and ref.shape[-1] == ref.shape[-2] else Part.BIAS
         return Part.CONSTANT if ref.kind is Kind.BUFFER else Part.WEIGHT
 
     def _vector(self, ref: TensorRef, module: str, leaf: str, own: Mapping[str, TensorRef]) -> Part:

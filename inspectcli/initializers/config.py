@@ -43,8 +43,9 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     head = found.get("d_kv"), found.get("d_model")
     if all(isinstance(n, int) and 0 < n < 1 << 24 for n in head):
         stds["(d_model*d_kv)^-1/2"] = float(head[0] * head[1]) ** -0.5  # type: ignore[operator]
-    layers = next((s[key] for s in sections for key in _LAYER_KEYS if isinstance(s.get(key), int)), 0)
-    if not isinstance(layers, int) or not 0 < layers < 1 << 16:
+    counts = (s[key] for s in sections for key in _LAYER_KEYS if type(s.get(key)) is int)
+    layers = next((n for n in counts if isinstance(n, int) and 0 < n < 1 << 16), 0)
+    if not layers:
         numbers = (int(m[1][:6]) for ref in checkpoint.tensors if (m := _BLOCK.search(ref.name)))
         layers = max(numbers, default=-1) + 1
     return ModelConfig(tuple(stds.items()), layers)
