@@ -32,26 +32,29 @@ class Copies(NamedTuple):
     """Modules of which tensors are equal.
 
     Attributes:
-        places: where: `h.3`, `h.4`; whole names for a single tensor.
-        looks: the first of each group of equal tensors.
+        modules: `h.3`, `h.4`.
+        groups: of each set of equal tensors one in each of the modules, in this order.
     """
 
-    places: tuple[str, ...]
-    looks: tuple[Look, ...]
+    modules: tuple[str, ...]
+    groups: tuple[tuple[Look, ...], ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The modules, or the names of the tensors where one of a module is concerned."""
+        return self.modules if len(self.groups) > 1 else tuple(look.name for look in self.groups[0])
 
 
 def copies(subject: Subject) -> Iterator[Copies]:
     """Equal tensors that are not tied, those of the same modules together."""
-    found: dict[tuple[str, ...], list[tuple[tuple[str, ...], Look]]] = {}
+    found: dict[tuple[str, ...], list[tuple[Look, ...]]] = {}
     for group in _equal(subject):
-        names = tuple(look.name for look in group)
-        found.setdefault(_places(names), []).append((names, group[0]))
-    for places, groups in found.items():
-        whole = groups[0][0] if len(groups) == 1 else places
-        yield Copies(whole, tuple(look for _, look in groups))
+        found.setdefault(_modules([look.name for look in group]), []).append(group)
+    for modules, groups in found.items():
+        yield Copies(modules, tuple(groups))
 
 
-def _equal(subject: Subject) -> Iterator[Sequence[Look]]:
+def _equal(subject: Subject) -> Iterator[tuple[Look, ...]]:
     """Groups of equal tensors. Only those whose exact figures agree are read again."""
     alike: dict[tuple[object, ...], list[Look]] = {}
     for look in subject.unique:
@@ -68,7 +71,7 @@ def _equal(subject: Subject) -> Iterator[Sequence[Look]]:
             digest = _digest(look)
             if digest:
                 same.setdefault(digest, []).append(look)
-        yield from (group for group in same.values() if len(group) > 1)
+        yield from (tuple(group) for group in same.values() if len(group) > 1)
 
 
 def _is_judged(look: Look) -> bool:
@@ -107,7 +110,7 @@ def _digest(look: Look) -> bytes:
     return made.digest() if distinct >= LEAST_DISTINCT else b""
 
 
-def _places(names: Sequence[str]) -> tuple[str, ...]:
+def _modules(names: Sequence[str]) -> tuple[str, ...]:
     """The names without the components that all end with: `h.3.attn.weight`, `h.4.attn.weight` -> `h.3`, `h.4`."""
     parts = [re.split(r"[./]", name) for name in names]
     least = min(len(p) for p in parts) - 1

@@ -109,7 +109,7 @@ def _hidden(name: str) -> list[str]:
 
 def _described(c: str) -> str:
     """`U+202E RIGHT-TO-LEFT OVERRIDE`."""
-    return f"U+{ord(c):04X} {unicodedata.name(c, 'control' if unicodedata.category(c) == 'Cc' else '')}".rstrip()
+    return f"U+{ord(c):04X} {unicodedata.name(c, 'control character' if unicodedata.category(c) == 'Cc' else '')}".rstrip()
 
 
 @rule("PI506", "pickle-format", Severity.WARNING, reads=False, default=False)

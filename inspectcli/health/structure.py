@@ -98,8 +98,8 @@ def duplicate_content(subject: Subject) -> Iterator[Found]:
     What to do: compare with the model that it was converted from, and tie the tensors if they are one by design.
     """
     for found in copies(subject):
-        first, tensors = found.looks[0], len(found.looks)
-        elements = sum(look.ref.numel for look in found.looks)
+        first, tensors = found.groups[0][0], len(found.groups)
+        elements = sum(group[0].ref.numel for group in found.groups)
         others = _listed(found.places[1:])
         what = f"equal to {others}, and not tied: {elements:,} values"
         if tensors > 1:
@@ -115,13 +115,15 @@ def duplicate_content(subject: Subject) -> Iterator[Found]:
 
 
 def _severity(found: Copies) -> Severity:
-    if any(look.role.kind is Part.EMBEDDING for look in found.looks):
+    """A warning for what training cannot have made: equal blocks, equal parts of one layer."""
+    looks = [group[0] for group in found.groups]
+    if any(look.role.kind is Part.EMBEDDING for look in looks):
         return Severity.NOTE
-    if all(look.verdict is not None and look.verdict.strength.value != "moved" for look in found.looks):
+    if all(look.verdict is not None and look.verdict.strength.value != "moved" for look in looks):
         return Severity.NOTE  # a layer that was copied to make the others, as nn.TransformerEncoder does
-    siblings = len({pattern(place) for place in found.places}) == 1
-    neighbours = len({place.rpartition(".")[0] for place in found.places}) == 1
-    return Severity.WARNING if siblings or neighbours else Severity.NOTE
+    blocks = len({pattern(module) for module in found.modules}) == 1
+    parents = {module.rpartition(".")[0] for module in found.modules}
+    return Severity.WARNING if blocks or (len(parents) == 1 and parents != {""}) else Severity.NOTE
 
 
 @rule("PI407", "mixed-dtypes", Severity.WARNING, reads=False)
