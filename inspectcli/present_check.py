@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from inspectcli.gate import CheckReport, Ignored
+from inspectcli.gate import CheckReport
 from inspectcli.health.base import RANK, Finding, Rule, Severity
 from inspectcli.present import FORMAT_NAMES, size
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
@@ -115,35 +115,33 @@ def _summary(report: CheckReport) -> Note:
     read = [file for file in report.files if file.error is None]
     found = Counter(finding.severity for finding in report.findings)
     files = _plural(len(report.files), "file")
+    unread = f", {len(report.files) - len(read):,} could not be read" if len(read) < len(report.files) else ""
     if not report.files:
         return Note("no files to check", Tone.DIM)
+    if not read and not found:
+        return Note(f"{files}: none could be read", Tone.BAD)
     if not found:
-        if not read:
-            return Note(f"{files}: none could be read", Tone.BAD)
-        unread = f", {len(report.files) - len(read):,} could not be read" if len(read) < len(report.files) else ""
-        tone = Tone.WARN if unread else Tone.GOOD
-        return Note(f"{files} checked by {_plural(len(report.rules), 'rule')}: nothing found{unread}", tone)
+        nothing = "nothing new" if any(file.known for file in report.files) else "nothing found"
+        rules = _plural(len(report.rules), "rule")
+        return Note(f"{files} checked by {rules}: {nothing}{unread}", Tone.WARN if unread else Tone.GOOD)
     counts = ", ".join(_plural(found[s], s.value) for s in Severity if found[s])
     bad = sum(1 for file in report.files if file.findings)
-    unread = f", {len(report.files) - len(read):,} could not be read" if len(read) < len(report.files) else ""
     worst = next(s for s in Severity if found[s])
     return Note(f"{counts} in {bad:,} of {files}{unread}", TONES[worst])
 
 
 def _asides(report: CheckReport) -> Iterator[str]:
     """What does not count, and why."""
-    by_reason: Counter[tuple[str, str, str]] = Counter()
+    codes: dict[tuple[str, str], list[str]] = {}
     for file in report.files:
-        by_reason.update(_why(ignored) for ignored in file.ignored)
-    for (code, patterns, reason), n in by_reason.items():
-        yield f"{_plural(n, 'finding')} of {code} ignored in {patterns}" + (f": {reason}" if reason else "")
+        for finding, by in file.ignored:
+            codes.setdefault((" ".join(by.patterns), by.reason), []).append(finding.code)
+    for (patterns, reason), found in codes.items():
+        of = ", ".join(sorted(set(found)))
+        yield f"{_plural(len(found), 'finding')} of {of} ignored in {patterns}" + (f": {reason}" if reason else "")
     known = sum(file.known for file in report.files)
     if known:
         yield f"{_plural(known, 'finding')} known from the baseline"
-
-
-def _why(ignored: Ignored) -> tuple[str, str, str]:
-    return ignored.finding.code, " ".join(ignored.by.patterns), ignored.by.reason
 
 
 def _plural(n: int, noun: str) -> str:

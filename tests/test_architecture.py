@@ -16,11 +16,12 @@ LEVELS = (
     ("source", "model", "kernels", "stats"),
     ("pickles",),
     ("formats",),
-    ("live", "values", "scan"),
+    ("live", "values", "scan", "walk"),
     ("roles",),
     ("initializers",),
     ("health", "judging"),
     ("overview", "fold", "present", "present_health"),
+    ("baseline", "gate", "present_check"),
     ("render",),
     ("cli", "__main__"),
 )

@@ -21,7 +21,7 @@ SEVERITIES = ("error", "warning", "note")
 _MOST = 20
 
 
-@click.command("check")
+@click.command("check", short_help="Is anything wrong: for CI, and before a commit.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.option("--select", metavar="CODES", multiple=True, help="Only these rules: PI101,PI3. Repeatable.")
 @click.option("--ignore", metavar="CODES", multiple=True, help="Not these rules. Repeatable.")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -99,5 +101,4 @@ def _notification(file: Mapping[str, Any]) -> dict[str, Any]:
 def _location(path: str) -> dict[str, str]:
     """The path as a URI; `quote` also hides a colon, which would look like a scheme."""
     shown = relative(path)
-    uri = quote(shown, errors="surrogateescape")  # names that are not UTF-8 keep their bytes
-    return {"uri": f"file://{uri}" if shown.startswith("/") else uri}
+    return {"uri": Path(shown).as_uri() if os.path.isabs(shown) else quote(os.fsencode(shown))}

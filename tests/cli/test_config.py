@@ -1,0 +1,155 @@
+"""Where the configuration is found, what it may say, and that the command line wins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import FIXTURES
+
+from inspectcli.cli import run
+from inspectcli.cli.config import Config, find_config
+from inspectcli.errors import UsageError
+from inspectcli.gate import TensorIgnore
+
+WHOLE = """
+select = ["PI1", "PI2"]
+ignore = "PI103"
+fail-on = "warning"
+max-size = "500MB"
+require-format = ["safetensors"]
+baseline = "known.json"
+
+[per-tensor-ignores]
+PI301 = ["*.lm_head.*"]
+PI203 = { patterns = ["*.gate", "b"], reason = "gates start closed" }
+PI1 = "mask"
+"""
+
+
+def config(folder: Path, text: str, name: str = ".pinspect.toml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_everything_it_may_say(tmp_path: Path) -> None:
+    path = config(tmp_path, WHOLE)
+    assert find_config(str(tmp_path)) == Config(
+        str(path),
+        select=("PI1", "PI2"),
+        ignore=("PI103",),
+        fail_on="warning",
+        max_size="500MB",
+        require_format=("safetensors",),
+        baseline=str(tmp_path / "known.json"),
+        per_tensor_ignores=(
+            TensorIgnore("PI301", ("*.lm_head.*",)),
+            TensorIgnore("PI203", ("*.gate", "b"), "gates start closed"),
+            TensorIgnore("PI1", ("mask",)),
+        ),
+    )
+
+
+def test_the_nearest_that_speaks_of_pinspect(tmp_path: Path) -> None:
+    config(tmp_path, "[tool.pinspect]\nmax-size = 1\n", "pyproject.toml")
+    config(tmp_path / "a", "[tool.other]\nmax-size = 2\n", "pyproject.toml")
+    config(tmp_path / "b", "[tool.pinspect]\nmax-size = 3\n", "pyproject.toml")
+    config(tmp_path / "b" / "c", "max-size = 4\n")
+    config(tmp_path / "b" / "c", "[tool.pinspect]\nmax-size = 5\n", "pyproject.toml")
+    config(tmp_path / "d", "[tool.pinspect]\nmax-size = 6\n")
+    found = {
+        place: find_config(str(tmp_path / place)).max_size
+        for place in ("x.pt", "a/x.pt", "a", "b/x.pt", "b/no/such/x.pt", "b/c/x.pt", "d/x.pt")
+    }
+    assert found == {"x.pt": 1, "a/x.pt": 1, "a": 1, "b/x.pt": 3, "b/no/such/x.pt": 3, "b/c/x.pt": 4, "d/x.pt": 6}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ingore = []", "there is no key 'ingore' (did you mean ignore?)"),
+        ("fail_on = 'note'", "there is no key 'fail_on' (did you mean fail-on?)"),
+        ("per-tensor-ignore = {}", "(did you mean per-tensor-ignores?)"),
+        ("zzz = 1", "there is no key 'zzz' (known are select, ignore, fail-on,"),
+        ("select = 1", "select is 1, expected a list of strings"),
+        ("select = [1]", "select is [1], expected a list of strings"),
+        ("fail-on = true", "fail-on is True, expected a string"),
+        ("max-size = 1.5", 'max-size is 1.5, expected a number of bytes, or a string like "500MB"'),
+        ("max-size = true", "max-size is True, expected a number of bytes"),
+        ("per-tensor-ignores = ['a']", "expected a table: code -> patterns"),
+        ("per-tensor-ignores = { PI1 = { reason = 'r' } }", "expected for each code patterns, or {"),
+        ("per-tensor-ignores = { PI1 = { patterns = ['a'], because = 'r' } }", "expected for each code patterns"),
+        ("per-tensor-ignores = { PI1 = 3 }", "expected a list of strings"),
+        ("select = [", "not valid TOML: "),
+        ("[tool]\npinspect = 1", "tool.pinspect is not a table"),
+        ("a = " + "[" * 10_000, "not valid TOML: "),
+    ],
+)
+def test_what_is_not_understood(text: str, message: str, tmp_path: Path) -> None:
+    path = config(tmp_path, text)
+    with pytest.raises(UsageError) as error:
+        find_config(str(tmp_path))
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+
+
+def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / ".pinspect.toml").write_bytes(b"select = ['\xff']")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        find_config(str(tmp_path))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    shutil.copy(FIXTURES / "gpt2_tiny_nan.safetensors", tmp_path / "m.safetensors")
+    return str(tmp_path / "m.safetensors")
+
+
+def test_an_unknown_key_gives_2(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config(tmp_path, "[tool.pinspect]\nfial-on = 'note'\n", "pyproject.toml")
+    assert run(["check", model]) == 2
+    assert "there is no key 'fial-on'\n  did you mean fail-on?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "code"),
+    [
+        ("ignore = ['PI1']", [], 0),
+        ("ignore = ['PI1']", ["--ignore", "PI2"], 1),
+        ("ignore = ['PI1']", ["--select", "PI101"], 1),  # what is asked for by name runs
+        ("select = ['PI2']", [], 0),
+        ("select = ['PI2']", ["--select", "PI1"], 1),
+        ("max-size = '1kB'\nignore = ['PI1']", [], 1),
+        ("max-size = '1kB'\nignore = ['PI1']", ["--max-size", "1MB"], 0),
+        ("require-format = 'torch'\nignore = ['PI1']", [], 1),
+        ("require-format = 'torch'\nignore = ['PI1']", ["--require-format", "safetensors,torch"], 0),
+        ("fail-on = 'fatal'", [], 2),
+        ("max-size = 'big'", [], 2),
+        ("select = ['PI9']", [], 2),
+        ("per-tensor-ignores = { PI1 = ['h.3.*'] }", [], 0),
+        ("per-tensor-ignores = { PI999 = ['h.3.*'] }", [], 2),
+    ],
+)
+def test_the_command_line_wins(text: str, args: list[str], code: int, model: str, tmp_path: Path) -> None:
+    config(tmp_path, text)
+    assert run(["check", model, *args]) == code
+
+
+def test_reasons_are_printed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config(
+        tmp_path, """per-tensor-ignores.PI1 = { patterns = ['h.3.*', 'x'], reason = "known \\u001b[2J since May" }"""
+    )
+    assert run(["check", model]) == 0
+    out = capsys.readouterr().out
+    assert "2 findings of PI101, PI102 ignored in h.3.* x: known \\x1b[2J since May" in out
+
+
+def test_a_baseline_of_the_configuration(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config(tmp_path, "baseline = 'known.json'")
+    assert run(["check", model]) == 0
+    assert (tmp_path / "known.json").exists()
+    assert "2 findings are recorded in" in capsys.readouterr().err
+    assert run(["check", model]) == 0
+    assert "nothing new\n  2 findings known from the baseline" in capsys.readouterr().out
