@@ -169,7 +169,7 @@ def present_rules(rules: Sequence[Rule]) -> Report:
         return Report("rules", tuple(_explained(rules[0])), document)
     blocks: list[Block] = []
     for prefix, group in groupby(rules, key=lambda rule: rule.code[:3]):
-        blocks += [Heading(FAMILIES.get(prefix, prefix), f"{prefix}xx"), _listed(list(group))]
+        blocks += [Heading(f"{prefix}xx {FAMILIES.get(prefix, '')}".rstrip()), _listed(list(group))]
     if any(not rule.default for rule in rules):
         blocks += [Note(""), Note("(off) runs only when it is selected, or its limit is given", Tone.DIM)]
     return Report("rules", tuple(blocks), document)

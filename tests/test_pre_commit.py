@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from conftest import FIXTURES, ROOT
+
+from inspectcli.formats import formats
 
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None or importlib.util.find_spec("pre_commit") is None, reason="needs git and pre-commit"
@@ -141,3 +145,22 @@ def test_the_fast_hook_reads_no_values(repository: Repository) -> None:
     fast, fast_out = repository.hook("pinspect-check-fast", name)
     assert (full, fast) == (1, 0), slow_out + fast_out
     assert "Passed" in fast_out
+
+
+# -- what needs no environment --------------------------------------------------------------------------
+
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
+def test_the_hooks_take_models_and_nothing_else(hook: dict[str, object]) -> None:
+    pattern = re.compile(str(hook["files"]))
+    models = {s for f in formats() for s in f.suffixes} - {".mat", ".npy", ".tar", ".ts"}
+    assert [s for s in models if not pattern.search(f"runs/model{s}")] == []
+    others = ("a.ts", "a.py", "a.json", "a.tar", "a.mat", "bin", "apt", "a.pt.txt", "a.h5py", "model.onnx")
+    assert [name for name in others if pattern.search(name)] == []
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
+def test_the_readme_names_each_hook(hook: dict[str, object]) -> None:
+    assert f"- id: {hook['id']} " in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -92,11 +92,11 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
 
     made: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in _KEYS:
-            hint = nearest(key, _KEYS) or f"known are {', '.join(_KEYS)}"
+        if key not in KEYS:
+            hint = nearest(key, KEYS) or f"known are {', '.join(KEYS)}"
             raise UsageError(f"there is no key {key!r}", hint, path)
         try:
-            made[key.replace("-", "_")] = _KEYS[key](value)
+            made[key.replace("-", "_")] = KEYS[key](value)
         except _WrongKindError as error:
             raise UsageError(f"{key} is {_shown(value)}, expected {error}", "", path) from None
     if made.get("baseline"):
@@ -149,7 +149,7 @@ def _ignores(value: object) -> tuple[TensorIgnore, ...]:
 
 
 #: Key -> how its value is read.
-_KEYS: dict[str, Callable[[object], object]] = {
+KEYS: dict[str, Callable[[object], object]] = {
     "select": _texts,
     "ignore": _texts,
     "fail-on": _text,

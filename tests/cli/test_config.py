@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, ROOT
 
 from inspectcli.cli import run
-from inspectcli.cli.config import Config, find_config
+from inspectcli.cli.config import KEYS, Config, find_config, read_config
 from inspectcli.errors import UsageError
 from inspectcli.gate import TensorIgnore
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 WHOLE = """
 select = ["PI1", "PI2"]
@@ -153,3 +159,11 @@ def test_a_baseline_of_the_configuration(model: str, tmp_path: Path, capsys: pyt
     assert "2 findings are recorded in" in capsys.readouterr().err
     assert run(["check", model]) == 0
     assert "nothing new\n  2 findings known from the baseline" in capsys.readouterr().out
+
+
+def test_the_readme_shows_every_key() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = text.split("```toml\n")[1].split("```")[0]
+    table = tomllib.loads(example)["tool"]["pinspect"]
+    assert set(table) == set(KEYS)
+    assert None not in read_config("/somewhere/pyproject.toml", table)

@@ -26,8 +26,8 @@ def test_every_rule_is_listed_under_its_family(capsys: pytest.CaptureFixture[str
     seen = {}
     for line in out.splitlines():
         words = line.split()
-        if len(words) == 2 and words[0] in FAMILIES.values():
-            family = words[0]
+        if len(words) == 2 and words[1] in FAMILIES.values():
+            family = words[1]
         elif words and words[0].startswith("PI"):
             seen[words[0]] = (family, words[1], words[2])
     assert seen == {r.code: (FAMILIES[r.code[:3]], r.name, r.severity.value) for r in RULES}
@@ -36,13 +36,13 @@ def test_every_rule_is_listed_under_its_family(capsys: pytest.CaptureFixture[str
 def test_some_rules(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = listed(["PI49", "pi590"], capsys)
     assert out == (
-        "structure  (PI4xx)\n"
+        "PI4xx structure\n"
         "\n"
         "code   name            severity     finds\n"
         "-----  --------------  -----------  ------------------------------------------\n"
         "PI490  file-too-large  error (off)  The checkpoint is larger than `--max-size`\n"
         "\n"
-        "safety  (PI5xx)\n"
+        "PI5xx safety\n"
         "\n"
         "code   name                severity     finds\n"
         "-----  ------------------  -----------  -----------------------------------------------------------\n"
