@@ -8,11 +8,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from inspectcli.formats import open_checkpoint
 from inspectcli.health.base import Finding, Rule, all_rules
-from inspectcli.judging import judge
 from inspectcli.overview import inspect_path
-from inspectcli.scan import scan
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -36,12 +33,6 @@ def rules(*prefixes: str) -> Sequence[Rule]:
 def findings(path: Path, *prefixes: str, read: bool = True) -> tuple[Finding, ...]:
     """What the rules of these codes or families say of a file; all rules that run by default, if none is named."""
     return inspect_path(str(path), read=read, rules=rules(*prefixes or ("PI",))).findings
-
-
-def loaded(path: Path, *prefixes: str) -> tuple[Finding, ...]:
-    """The same, of a checkpoint that was opened first: errors are raised."""
-    checkpoint = open_checkpoint(path)
-    return judge(checkpoint, list(scan(checkpoint)), True, rules(*prefixes or ("PI",))).findings
 
 
 def codes(found: Iterable[Finding]) -> list[str]:
