@@ -20,8 +20,8 @@ from inspectcli.walk import expand, is_lfs_pointer, is_named_like_a_checkpoint, 
 
 EXIT_CLEAN, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
 
-#: Of the rules in `health.limits`, which need a limit.
-MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
+#: Of the rules in `health.limits`, which run when a limit is given, and only then.
+LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
 
 
 class TensorIgnore(NamedTuple):
@@ -202,17 +202,19 @@ def choose(policy: Policy, rules: Sequence[Rule]) -> tuple[Rule, ...]:
         wanted = max((len(code) for code in select if rule.code.startswith(code)), default=-1)
         if rule.code in limits:
             wanted = len(rule.code)
+        elif rule.code in LIMIT_CODES:
+            wanted = -1
         elif not select and rule.default:
             wanted = 0
         if wanted > max((len(code) for code in ignore if rule.code.startswith(code)), default=-1):
             chosen.append(limits.get(rule.code, rule))
-    fast = tuple(rule for rule in chosen if not (policy.fast and rule.reads))
-    if not fast:
-        raise UsageError(
-            "no rule is left to check" + (": those that are selected need values" if chosen else ""),
-            "leave out --fast" if chosen else "`pinspect rules` lists them",
-        )
-    return fast
+    left = tuple(rule for rule in chosen if not (policy.fast and rule.reads))
+    if left:
+        return left
+    if chosen:
+        raise UsageError("no rule is left to check: those that are selected need values", "leave out --fast")
+    limited = f"{MAX_SIZE_CODE} runs with --max-size, {REQUIRE_FORMAT_CODE} with --require-format"
+    raise UsageError("no rule is left to check", f"`pinspect rules` lists them; {limited}")
 
 
 def _limits(policy: Policy, rules: Sequence[Rule]) -> dict[str, Rule]:

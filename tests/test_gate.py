@@ -62,6 +62,7 @@ def codes(**asked: object) -> list[str]:
         ({"select": ("PI1",), "ignore": ("PI102",)}, "PI101 PI110"),
         ({"select": ("PI101",), "ignore": ("PI1",)}, "PI101"),  # the longer code wins
         ({"fast": True}, "PI501"),
+        ({"select": ("PI4", "PI5")}, "PI501"),  # a limit that is not given cannot be passed
         ({"max_size": 1}, "PI101 PI102 PI201 PI490 PI501"),
         ({"max_size": 1, "ignore": ("PI4",)}, "PI101 PI102 PI201 PI490 PI501"),
         ({"max_size": 1, "ignore": ("PI490",)}, "PI101 PI102 PI201 PI501"),
@@ -80,6 +81,7 @@ def test_rules_are_chosen_by_code(asked: dict[str, object], expected: str) -> No
         ({"ignore": ("nan-valeus",)}, "there is no rule 'nan-valeus' (did you mean nan-values? "),
         ({"select": ("",)}, "there is no rule ''"),
         ({"select": ("PI101",), "ignore": ("PI101",)}, "no rule is left to check"),
+        ({"select": ("PI49", "PI590")}, "no rule is left to check (`pinspect rules` lists them; PI490 runs with --max"),
         ({"select": ("PI101",), "fast": True}, "those that are selected need values (leave out --fast)"),
         ({"require_format": ("safetensor",)}, "there is no format 'safetensor' (did you mean safetensors?)"),
     ],

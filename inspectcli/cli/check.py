@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +35,7 @@ _MOST = 20
 @click.option("--require-format", metavar="FORMATS", multiple=True, help="Another format is an error: safetensors.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule.")
 @click.option("--explain", is_flag=True, help="Show each rule's text under its first finding.")
+@click.option("--no-config", is_flag=True, help="No settings but those of the command line.")
 @click.option("--hook", is_flag=True, help="Pass over Git LFS pointers and files that are no checkpoints.")
 @quiet_option
 @report_options(FORMATS)
@@ -49,6 +51,7 @@ def check_command(
     require_format: tuple[str, ...],
     statistics: bool,
     explain: bool,
+    no_config: bool,
     hook: bool,
     quiet: bool,
     format_name: str,
@@ -69,35 +72,44 @@ def check_command(
     \b
     Exit codes: 0 nothing that fails; 1 a finding at --fail-on or worse; 2 a file could not be read.
     """
-    from inspectcli.cli.config import find_config
+    from inspectcli.cli.config import Config, find_config
     from inspectcli.errors import UsageError
     from inspectcli.gate import Gate, compare
     from inspectcli.present_check import CheckView, present_check
     from inspectcli.render.base import escape
 
-    config = find_config(paths[0])
+    config = Config() if no_config else find_config(paths[0])
     policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
-    baseline = baseline or config.baseline
-    if update_baseline and baseline is None:
+    known = baseline or config.baseline
+    if update_baseline and known is None:
         raise UsageError("there is no baseline to update", "name one: --baseline FILE")
     format_name = choose_format(format_name, output, FORMATS)
     with Meter(quiet) as meter:
         report = Gate(policy, hook, meter.advance, meter.start).look(paths)
-    notes: tuple[str, ...] = ()
-    if baseline is not None:
-        compared = compare(report, baseline, update_baseline)
+    notes = [f"settings of {config.path}"] if config.path else []
+    if known is not None and baseline is None and not update_baseline and not os.path.exists(known):
+        # Only a command writes: a configuration may come with the files that it is to judge.
+        notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
+    elif known is not None:
+        compared = compare(report, known, update_baseline)
         report = compared.report
         if compared.recorded is not None:
-            click.echo(f"pinspect: {compared.recorded:,} findings are recorded in {escape(baseline, 500)}", err=True)
+            click.echo(f"pinspect: {_findings(compared.recorded)} recorded in {escape(known, 500)}", err=True)
         if compared.gone:
-            notes = (f"{compared.gone:,} findings of the baseline are gone: --update-baseline forgets them",)
+            notes.append(
+                f"{_findings(compared.gone)} no longer there: --update-baseline removes what is gone from the baseline"
+            )
     if not quiet:
-        view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, notes)
+        view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, tuple(notes))
         write_report(present_check(report, view), format_name, output)
     for file in report.files:
         if file.error is not None:
             complain(file.path, file.error)
     return report.exit_code
+
+
+def _findings(n: int) -> str:
+    return "1 finding is" if n == 1 else f"{n:,} findings are"
 
 
 def _words(values: tuple[str, ...]) -> tuple[str, ...]:

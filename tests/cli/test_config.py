@@ -153,12 +153,25 @@ def test_reasons_are_printed(model: str, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_baseline_of_the_configuration(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = tmp_path / "known.json"
     config(tmp_path, "baseline = 'known.json'")
-    assert run(["check", model]) == 0
-    assert (tmp_path / "known.json").exists()
-    assert "2 findings are recorded in" in capsys.readouterr().err
+    assert run(["check", model]) == 1
+    assert f"there is no baseline {known} yet: --update-baseline writes it" in capsys.readouterr().out
+    assert not known.exists()
+    assert run(["check", model, "--update-baseline"]) == 0
+    assert f"2 findings are recorded in {known}" in capsys.readouterr().err
     assert run(["check", model]) == 0
     assert "nothing new\n  2 findings known from the baseline" in capsys.readouterr().out
+
+
+def test_settings_are_named_and_can_be_left_aside(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, "ignore = ['PI1']")
+    assert run(["check", model]) == 0
+    assert f"settings of {path}" in capsys.readouterr().out
+    assert run(["check", model, "--no-config"]) == 1
+    assert "settings of" not in capsys.readouterr().out
 
 
 def test_the_readme_shows_every_key() -> None:
