@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from statistics import median
 
@@ -23,6 +24,10 @@ _LEAST = 16
 _LEAST_OUTLIER = 64
 #: Larger tensors are not read again to find rows of zeros.
 _MOST_READ = 1 << 26
+#: Tokens, tables and state matrices may begin with zeros (log 1 in Mamba's `A_log`).
+_OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
+#: Share of zeros outside of dead rows from which a weight was pruned.
+_PRUNED = 0.25
 _VECTORS = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
 
 
@@ -193,6 +198,8 @@ def dead_rows(subject: Subject) -> Iterable[Found]:
         s, shape = look.stats, look.ref.shape
         if s is None or look.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
             continue
+        if not _OF_LAYER.search(look.role.leaf):
+            continue
         if look.ref.numel > _MOST_READ or look.ref.held_shape is not None:  # a sparse tensor has them by design
             continue
         least = look.ref.numel // max(shape)
@@ -201,8 +208,11 @@ def dead_rows(subject: Subject) -> Iterable[Found]:
         dead = _dead(look)
         if dead is None:
             continue
-        for axis, word in ((0, "rows"), (len(shape) - 1, "columns")):
+        for axis, word in zip(dead, ("rows", "columns"), strict=True):
             indices = dead[axis]
+            gone = len(indices) * (look.ref.numel // shape[axis])
+            if s.zeros - gone > _PRUNED * (s.count - gone):
+                continue
             if indices and 2 * len(indices) < shape[axis]:
                 shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
                 yield Found(
@@ -214,7 +224,7 @@ def dead_rows(subject: Subject) -> Iterable[Found]:
 
 
 def _dead(look: Look) -> dict[int, list[int]] | None:
-    """Axis -> indices along it at which everything is 0, for the first and the last axis."""
+    """Axis -> indices along it at which everything is 0, for the two axes of units: Keras has them last."""
     import numpy as np
 
     from inspectcli.values import read_array
@@ -225,7 +235,7 @@ def _dead(look: Look) -> dict[int, list[int]] | None:
         return None
     used = values != 0
     found = {}
-    for axis in (0, used.ndim - 1):
+    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in look.role.leaf else (0, 1):
         others = tuple(i for i in range(used.ndim) if i != axis)
         found[axis] = np.flatnonzero(~used.any(axis=others)).tolist()
     return found

@@ -100,6 +100,7 @@ def candidates(
     config: ModelConfig,
     fan_in: int | None = None,
     hidden: int | None = None,
+    in1: int | None = None,
 ) -> Iterator[Candidate]:
     """Initialisers that may have made a tensor, the default first.
 
@@ -110,14 +111,17 @@ def candidates(
         config: what the files beside it say.
         fan_in: of the weight beside a bias.
         hidden: units of a recurrent layer.
+        in1: of a weight of three dimensions beside a bias.
     """
     if role.kind is Part.BIAS:
         if framework is Framework.TORCH and fan_in:
             yield _uniform("PyTorch default, U(±1/sqrt(fan_in))", 1 / math.sqrt(fan_in), known=True)
+        if framework is Framework.TORCH and in1:
+            yield _uniform("PyTorch default of Bilinear, U(±1/sqrt(in1))", 1 / math.sqrt(in1), known=True)
         return
     if role.kind in (Part.RNN_WEIGHT, Part.RNN_BIAS) and framework is Framework.TORCH and hidden:
         yield _uniform("PyTorch default, U(±1/sqrt(hidden))", 1 / math.sqrt(hidden), known=True)
-    if role.kind is Part.EMBEDDING:
+    if role.kind is Part.EMBEDDING and shape:
         yield from _of_tables(shape, role, framework, config)
     if len(shape) >= 2:
         yield from _of_weights(shape, role, framework, config)

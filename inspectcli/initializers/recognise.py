@@ -183,20 +183,19 @@ class _Model:
         if orthogonal is not None:
             return _Match(exact=orthogonal)
         tried = list(self._candidates(look, look.ref.shape))
-        default = tried[0] if tried and tried[0].known else None
         if x.n >= LEAST:
             for candidate in tried:
                 if matching.fits(x, candidate) and self._independent(look, candidate, padded):
-                    return self._matched(look, x, candidate, default)
+                    return self._matched(look, x, candidate, tried)
             parts = self._parts(look, x)
             if parts is not None:
                 return _Match(exact=parts)
-        return _Match(enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, default))
+        return _Match(enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, tried))
 
-    def _matched(self, look: Look, x: Numbers, candidate: Candidate, default: Candidate | None) -> _Match:
+    def _matched(self, look: Look, x: Numbers, candidate: Candidate, tried: Sequence[Candidate]) -> _Match:
         if math.isfinite(candidate.bound) and candidate.family.name == "uniform":
             return _Match(exact=Verdict(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
-        return _Match(candidate=candidate, enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, default))
+        return _Match(candidate=candidate, enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, tried))
 
     def _candidates(self, look: Look, shape: tuple[int, ...]) -> Iterator[Candidate]:
         weight = self._beside(look, look.role.leaf.replace("bias", "weight")) or self._beside(look, "weight")
@@ -208,6 +207,7 @@ class _Model:
             self.config,
             fan_in=first.fan_in if first else None,
             hidden=self._hidden(look),
+            in1=weight[1] if len(weight) == 3 else None,
         )
 
     def _hidden(self, look: Look) -> int | None:
@@ -323,11 +323,13 @@ def _has_padding(look: Look) -> bool:
     return bool(s is not None and width and s.zeros and s.zeros % width == 0 and s.zeros < s.finite / 2)
 
 
-def _moved(look: Look, x: Numbers, default: Candidate | None) -> Verdict | None:
+def _moved(look: Look, x: Numbers, tried: Sequence[Candidate]) -> Verdict | None:
     """None while too few values to say so: a small bias within its bounds may be as it was."""
+    default = tried[0] if tried and tried[0].known else None
     if default is None:
         return Verdict(Strength.MOVED) if look.role.kind is not Part.OTHER or x.n >= LEAST else None
-    if x.n < LEAST and x.largest <= default.bound * (1 + x.rounding) and math.isfinite(default.bound):
+    widest = max(c.bound for c in tried if c.known and c.family is default.family)
+    if x.n < LEAST and x.largest <= widest * (1 + x.rounding) and math.isfinite(widest):
         return None
     std = look.stats.std if look.stats is not None else 0.0
     return Verdict(Strength.MOVED, default.formula, "", std / default.std)
