@@ -79,10 +79,10 @@ def test_a_torch_state_dict() -> None:
         "gn.bias": "norm shift",
         "act.weight": "norm scale",
         **{
-            f"lstm.{leaf}{direction}": "recurrent weight" if leaf.startswith("weight") else "recurrent bias"
-            for layer in ("l0", "l1")
-            for leaf in (f"weight_ih_{layer}", f"weight_hh_{layer}", f"weight_hr_{layer}", f"bias_ih_{layer}", f"bias_hh_{layer}")
-            for direction in ("", "_reverse")
+            f"lstm.{kind}_{which}_{layer}": f"recurrent {kind}"
+            for layer in ("l0", "l0_reverse", "l1", "l1_reverse")
+            for kind, whiches in (("weight", ("ih", "hh", "hr")), ("bias", ("ih", "hh")))
+            for which in whiches
         },
         "gru.weight_ih_l0": "recurrent weight",
         "gru.weight_hh_l0": "recurrent weight",
