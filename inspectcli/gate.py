@@ -434,8 +434,10 @@ def check(
         report = gate.look([os.fspath(target)])
     elif isinstance(target, list | tuple):
         report = gate.look([os.fspath(path) for path in target])
-    else:
+    elif baseline is None:
         return gate.look_at_live(target)
+    else:
+        raise UsageError("a model in memory has no path by which a baseline could know it", "save it first")
     if baseline is None:
         return report
     if not os.path.exists(baseline):

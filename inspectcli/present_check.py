@@ -68,14 +68,15 @@ def _rows(
     for (severity, code), group in groupby(findings, key=lambda f: (f.severity, f.code)):
         members = list(group)
         shown = members[: view.most] if view.most else members
+        explain = view.explain and code not in explained and code in rules
         for finding, following in zip(shown, [*shown[1:], None], strict=True):
             where = f"{finding.tensor}: " if finding.tensor is not None else ""
             yield f"{severity} {code}", Cell(where + finding.message, TONES[severity])
-            if finding.advice and (following is None or following.advice != finding.advice):
+            if not explain and finding.advice and (following is None or following.advice != finding.advice):
                 yield "", Cell(f"→ {finding.advice}", Tone.DIM)
         if len(members) > len(shown):
             yield "", Cell(f"and {len(members) - len(shown):,} more of {code}: --format plain shows all", Tone.DIM)
-        if view.explain and code not in explained and code in rules:
+        if explain:  # its text ends with the advice
             explained.add(code)
             for text in paragraphs(rules[code].doc):
                 yield "", Cell(text, Tone.DIM)

@@ -220,6 +220,8 @@ def test_what_is_said_of_the_file_is_not_ignored_by_tensor() -> None:
 def test_a_module_in_memory() -> None:
     assert check({"w": np.full((4, 4), np.nan, np.float32)}).statistics == {"PI101": 1}
     assert check({"w": np.ones(4, np.float32)}, max_size=15).statistics == {"PI490": 1}
+    with pytest.raises(UsageError, match="a model in memory has no path"):
+        check({"w": np.ones(4, np.float32)}, baseline="known.json")
 
 
 def test_it_is_a_public_name() -> None:

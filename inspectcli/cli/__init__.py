@@ -58,6 +58,7 @@ def cli() -> None:
       pinspect model.pt --no-stats              headers only: at once, at any size
       pinspect runs/ checkpoints/*.pt           folders and many files
       pinspect model.pt --format json           for programs
+      pinspect check model.pt                   is anything wrong: for CI, and before a commit
 
     \b
     Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.

@@ -125,6 +125,7 @@ def test_explain_tells_each_rule_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert code == 1
     assert out.count("error PI101") == 4
     assert out.count("Why it matters: one NaN spreads") == 1
+    assert out.count("→ go back to the last checkpoint") == 1  # under the second file: the text says it already
 
 
 def test_a_terminal_shows_some_of_many(
