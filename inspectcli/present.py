@@ -238,7 +238,7 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
 
 def _parameters(totals: Totals) -> str:
     model = totals.model_parameters
-    text = f"{count(totals.unique_model_parameters)} in {_plural(totals.model_tensors, 'tensor')}"
+    text = f"{count(totals.unique_model_parameters)} in {plural(totals.model_tensors, 'tensor')}"
     if totals.unique_model_parameters != model:
         text += f"; {count(model)} with tied ones counted each time"
     if totals.buffer_parameters:
@@ -256,7 +256,8 @@ def _apart(totals: Totals) -> str:
     return ", ".join(parts)
 
 
-def _plural(n: int, noun: str) -> str:
+def plural(n: int, noun: str) -> str:
+    """`1 file`, `1,000 files`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
@@ -275,7 +276,7 @@ def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     bad = [row for row in read if row.stats and row.stats.nonfinite]
     if not bad:
         if read:
-            yield "values", Cell(f"no NaN, no Inf in {_plural(len(read), 'tensor')} read", Tone.GOOD)
+            yield "values", Cell(f"no NaN, no Inf in {plural(len(read), 'tensor')} read", Tone.GOOD)
         return
     shown = "; ".join(_where(row) for row in bad[:3])
     more = f"; and {len(bad) - 3:,} more tensors" if len(bad) > 3 else ""
@@ -482,7 +483,7 @@ def _path(name: str) -> tuple[str, ...]:
 def _hidden(file: FileReport, lines: Sequence[Fold], view: View) -> str:
     parts = []
     if file.unread:
-        parts.append(f"{_plural(file.unread, 'tensor')} of the file not shown and not read: {view.left_out}")
+        parts.append(f"{plural(file.unread, 'tensor')} of the file not shown and not read: {view.left_out}")
     shown = sum(len(line.members) for line in lines)
     if shown < len(file.tensors):
         parts.append(f"{len(file.tensors) - shown:,} tensors are below the top {view.top}")
@@ -509,7 +510,7 @@ def _overview(files: Sequence[FileReport]) -> Iterable[Block]:
         Column("remark", keep=98, flexible=True, min_width=24, sentence=True),
     )
     if folder:
-        yield Heading(folder, _plural(len(files), "file"))
+        yield Heading(folder, plural(len(files), "file"))
     yield Table(columns, tuple(_overview_row(file, file.path[len(folder) :]) for file in files))
     if any(file.totals for file in files):
         yield Note("name one of these files to see its tensors", Tone.DIM)

@@ -10,10 +10,9 @@ from itertools import groupby
 
 from inspectcli.gate import CheckReport
 from inspectcli.health.base import RANK, Finding, Rule, Severity
-from inspectcli.present import FORMAT_NAMES, size
+from inspectcli.present import FORMAT_NAMES, plural, size
+from inspectcli.present_health import TONES
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-
-TONES = {Severity.ERROR: Tone.BAD, Severity.WARNING: Tone.WARN, Severity.NOTE: Tone.DIM}
 
 #: First three letters of a code -> what the family is about.
 FAMILIES = {
@@ -115,7 +114,7 @@ def _statistics(report: CheckReport, rules: dict[str, Rule]) -> Table:
 def _summary(report: CheckReport) -> Note:
     read = [file for file in report.files if file.error is None]
     found = Counter(finding.severity for finding in report.findings)
-    files = _plural(len(report.files), "file")
+    files = plural(len(report.files), "file")
     unread = f", {len(report.files) - len(read):,} could not be read" if len(read) < len(report.files) else ""
     if not report.files:
         return Note("no files to check", Tone.DIM)
@@ -123,9 +122,9 @@ def _summary(report: CheckReport) -> Note:
         return Note(f"{files}: none could be read", Tone.BAD)
     if not found:
         nothing = "nothing new" if any(file.known for file in report.files) else "nothing found"
-        rules = _plural(len(report.rules), "rule")
+        rules = plural(len(report.rules), "rule")
         return Note(f"{files} checked by {rules}: {nothing}{unread}", Tone.WARN if unread else Tone.GOOD)
-    counts = ", ".join(_plural(found[s], s.value) for s in Severity if found[s])
+    counts = ", ".join(plural(found[s], s.value) for s in Severity if found[s])
     bad = sum(1 for file in report.files if file.findings)
     worst = next(s for s in Severity if found[s])
     return Note(f"{counts} in {bad:,} of {files}{unread}", TONES[worst])
@@ -139,14 +138,10 @@ def _asides(report: CheckReport) -> Iterator[str]:
             codes.setdefault((" ".join(by.patterns), by.reason), []).append(finding.code)
     for (patterns, reason), found in codes.items():
         of = ", ".join(sorted(set(found)))
-        yield f"{_plural(len(found), 'finding')} of {of} ignored in {patterns}" + (f": {reason}" if reason else "")
+        yield f"{plural(len(found), 'finding')} of {of} ignored in {patterns}" + (f": {reason}" if reason else "")
     known = sum(file.known for file in report.files)
     if known:
-        yield f"{_plural(known, 'finding')} known from the baseline"
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+        yield f"{plural(known, 'finding')} known from the baseline"
 
 
 # -- rules ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from inspectcli.health.base import Finding
     from inspectcli.overview import FileReport, TensorRow
 
-_TONES = {"error": Tone.BAD, "warning": Tone.WARN, "note": Tone.DIM}
+TONES = {"error": Tone.BAD, "warning": Tone.WARN, "note": Tone.DIM}
 #: Findings of one code that are told one by one, and codes that are told at all.
 _EACH, _CODES = 3, 8
 
@@ -94,7 +94,7 @@ def findings_facts(file: FileReport) -> Iterable[tuple[str, Cell]]:
         by_code.setdefault(finding.code, []).append(finding)
     for code, group in list(by_code.items())[:_CODES]:
         for text in _told(group):
-            yield code, Cell(text, _TONES[group[0].severity])
+            yield code, Cell(text, TONES[group[0].severity])
         advice = group[0].advice
         yield "", Cell(f"→ {advice[:1].upper()}{advice[1:]}.", Tone.DIM)
     hidden = sum(len(group) for group in list(by_code.values())[_CODES:])
