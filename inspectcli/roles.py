@@ -54,7 +54,7 @@ class Role(NamedTuple):
 _CONSTANT = re.compile(
     r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
     r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|anchors?|anchor_grid|"
-    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|stft|hann|buffer)([./]|$)",
+    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|\w*stft\w*|\w*fbank\w*|mel_basis|hann|buffer)([./]|$)",
     re.IGNORECASE,
 )
 _RNN = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
