@@ -31,12 +31,12 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
     """Lists of blocks in which one is missing.
 
     Numbers are left out for many good reasons: layers without parameters, layers chosen for an adapter, keys of a
-    dictionary. So a gap counts only in a list that begins at 0 and is mostly complete, between two blocks that are
-    made of the same tensors, of several layers each, as is a third one.
+    dictionary. So a gap counts only in a list that is mostly complete, between two blocks that are made of the same
+    tensors, of several layers each, as is a third one.
     """
     for prefix, blocks in _lists(tensors).items():
         present = sorted(blocks)
-        if len(present) < 3 or present[0] != 0 or 2 * (present[-1] + 1 - len(present)) >= len(present):
+        if 2 * (present[-1] + 1 - len(present)) >= len(present):
             continue
         missing = tuple(n for a, b in pairwise(present) for n in range(a + 1, b) if _alike(blocks, a, b))
         if missing:

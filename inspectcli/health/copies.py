@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from inspectcli.dtypes import Family
 from inspectcli.errors import PinspectError
 from inspectcli.health.base import Look, Subject
 from inspectcli.model import Kind
@@ -79,11 +78,9 @@ def _is_judged(look: Look) -> bool:
     return (
         s is not None
         and look.ref.kind is Kind.PARAMETER
-        and look.ref.dtype.family is Family.FLOAT
         and look.role.kind in _JUDGED
         and s.count >= LEAST
-        and s.low != s.high
-        and 2 * s.zeros < s.count
+        and s.low != s.high  # constants need not be read again
         and not is_position_table(look.name)
         and not _COPY.search(look.name)
         and not _FIXED.search(look.name)

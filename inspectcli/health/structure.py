@@ -11,7 +11,7 @@ from inspectcli.dtypes import Family
 from inspectcli.health.base import Found, Look, Severity, Subject, pattern, rule
 from inspectcli.health.blocks import gaps, shown
 from inspectcli.health.copies import Copies, copies
-from inspectcli.model import TRAINING_STATE, Kind
+from inspectcli.model import TRAINING_STATE
 from inspectcli.pickles.nodes import Dict
 from inspectcli.roles import Part
 
@@ -139,8 +139,8 @@ def mixed_dtypes(subject: Subject) -> Iterator[Found]:
     groups: dict[tuple[object, ...], list[Look]] = {}
     for look in subject.looks:
         ref = look.ref
-        plain = ref.dtype.family is Family.FLOAT and ref.dtype.bits >= 16 and not look.problem and not look.alias_of
-        if plain and ref.numel and ref.kind in (Kind.PARAMETER, Kind.EMA) and look.role.kind not in _NO_WEIGHTS:
+        plain = ref.dtype.family is Family.FLOAT and ref.dtype.bits >= 16
+        if plain and ref.numel and look.role.kind not in _NO_WEIGHTS:
             groups.setdefault((pattern(look.name), ref.shape, look.role.kind), []).append(look)
     odd: dict[tuple[str, str], list[Look]] = {}
     for group in groups.values():
@@ -207,7 +207,7 @@ def unreadable_tensor(subject: Subject) -> Iterator[Found]:
     """
     missing = {name for d in subject.checkpoint.defects if d.what == "missing-shard" for name in d.tensors}
     for look in subject.looks:
-        if look.problem and not look.alias_of and look.name not in missing:
+        if look.problem and look.name not in missing:
             yield Found(look.name, look.problem, {"bytes": look.ref.nbytes})
 
 
@@ -241,13 +241,7 @@ def empty_parameter(subject: Subject) -> Iterator[Found]:
 
 def _is_weight(look: Look) -> bool:
     ref = look.ref
-    return (
-        ref.kind not in TRAINING_STATE
-        and ref.kind is not Kind.BUFFER
-        and ref.dtype.family is Family.FLOAT
-        and not look.problem
-        and bool(_WEIGHT.search(look.role.leaf))
-    )
+    return ref.kind not in TRAINING_STATE and ref.dtype.family is Family.FLOAT and bool(_WEIGHT.search(look.role.leaf))
 
 
 def _is_deepspeed(subject: Subject) -> bool:

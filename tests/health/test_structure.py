@@ -84,6 +84,22 @@ def blocks_between_pools() -> Tensors:
     return trained(nn.Sequential(unit(3, 8), unit(8, 16), nn.Upsample(), unit(16, 32), nn.Upsample(), unit(32, 8)))
 
 
+def stages_with_a_pool_between() -> Tensors:
+    """Blocks of one width, a layer without parameters, blocks of another width."""
+    narrow = {f"net.{n}.{k}": v for n in (0, 1, 2, 3) for k, v in block(n, width=8).items()}
+    return narrow | {f"net.{n}.{k}": v for n in (5, 6, 7) for k, v in block(n, width=16).items()}
+
+
+def stem_block_activation_block_head() -> Tensors:
+    made = {f"net.{n}.{k}": v for n in (1, 3) for k, v in block(n).items()}
+    return made | {"net.0.weight": drawn(16, 3), "net.4.weight": drawn(4, 16)}
+
+
+def linear_layers_around_a_dropout() -> Tensors:
+    linear = [nn.Linear(16, 16) for _ in range(6)]
+    return trained(nn.Sequential(*linear[:3], nn.Dropout(), *linear[3:]))
+
+
 def dictionary_of_elements() -> Tensors:
     """A network for hydrogen, carbon, nitrogen and oxygen."""
 
@@ -96,7 +112,7 @@ def dictionary_of_elements() -> Tensors:
 def lora_on_chosen_layers() -> Tensors:
     return {
         f"base_model.model.model.layers.{n}.self_attn.{p}_proj.lora_{m}.weight": drawn(8, 8, seed=10 * n + i)
-        for n in (0, 1, 2, 5)
+        for n in (0, 1, 2, 3, 5)
         for i, (p, m) in enumerate([("q", "A"), ("q", "B"), ("v", "A"), ("v", "B")])
     }
 
@@ -146,7 +162,10 @@ def identity_transforms() -> Tensors:
 
 def sinusoids_of_both_sides() -> Tensors:
     table = torch.sin(torch.arange(64.0)[:, None] / 10000 ** (torch.arange(16.0) / 16))
-    return {"model.encoder.embed_positions.weight": table, "model.decoder.embed_positions.weight": table.clone()}
+    names = [
+        f"model.{side}.{leaf}" for side in ("encoder", "decoder") for leaf in ("embed_positions.weight", "pos_embed")
+    ]
+    return {name: table.clone() for name in names}
 
 
 def encoder_decoder() -> Tensors:
@@ -155,7 +174,7 @@ def encoder_decoder() -> Tensors:
 
 def average_equal_to_the_model() -> object:
     model = blocks(0, 1)
-    return {"model": model, "ema": {k: v.clone() for k, v in model.items()}}
+    return {"model": model, "model-ema": {k: v.clone() for k, v in model.items()}}
 
 
 def target_network() -> Tensors:
@@ -190,6 +209,17 @@ def one_role_in_float32() -> Tensors:
     return {k: v.float() if "attn.out" in k else v for k, v in made.items()}
 
 
+def head_of_a_sequence_in_float32() -> Tensors:
+    return {"net.0.weight": drawn(16, 16, dtype=BF16), "net.2.weight": drawn(16, 16, dtype=BF16, seed=1),
+            "net.4.weight": drawn(2, 16, seed=2)}  # fmt: skip
+
+
+def constants_of_two_types() -> Tensors:
+    return blocks(0, 1, 2, dtype=BF16) | {
+        f"model.layers.{n}.attn.rotary_emb.inv_freq": torch.rand(8).to(F32 if n else BF16) for n in range(3)
+    }
+
+
 def first_and_last_block_not_quantised() -> Tensors:
     return {f"layers.{n}.proj.weight": drawn(16, 16, dtype=BF16 if n in (0, 5) else FP8, seed=n) for n in range(6)} | {
         f"layers.{n}.proj.weight_scale": torch.rand(()) for n in range(1, 5)
@@ -201,17 +231,24 @@ def empty_weights_of_a_design() -> Tensors:
     return {"0_conv.weight": torch.empty(0), "1_conv.weight": torch.empty(0)} | blocks(0, 1)
 
 
+def empty_optimizer_state() -> object:
+    """One rank's part of an optimizer that is sharded by tensor."""
+    return {"model": blocks(0), "optimizer": {"exp_avg": {k: torch.empty(0) for k in blocks(0, 1, 2)}}}
+
+
 def empty_buffers_and_biases() -> Tensors:
     return {"head.bias": torch.empty(0), "queue": torch.empty(0), "cache": torch.empty(0, 4)} | blocks(0)
 
 
 LEFT_ALONE: list[Callable[[], object]] = [
     tied, removed_last_blocks, last_blocks_only, every_second_block, convolutions_between_activations,
-    blocks_between_pools, dictionary_of_elements, lora_on_chosen_layers, dense_first_then_experts,
+    blocks_between_pools, stages_with_a_pool_between, stem_block_activation_block_head,
+    linear_layers_around_a_dropout, dictionary_of_elements, lora_on_chosen_layers, dense_first_then_experts,
     buffers_alike_in_every_block, new_layers_of_constants, batch_norms_of_one_input, identity_transforms,
     sinusoids_of_both_sides, encoder_decoder, average_equal_to_the_model, target_network, optimizer_state,
-    norms_in_float32, norms_of_a_sequence_in_float32, one_role_in_float32, first_and_last_block_not_quantised,
-    empty_weights_of_a_design, empty_buffers_and_biases,
+    norms_in_float32, norms_of_a_sequence_in_float32, head_of_a_sequence_in_float32, constants_of_two_types,
+    one_role_in_float32, first_and_last_block_not_quantised,
+    empty_weights_of_a_design, empty_optimizer_state, empty_buffers_and_biases,
 ]  # fmt: skip
 
 
@@ -381,6 +418,12 @@ def test_a_block_written_over_another_is_a_warning(tmp_path: Path) -> None:
     assert found.figures == {"tensors": 3, "values": 8192, "places": ["model.layers.1", "model.layers.2"]}
 
 
+def test_blocks_of_a_model_that_is_a_list_are_found_too(tmp_path: Path) -> None:
+    tensors = {k.removeprefix("model.layers."): v for k, v in copied((1, 2)).items()}
+    (found,) = findings(write(tmp_path / "model.safetensors", tensors), "PI406")
+    assert (found.severity, found.figures["places"]) == (Severity.WARNING, ["1", "2"])
+
+
 def test_two_projections_of_one_layer_that_are_equal_are_a_warning(tmp_path: Path) -> None:
     q = drawn(32, 32) ** 3
     tensors = {"attn.q_proj.weight": q, "attn.k_proj.weight": q.clone(), "attn.v_proj.weight": drawn(32, 32, seed=1)}
@@ -466,6 +509,7 @@ def test_one_tensor_of_another_type_is_named(tmp_path: Path) -> None:
     [
         ((0, 1, 3), "model.layers lacks block 2: found 0-1, 3"),
         ((0, 2, 3), "model.layers lacks block 1: found 0, 2-3"),
+        ((1, 2, 3, 5, 6), "model.layers lacks block 4: found 1-3, 5-6"),
         ((0, 1, 2, 4, 5, 6, 8), "model.layers lacks blocks 3, 7: found 0-2, 4-6, 8"),
         ((0, 1, 2, 3, 4, 7, 8), "model.layers lacks blocks 5-6: found 0-4, 7-8"),
     ],
@@ -479,6 +523,12 @@ def test_a_model_that_is_a_list_has_gaps_too(tmp_path: Path) -> None:
     (found,) = findings(write(tmp_path / "model.safetensors", blocks(0, 1, 3, prefix="")), "PI4")
     assert found.message == "the model lacks block 2: found 0-1, 3"
     assert found.figures == {"prefix": "", "missing": [2], "found": 3}
+
+
+def test_the_optimizer_does_not_say_it_again(tmp_path: Path) -> None:
+    model = blocks(0, 1, 3)
+    saved = {"model": model, "optimizer": {"exp_avg": {k: 0.1 * v for k, v in model.items()}}}
+    assert codes(findings(write(tmp_path / "model.pt", saved), "PI4")) == ["PI408"]
 
 
 def test_a_gap_in_a_sharded_model_is_found(tmp_path: Path) -> None:
