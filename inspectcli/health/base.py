@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.model import Checkpoint, TensorRef
+from inspectcli.model import Checkpoint, Kind, TensorRef
 from inspectcli.roles import Role, Roles, pattern
 
 if TYPE_CHECKING:
@@ -106,9 +106,12 @@ class Subject:
 
     @cached_property
     def trained(self) -> bool:
-        """Whether most weights have moved: in a fresh model, what is as initialised is as it should be."""
-        verdicts = [look.verdict for look in self.unique if look.role.is_weight and look.verdict is not None]
-        drawn = [v for v in verdicts if v.family != "constant"]
+        """Whether most weights have moved: in a fresh model, what is as initialised is as it should be.
+
+        Their moving average does not count: it may have stayed where it began.
+        """
+        weights = [look for look in self.unique if look.role.is_weight and look.ref.kind is not Kind.EMA]
+        drawn = [look.verdict for look in weights if look.verdict is not None and look.verdict.family != "constant"]
         return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
 
     @cached_property
