@@ -210,7 +210,7 @@ def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
         return Kind.RNG
     if known is not None:
         return known
-    return leaf_kind(path[-1] if path else "", tensor.dtype.family, tensor.parameter)
+    return leaf_kind(path[-1].rpartition(".")[2] if path else "", tensor.dtype.family, tensor.parameter)
 
 
 def leaf_kind(leaf: str, family: Family, parameter: bool = False) -> Kind:
