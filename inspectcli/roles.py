@@ -53,8 +53,10 @@ class Role(NamedTuple):
 #: A whole component of the name: `mask_head` is a layer.
 _CONSTANT = re.compile(
     r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
-    r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|anchors?|anchor_grid|"
-    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|\w*stft\w*|\w*fbank\w*|mel_basis|hann|buffer)([./]|$)",
+    r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|"
+    r"anchors?|anchor_grid|"
+    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|"
+    r"\w*stft\w*|\w*fbank\w*|mel_basis|hann|buffer)([./]|$)",
     re.IGNORECASE,
 )
 _RNN = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
