@@ -114,7 +114,7 @@ def unused_batchnorm(subject: Subject) -> Iterable[Found]:
         return
     for look in subject.looks:
         s = look.stats
-        if look.role.kind is not Part.COUNTER or s is None or s.low != 0 or s.high != 0:
+        if look.role.kind is not Part.COUNTER or look.ref.kind is Kind.EMA or s is None or s.low != 0 or s.high != 0:
             continue
         mean = subject.by_name.get(look.name.replace(look.role.leaf, "running_mean"))
         if mean is not None and mean.stats is not None and mean.stats.low == mean.stats.high == 0:

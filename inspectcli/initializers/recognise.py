@@ -221,12 +221,12 @@ class _Model:
         return recurrent[-1] if recurrent else None
 
     def is_doubtful(self, look: Look, verdicts: Mapping[str, Verdict]) -> bool:
-        """Whether a small weight looks untouched only because a short step stays within its bounds.
+        """Whether a small tensor looks untouched only because a short step stays within its bounds.
 
         The rest of its layer tells: it took the same step.
         """
         verdict = verdicts[look.name]
-        if verdict.family != "uniform" or look.ref.numel >= _SHARP or not look.role.is_weight:
+        if verdict.family != "uniform" or look.ref.numel >= _SHARP:
             return False
         layer = self.roles.modules.get(look.role.module, {}).values()
         return any(ref.name in verdicts and verdicts[ref.name].strength is Strength.MOVED for ref in layer)
@@ -270,7 +270,8 @@ class _Model:
             return None
         values = None
         for axis in (0, 1):
-            for count in (4, 3, 2):
+            # Of four gates, or else of query, key and value: a part of a part would fit too.
+            for count in (4, 3) if role.kind is Part.RNN_WEIGHT else (3, 2, 4):
                 if shape[axis] % count or (axis == 0) != (
                     self.framework(look) is Framework.TORCH and "c_attn" not in role.module
                 ):
@@ -310,9 +311,10 @@ def _constant(look: Look) -> Verdict | None:
             return None  # one number is always all the same
         name = name or (f"all {s.low:g}" if s.low else "zeros")
         return Verdict(Strength.UNTOUCHED, name, "constant")
-    # Values between 0 and 1 whose sum is that of their squares are all 0 or 1.
+    # A quarter are not 0, and none is above 1: if their squares sum to a quarter of all, they are ones.
     ones = s.finite / 4
-    if role.kind is Part.RNN_BIAS and (s.low, s.high) == (0, 1) and s.zeros == s.finite - ones and s.l2**2 == ones:
+    forget = s.finite - s.zeros == ones and math.isclose(s.l2**2, ones)
+    if role.kind is Part.RNN_BIAS and (s.low, s.high) == (0, 1) and forget:
         return Verdict(Strength.UNTOUCHED, "zeros, and ones for the forget gate (unit_forget_bias)", "constant")
     return None
 
