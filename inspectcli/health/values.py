@@ -35,10 +35,11 @@ def _nonfinite(look: Look, count: int, kind: str, remark: str = "") -> Found:
     assert s is not None
     share = count / s.count
     first = None if s.first_nonfinite is None else _index(look, s.first_nonfinite)
+    percent = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
     where = f", the first NaN or Inf at {first}" if first else ""
     return Found(
         look.name,
-        f"{count:,} {kind} of {s.count:,} values ({100 * share:.2g} %){where}{remark}",
+        f"{count:,} {kind} of {s.count:,} values ({percent} %){where}{remark}",
         {"count": count, "share": share, "first_index": first, "kind": kind},
     )
 
