@@ -85,6 +85,14 @@ def test_infinities(value: float, kind: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("n", "percent"), [(1, "0.024"), (409, "10"), (2048, "50"), (4086, "100"), (4096, "100")])
+def test_shares_are_short(n: int, percent: str) -> None:
+    x = weight(64, 64)
+    x.view(-1)[:n] = NAN
+    (found,) = findings({"fc.weight": x})
+    assert found.message == f"{n:,} NaN of 4,096 values ({percent} %), the first NaN or Inf at [0, 0]"
+
+
 def test_infinities_of_both_signs_are_no_mask() -> None:
     x = torch.zeros(8, 8)
     x[0, 1], x[2, 3] = INF, -INF
