@@ -313,7 +313,8 @@ def totals(tensors: Iterable[TensorRef]) -> Totals:
         counted["optimizer_parameters"] += n * (ref.kind is Kind.OPTIMIZER)
         counted["buffer_parameters"] += n * (ref.kind is Kind.BUFFER)
         counted["bytes"] += ref.nbytes * new
-        by_dtype[ref.dtype.name] = by_dtype.get(ref.dtype.name, 0) + n
+        if n:
+            by_dtype[ref.dtype.name] = by_dtype.get(ref.dtype.name, 0) + n
     del counted["by_dtype"]
     return Totals(**counted, by_dtype=dict(sorted(by_dtype.items(), key=lambda item: -item[1])))
 

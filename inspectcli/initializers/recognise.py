@@ -234,11 +234,11 @@ class _Model:
     # -- what needs the values once more ---------------------------------------------------------------
 
     def _orthogonal(self, look: Look, x: Numbers) -> Verdict | None:
-        shape = look.ref.shape
-        if len(shape) < 2 or x.n > _MOST_READ or x.n < LEAST:
+        shape, n = look.ref.shape, look.ref.numel
+        if len(shape) < 2 or not LEAST <= n <= _MOST_READ:
             return None
         squares = x.rms * x.rms * x.n
-        for rows, columns in {(shape[0], x.n // shape[0]), (x.n // shape[-1], shape[-1])}:
+        for rows, columns in {(shape[0], n // shape[0]), (n // shape[-1], shape[-1])}:
             for parts, axis in ((1, 0), (3, 0), (4, 0), (3, 1), (4, 1)):
                 if (rows, columns)[axis] % parts:
                     continue
