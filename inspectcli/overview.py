@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inspectcli.dtypes import Family
 from inspectcli.errors import PinspectError
 from inspectcli.model import TRAINING_STATE, Checkpoint, Hazard, Kind, TensorRef, Training
 
@@ -313,7 +314,7 @@ def totals(tensors: Iterable[TensorRef]) -> Totals:
         counted["optimizer_parameters"] += n * (ref.kind is Kind.OPTIMIZER)
         counted["buffer_parameters"] += n * (ref.kind is Kind.BUFFER)
         counted["bytes"] += ref.nbytes * new
-        if n:
+        if n or ref.dtype.family is not Family.OPAQUE:  # a tensor whose shard is missing has neither
             by_dtype[ref.dtype.name] = by_dtype.get(ref.dtype.name, 0) + n
     del counted["by_dtype"]
     return Totals(**counted, by_dtype=dict(sorted(by_dtype.items(), key=lambda item: -item[1])))
