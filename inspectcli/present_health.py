@@ -57,7 +57,8 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     moved = groups["moved"]
     weights = f"{len(rows):,} weight{'s' if len(rows) > 1 else ''}"
     if len(moved) == len(rows):
-        yield "trained", Cell(f"all {weights} have moved from their initialisation", Tone.GOOD)
+        all_of_them = f"all {weights} have moved from their" if len(rows) > 1 else "its weight has moved from its"
+        yield "trained", Cell(f"{all_of_them} initialisation", Tone.GOOD)
         return
     parts = [f"{len(moved):,} of {weights} moved from initialisation" if moved else f"none of {weights} moved"]
     if groups["untouched"]:

@@ -179,7 +179,7 @@ def report(*verdicts: Verdict | None, findings: tuple[Finding, ...] = (), **more
     [
         ((), None),
         ((ZEROS, None), None),
-        ((MOVED,), "all 1 weight have moved from their initialisation"),
+        ((MOVED,), "its weight has moved from its initialisation"),
         ((MOVED, MOVED, ZEROS), "all 2 weights have moved from their initialisation"),
         ((UNTOUCHED, UNTOUCHED), "none of 2 weights moved; 2 untouched: a.weight, b.weight (U(±0.1))"),
         ((MOVED, UNTOUCHED), "1 of 2 weights moved from initialisation; 1 untouched: b.weight (U(±0.1))"),

@@ -44,7 +44,7 @@ SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan"
 @click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N rows.")
 @click.option("--no-stats", is_flag=True, help="Headers only: reads no values.")
 @click.option("--optimizer", is_flag=True, help="Rows for training state too: optimizer, random states, callbacks.")
-@click.option("--strict", is_flag=True, help="Exit 1 for any error or warning of the rules, too.")
+@click.option("--strict", is_flag=True, help="Exit 1 for any error or warning of the rules; reads training state too.")
 @output_options
 def inspect_command(
     paths: tuple[str, ...],
@@ -72,7 +72,7 @@ def inspect_command(
 
     format_name = choose_format(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
-    wanted = _wanted(patterns, optimizer or format_name in ("json", "csv"))
+    wanted = _wanted(patterns, optimizer or strict or format_name in ("json", "csv"))
     files: list[FileReport] = []
     folders = False
     with Meter(quiet) as meter:
