@@ -49,6 +49,8 @@ TRUNCATED = Family(
     2 / CUT,
     lambda x: min(max((_normal_cdf(min(max(x * CUT, -2.0), 2.0)) - _normal_cdf(-2.0)) / _WITHIN_2, 0.0), 1.0),
 )
+#: As Keras draws on torch: where all of four draws lie beyond the cut it keeps the first, 4 values in a million.
+ALMOST_CUT = TRUNCATED._replace(bound=2.25 * TRUNCATED.bound)
 
 
 class Candidate(NamedTuple):
@@ -84,8 +86,8 @@ def _normal(label: str, std: float, known: bool = False) -> Candidate:
     return Candidate(NORMAL, std, label if label.endswith(shown) else f"{label} = {shown}", known, label)
 
 
-def _truncated(label: str, std: float, known: bool = False) -> Candidate:
-    return Candidate(TRUNCATED, std, f"{label} = N(0, {std:.4g}) cut at ±{2 * std / CUT:.4g}", known, label)
+def _truncated(label: str, std: float, known: bool = False, family: Family = TRUNCATED) -> Candidate:
+    return Candidate(family, std, f"{label} = N(0, {std:.4g}) cut at ±{2 * std / CUT:.4g}", known, label)
 
 
 _RESIDUAL = re.compile(r"(c_proj|o_proj|out_proj|down_proj|wo|fc2|dense_4h_to_h|attention\.dense|proj)$")
@@ -148,6 +150,8 @@ def _from_config(role: Role, config: ModelConfig) -> Iterator[Candidate]:
 
 def _of_weights(shape: tuple[int, ...], role: Role, framework: Framework, config: ModelConfig) -> Iterator[Candidate]:
     """Uniform families first: their bounds are sharp. A formula's gain is part of its label."""
+    keras = framework is Framework.KERAS
+    family = ALMOST_CUT if keras else TRUNCATED
     first, *others = [pair for pair in fans(shape, framework) if pair.fan_in and pair.fan_out]
     is_table = role.kind is Part.EMBEDDING
     lora = role.kind is Part.LORA_A
@@ -173,17 +177,18 @@ def _of_weights(shape: tuple[int, ...], role: Role, framework: Framework, config
         yield _uniform("Xavier uniform with gain sqrt(2)", math.sqrt(12 / both))
         yield _uniform("Xavier uniform with gain 5/3", 5 / 3 * math.sqrt(6 / both))
         yield _uniform("Xavier uniform with gain 1/sqrt(2)", math.sqrt(3 / both))
+        yield _uniform("U(±1/sqrt(fan_out))", 1 / math.sqrt(fan_out))
     yield _uniform("U(±0.05)", 0.05)
     if framework is Framework.KERAS:
         yield _normal("Keras RandomNormal, N(0, 0.05)", 0.05, known=True)
-        yield _truncated("Keras TruncatedNormal(0.05)", 0.05 * CUT, known=True)
+        yield _truncated("Keras TruncatedNormal(0.05)", 0.05 * CUT, True, ALMOST_CUT)
     yield from _from_config(role, config)
     for fan_in, fan_out in (first, *others):
         both = fan_in + fan_out
         if framework is not Framework.TORCH:
-            yield _truncated("Glorot normal (truncated)", math.sqrt(2 / both), framework is Framework.KERAS)
-            yield _truncated("He normal (truncated)", math.sqrt(2 / fan_in), framework is Framework.KERAS)
-            yield _truncated("LeCun normal (truncated)", math.sqrt(1 / fan_in), framework is Framework.KERAS)
+            yield _truncated("Glorot normal (truncated)", math.sqrt(2 / both), keras, family)
+            yield _truncated("He normal (truncated)", math.sqrt(2 / fan_in), keras, family)
+        yield _truncated("LeCun normal (truncated)", math.sqrt(1 / fan_in), keras, family)
         yield _normal("Kaiming (He) normal, N(0, sqrt(2/fan_in))", math.sqrt(2 / fan_in))
         yield _normal("Kaiming (He) normal, N(0, sqrt(2/fan_out))", math.sqrt(2 / fan_out))
         yield _normal("Xavier (Glorot) normal, N(0, sqrt(2/(fan_in+fan_out)))", math.sqrt(2 / both))

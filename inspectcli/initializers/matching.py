@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inspectcli.initializers.families import NORMAL, Candidate
+from inspectcli.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.initializers.numbers import Numbers
 
 #: Standard errors that a mean, a mean square or a kurtosis may be off.
 _Z = 3.9
 #: Probability below which an extreme value is not believed.
 _RARE = 1e-4
-#: Kolmogorov-Smirnov distance times sqrt(n): 0.1 %.
-_KS = 1.95
+#: Kolmogorov-Smirnov distance times sqrt(n).
+_KS = 2.23
 #: Rounding of the float32 bound itself, and of one more multiplication.
 _BOUND = 3e-7
+#: Gains of orthogonal initialisers that people write down, and how a formula shows them; 0.01 is of a policy's head.
+GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 0.01: ", gain 0.01"}
 #: Rows and columns that are read to see whether a matrix is orthogonal.
 _GRAM = 256
 
@@ -55,9 +57,9 @@ def _extreme_fits(x: Numbers, candidate: Candidate) -> bool:
 
 
 def _kurtosis_fits(x: Numbers, candidate: Candidate) -> bool:
-    if candidate.family is not NORMAL or x.kurtosis is None:
+    if candidate.family is UNIFORM or x.kurtosis is None:
         return True
-    return abs(x.kurtosis - 3) <= _Z * math.sqrt(24 / x.sample) + 4 * x.rounding
+    return abs(x.kurtosis - candidate.family.kurtosis) <= _Z * math.sqrt(24 / x.sample) + 4 * x.rounding
 
 
 def _distance_fits(x: Numbers, candidate: Candidate) -> bool:
@@ -74,7 +76,7 @@ def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, round
         return None
     # Rounding errors of many values cancel.
     tolerance = 1e-5 + rounding * (1 / 8 + 6 / math.sqrt(parts * rows * columns))
-    for gain in (1.0, math.sqrt(2)):
+    for gain in GAINS:
         if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < tolerance:
             return gain
     return None

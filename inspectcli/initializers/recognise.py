@@ -16,7 +16,7 @@ import numpy as np
 from inspectcli.errors import PinspectError
 from inspectcli.initializers import matching, numbers
 from inspectcli.initializers.config import ModelConfig, read_config
-from inspectcli.initializers.families import NORMAL, Candidate, candidates
+from inspectcli.initializers.families import NORMAL, UNIFORM, Candidate, candidates
 from inspectcli.initializers.fans import Framework, fans
 from inspectcli.initializers.numbers import Numbers
 from inspectcli.roles import Part, Roles, pattern
@@ -32,6 +32,10 @@ LEAST = 64
 LEAST_NORMAL = 4096
 #: From this many uniform values, a move by a thousandth of the spread passes the bounds somewhere.
 _SHARP = 1024
+#: Fewer values are near a normal distribution by chance in any file, even a new one.
+_LEAST_FRESH = 256
+#: Share of a file's weights that fit an initialiser, from which its small and single ones are believed too.
+_FRESH = 0.75
 #: Above this many values the marginal tests are sharp enough; below, rows and columns are looked at too.
 _MOST_INDEPENDENT = 1 << 18
 #: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
@@ -100,8 +104,9 @@ def recognise(checkpoint: Checkpoint, looks: Sequence[Look]) -> Mapping[str, Ver
     """Verdicts by name; tensors of which nothing can be said are left out, tied ones carry that of the first."""
     model = _Model(checkpoint, read_config(checkpoint))
     matches = {look.name: model.match(look) for look in looks if look.stats is not None and look.role.kind in _JUDGED}
-    agreed = _agreed(matches)
-    verdicts = {name: v for name, m in matches.items() if (v := m.verdict(name, agreed)) is not None}
+    agreed, labels = _agreed(matches), Counter(label for m in matches.values() for label in m.labels)
+    fresh = _is_fresh([matches[look.name] for look in looks if look.name in matches and look.role.is_weight])
+    verdicts = {name: v for name, m in matches.items() if (v := m.verdict(name, agreed, labels, fresh)) is not None}
     for look in looks:
         if look.name in verdicts and model.is_doubtful(look, verdicts):
             verdicts[look.name] = Verdict(Strength.MOVED)
@@ -115,32 +120,52 @@ class _Match(NamedTuple):
     """What the tests say of one tensor, before the layers are compared."""
 
     exact: Verdict | None = None
-    candidate: Candidate | None = None  # a normal family that fits
-    enough: bool = False  # values to judge a normal family
+    fitting: tuple[Candidate, ...] = ()  # normal families that fit
+    n: int = 0
     moved: Verdict | None = None
 
-    def verdict(self, name: str, agreed: Collection[tuple[str, str]]) -> Verdict | None:
+    @property
+    def enough(self) -> bool:
+        """Values to judge a normal family."""
+        return self.n >= LEAST_NORMAL
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(candidate.label for candidate in self.fitting))
+
+    def verdict(
+        self, name: str, agreed: Collection[tuple[str, str]], labels: Mapping[str, int], fresh: bool
+    ) -> Verdict | None:
+        """Of several that fit, the one that most tensors fit, then the default."""
         if self.exact is not None:
             return self.exact
-        fits = self.candidate is not None and self.enough
-        if (
-            self.candidate is not None
-            and fits
-            and (self.candidate.known or (pattern(name), self.candidate.label) in agreed)
-        ):
-            return Verdict(Strength.INIT_LIKE, self.candidate.formula, self.candidate.family.name)
+        believed = [
+            c
+            for c in self.fitting
+            if (self.enough and (c.known or (pattern(name), c.label) in agreed)) or (fresh and self.n >= _LEAST_FRESH)
+        ]
+        if believed:
+            best = max(believed, key=lambda c: (labels[c.label], c.known))
+            return Verdict(Strength.INIT_LIKE, best.formula, best.family.name)
         return self.moved
+
+
+def _is_fresh(weights: Sequence[_Match]) -> bool:
+    """Whether nearly all weights of the file fit an initialiser; small ones and constants say nothing of it."""
+    drawn = [m for m in weights if m.enough or (m.exact is not None and m.exact.family != "constant")]
+    alike = sum(m.exact is not None or bool(m.fitting) for m in drawn)
+    return len(drawn) > 2 and alike >= _FRESH * len(drawn)
 
 
 def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
     """(pattern of a name, label) that siblings agree on: two or more, and not a minority that fits by chance."""
     large = [name for name, m in matches.items() if m.enough]
-    fitting = {name: c.label for name in large if (c := matches[name].candidate) is not None}
-    anywhere, alike = Counter(fitting.values()), Counter((pattern(name), label) for name, label in fitting.items())
+    fitting = [(name, label) for name in large for label in matches[name].labels]
+    anywhere, alike = Counter(label for _, label in fitting), Counter((pattern(name), label) for name, label in fitting)
     siblings = Counter(pattern(name) for name in large)
     return {
         (pattern(name), label)
-        for name, label in fitting.items()
+        for name, label in fitting
         if 2 * alike[pattern(name), label] >= max(siblings[pattern(name)], 4)
         or 2 * anywhere[label] >= max(len(large), 4)
     }
@@ -183,19 +208,18 @@ class _Model:
         if orthogonal is not None:
             return _Match(exact=orthogonal)
         tried = list(self._candidates(look, look.ref.shape))
+        fitting: list[Candidate] = []
         if x.n >= LEAST:
             for candidate in tried:
-                if matching.fits(x, candidate) and self._independent(look, candidate, padded):
-                    return self._matched(look, x, candidate, tried)
-            parts = self._parts(look, x)
+                if not matching.fits(x, candidate) or not self._independent(look, candidate, padded):
+                    continue
+                if candidate.family is UNIFORM:
+                    return _Match(exact=Verdict(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
+                fitting.append(candidate)
+            parts = self._parts(look, x) if not fitting else None
             if parts is not None:
                 return _Match(exact=parts)
-        return _Match(enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, tried))
-
-    def _matched(self, look: Look, x: Numbers, candidate: Candidate, tried: Sequence[Candidate]) -> _Match:
-        if math.isfinite(candidate.bound) and candidate.family.name == "uniform":
-            return _Match(exact=Verdict(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
-        return _Match(candidate=candidate, enough=x.n >= LEAST_NORMAL, moved=_moved(look, x, tried))
+        return _Match(fitting=tuple(fitting), n=x.n, moved=_moved(look, x, tried))
 
     def _candidates(self, look: Look, shape: tuple[int, ...]) -> Iterator[Candidate]:
         weight = self._beside(look, look.role.leaf.replace("bias", "weight")) or self._beside(look, "weight")
@@ -249,7 +273,7 @@ class _Model:
                     continue
                 pieces = np.split(whole.reshape(rows, columns), parts, axis)
                 if all(matching.is_orthogonal(piece, gain, x.rounding) for piece in pieces):
-                    formula = "orthogonal" if gain == 1 else "orthogonal, gain sqrt(2)"
+                    formula = "orthogonal" + matching.GAINS[gain]
                     each = f", each of {parts} gates" if parts > 1 else ""
                     return Verdict(Strength.UNTOUCHED, formula + each, "orthogonal")
         return None
