@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.health.base import RANK, Finding, Look, Rule, Subject, own_rules
+from inspectcli.health.base import RANK, Finding, Look, Rule, Severity, Subject, own_rules
 from inspectcli.model import Checkpoint
 from inspectcli.roles import Roles
 
@@ -48,4 +48,7 @@ def judge(
     subject = Subject(checkpoint, looks, read)
     chosen = [r for r in own_rules() if r.default] if rules is None else rules
     found = [finding for r in chosen if read or not r.reads for finding in r.run(subject)]
-    return Judgement(verdicts, tuple(sorted(found, key=lambda f: RANK[f.severity])))
+    wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
+    # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
+    told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]
+    return Judgement(verdicts, tuple(sorted(told, key=lambda f: RANK[f.severity])))

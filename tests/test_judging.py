@@ -26,13 +26,24 @@ def made(code: str, severity: Severity, *found: Found, reads: bool = True) -> Ru
 
 def test_findings_come_worst_first_and_then_in_the_order_of_the_rules() -> None:
     rules = [
-        made("PI901", Severity.NOTE, Found("a", "1")),
+        made("PI901", Severity.NOTE, Found("c", "1")),
         made("PI902", Severity.ERROR, Found("a", "2"), Found("b", "3", severity=Severity.WARNING)),
         made("PI903", Severity.ERROR, Found(None, "4")),
     ]
     findings = judged({}, rules=rules).findings
     assert [(f.code, str(f.severity), f.message) for f in findings] == [
         ("PI902", "error", "2"), ("PI903", "error", "4"), ("PI902", "warning", "3"), ("PI901", "note", "1"),
+    ]  # fmt: skip
+
+
+def test_a_note_beside_an_error_of_the_same_tensor_is_left_out() -> None:
+    rules = [
+        made("PI901", Severity.NOTE, Found("a", ""), Found(None, "of the file")),
+        made("PI902", Severity.ERROR, Found("a", ""), Found(None, "")),
+        made("PI903", Severity.WARNING, Found("a", "")),
+    ]
+    assert [(f.code, f.tensor) for f in judged({}, rules=rules).findings] == [
+        ("PI902", "a"), ("PI902", None), ("PI903", "a"), ("PI901", None),
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from statistics import median
+from statistics import median_high, median_low
 
 from inspectcli.errors import PinspectError
 from inspectcli.health.base import Found, Look, Severity, Subject, rule
@@ -15,6 +15,8 @@ _EXPLODED = 1e3
 _VANISHED = 1e-4
 #: Scales of normalisations and biases lie near 1: trained ones reach some hundreds.
 _NEAR_ONE = 1e4
+#: Initial scales of embeddings.
+_TABLES = (0.01, 1.0)
 _COLLAPSED = 1e-20
 #: A share of the sum of squares that no healthy tensor has in one value.
 _DOMINATES = 0.9
@@ -42,25 +44,40 @@ def _outlier(look: Look) -> tuple[float, float] | None:
     s, sampled = look.stats, look.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
         return None
-    usual = max(abs(sampled.q01), abs(sampled.q99))
+    # Of some tens of values, the 99 % quantile leans on the outlier itself.
+    next_ones = max(abs(float(sampled.knots[1])), abs(float(sampled.knots[-2])))
+    usual = min(max(abs(sampled.q01), abs(sampled.q99)), next_ones)
     largest = float(s.abs_max)
     share = (largest / s.l2) ** 2
     return (largest, usual) if share >= _DOMINATES and largest > _FAR_OUT * usual and usual > 0 else None
 
 
 def _against_siblings(subject: Subject, look: Look) -> tuple[float, int] | None:
-    """How many times the siblings' median root mean square this one has, and how many siblings there are."""
+    """How many times the siblings' median root mean square this one has, and how many siblings there are.
+
+    Of an even number, neither of the two in the middle may excuse the other: one of two siblings may be the odd one.
+    """
     others = [s.rms for s in subject.siblings.get(look.name, ()) if s is not look and s.rms > _COLLAPSED]
     if len(others) < 2:
         return None
-    return look.rms / median(others), len(others)
+    return _from_range(look.rms, median_low(others), median_high(others)), len(others)
+
+
+def _from_range(x: float, low: float, high: float) -> float:
+    """How many times the nearest end of a range; 1 within."""
+    return x / high if x > high else x / low if x < low else 1.0
 
 
 def _against_start(look: Look) -> float | None:
-    """How many times the initial scale; of a normalisation or bias, how many times 1."""
+    """How many times the initial scale; of a table without a default, how many times the usual ones."""
     if look.verdict is not None and look.verdict.ratio is not None:
-        return look.verdict.ratio
-    return None
+        return None if _is_token(look) else look.verdict.ratio
+    return _from_range(look.rms, *_TABLES) if look.role.kind is Part.EMBEDDING else None
+
+
+def _is_token(look: Look) -> bool:
+    """A class token of (1, 1, d), a layer scale of (d, 1, 1): may begin at 1e-6, and no layer's default is theirs."""
+    return sum(n > 1 for n in look.ref.shape) <= 1 and not _OF_LAYER.search(look.role.leaf)
 
 
 def _scale(subject: Subject, look: Look) -> tuple[float, str] | None:
