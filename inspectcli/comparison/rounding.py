@@ -1,0 +1,72 @@
+"""What a cast to a smaller float gives: round to nearest, ties to even, as torch, NumPy and ml_dtypes do it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectcli import kernels
+from inspectcli.values import Array
+
+Floats = npt.NDArray[np.float32]
+
+#: Types that weights are rounded to, the narrowest last.
+ROUNDED_TO = ("f32", "bf16", "f16", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz")
+#: Looked for where both sides are stored in one wide type: rounded once, and widened again.
+WIDENED_FROM = ("bf16", "f16", "f8_e4m3", "f8_e5m2")
+
+
+def cast(values: Array, dtype: str) -> Array:
+    """The values after a cast to `dtype` and back. Beyond the largest value: what torch gives, NaN or infinity."""
+    with np.errstate(all="ignore"):
+        if dtype == "f32":
+            return values.astype(np.float32)
+        if dtype == "f16":
+            return values.astype(np.float16).astype(np.float32)
+        # torch casts a double to these types through a float.
+        narrow = values.astype(np.float32, copy=False)
+        return _to_bf16(narrow) if dtype == "bf16" else _to_small(narrow, dtype)
+
+
+def _to_bf16(values: Floats) -> Floats:
+    bits = values.view(np.uint32)
+    rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(values), values, rounded.view(np.float32))
+
+
+@cache
+def _ladder(dtype: str) -> tuple[Floats, Floats]:
+    """(values of the codes of positive numbers, midpoints between them); what follows the largest comes last."""
+    table = kernels.code_table(dtype)[:128].astype(np.float32)
+    finite = table[np.isfinite(table)]
+    beyond = 2 * finite[-1] - finite[-2]
+    after = table[finite.size] if finite.size < 128 else np.float32(np.nan)
+    middles = (finite + np.append(finite[1:], beyond)) / 2
+    return np.append(finite, after), middles
+
+
+def _to_small(values: Floats, dtype: str) -> Floats:
+    rungs, middles = _ladder(dtype)
+    size = np.abs(values)
+    code = np.searchsorted(middles, size, side="left")
+    tie = (code < middles.size) & (size == middles[np.minimum(code, middles.size - 1)])
+    code = np.where(tie, code + (code & 1), code)
+    return np.where(np.isnan(values), values, np.copysign(rungs[code], values))
+
+
+def saturates(values: Array, dtype: str) -> Array:
+    """The same with the largest value instead of NaN or infinity, as training libraries cast to 8 bits."""
+    rungs, _ = _ladder(dtype)
+    top = rungs[-2]
+    return cast(np.clip(values, -top, top), dtype)
+
+
+def is_cast(values: Array, other: Array, dtype: str) -> bool:
+    """Whether `other` is exactly what a cast of `values` gives."""
+    return _same(cast(values, dtype), other) or (dtype.startswith("f8") and _same(saturates(values, dtype), other))
+
+
+def _same(x: Array, y: Array) -> bool:
+    return bool(np.all((x == y) | (np.isnan(x) & np.isnan(y))))
