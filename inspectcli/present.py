@@ -314,7 +314,9 @@ _KIND_WORDS = {
 }
 
 
-def _columns(lines: Sequence[Fold[TensorRow]], read: bool, params_keep: int = 55) -> list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]]:
+def _columns(
+    lines: Sequence[Fold[TensorRow]], read: bool, params_keep: int = 55
+) -> list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]]:
     """The columns that say something about these lines, each with how its cells are made."""
     rows = [row for line in lines for row in line.members]
     kinds = {row.kind for row in rows}

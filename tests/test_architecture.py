@@ -18,6 +18,7 @@ LEVELS = (
     ("formats",),
     ("live", "values", "scan"),
     ("overview", "fold", "present"),
+    ("comparison",),
     ("render",),
     ("cli", "__main__"),
 )

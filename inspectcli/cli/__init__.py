@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
+from inspectcli.cli.diff import diff_command
 from inspectcli.cli.inspect import inspect_command
 from inspectcli.errors import PinspectError
 from inspectcli.render.base import escape
@@ -56,6 +57,7 @@ def cli() -> None:
       pinspect model.pt --no-stats              headers only: at once, at any size
       pinspect runs/ checkpoints/*.pt           folders and many files
       pinspect model.pt --format json           for programs
+      pinspect diff a.pt b.safetensors          what changed
 
     \b
     Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.
@@ -63,6 +65,7 @@ def cli() -> None:
 
 
 cli.add_command(inspect_command)
+cli.add_command(diff_command)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -19,6 +19,9 @@ from inspectcli.values import Array, Bytes, new_buffer
 
 #: Values on which a supposed cast must hold before whole pieces are cast.
 _HEAD = 64
+#: Where the types do not tell of a cast, it must have moved this share of the values: else it proves nothing that a
+#: few values of one side are shorter than the other's.
+_CAST_CHANGES = 0.5
 
 
 class Status(str, Enum):
@@ -195,16 +198,18 @@ def _measured(p: step.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
         if piece.places is not None:
             found = _placed(found, piece.places)
         total = total.merge(found)
-        tools.progress((piece.a.nbytes + piece.b.nbytes))
+        tools.progress(piece.a.nbytes + piece.b.nbytes)
     if not total.changed:
         return Comparison(Status.EQUAL_VALUES, total, nan=total.nan_a)
+    if p.a.dtype == p.b.dtype and total.changed < _CAST_CHANGES * total.count:
+        casts = []
     status = Status.EQUAL_ROUNDED if casts else Status.CHANGED
     if not casts and tolerance and not total.beyond:
         status = Status.WITHIN_TOLERANCE
-    places = {name: p.flat_in_a(at) for name in ("max_at", "first_nonfinite") if (at := getattr(total, name)) is not None}
-    return Comparison(
-        status, total, casts[0] if casts else None, places.get("max_at"), places.get("first_nonfinite")
-    )
+    places = {
+        name: p.flat_in_a(at) for name in ("max_at", "first_nonfinite") if (at := getattr(total, name)) is not None
+    }
+    return Comparison(status, total, casts[0] if casts else None, places.get("max_at"), places.get("first_nonfinite"))
 
 
 def agrees(a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> bool:

@@ -110,7 +110,7 @@ def by_content(made: Matching, tools: Tools) -> None:
         if not _can_tell(a):
             continue
         candidates = [b for b in right.get(a.numel, ()) if id(b) not in taken]
-        candidates.sort(key=lambda b: (not _same_checksum(a, b), _leaf(a) != _leaf(b), abs(order[id(b)] - i)))  # noqa: B023
+        candidates.sort(key=lambda b: (not _same_checksum(a, b), _leaf(a) != _leaf(b), abs(order[id(b)] - i)))
         for b in candidates:
             match = _verified(a, b, channels, known, tools)
             if match is not None:

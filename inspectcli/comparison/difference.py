@@ -174,7 +174,7 @@ def difference(
     a: Array,
     b: Array,
     start: int = 0,
-    tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
+    tolerance: Tolerance = Tolerance(),
     room: Workspace | None = None,
 ) -> Difference:
     """Of two one-dimensional arrays of equal length, whose first place is `start`."""

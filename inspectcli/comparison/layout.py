@@ -95,9 +95,7 @@ def _merged(turned: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return len(turned) == 4 == len(shape) and shape == (turned[0] * turned[1], 1, *turned[2:])
 
 
-def _behind_flatten(
-    a: tuple[int, ...], b: tuple[int, ...], channels: Iterable[int]
-) -> Iterator[Layout]:
+def _behind_flatten(a: tuple[int, ...], b: tuple[int, ...], channels: Iterable[int]) -> Iterator[Layout]:
     """Keras flattens (height, width, channel), torch (channel, height, width): rows of the next kernel are permuted."""
     if len(a) != 2 or b != (a[1], a[0]):
         return
@@ -181,9 +179,7 @@ def box(ref: TensorRef, start: Sequence[int], extent: tuple[int, ...]) -> Tensor
 
 def _part(segment: Segment, dtype: DType, first: int, count: int) -> Segment:
     # The checksum is of the whole: it says nothing about a part.
-    return replace(
-        segment, offset=segment.offset + first * dtype.itemsize, nbytes=count * dtype.itemsize, crc=0
-    )
+    return replace(segment, offset=segment.offset + first * dtype.itemsize, nbytes=count * dtype.itemsize, crc=0)
 
 
 def is_sliceable(ref: TensorRef) -> bool:

@@ -100,11 +100,11 @@ def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool,
     left = [words(r.name) for r in made.left if _is_state(r) is state]
     right = [words(r.name) for r in made.right if _is_state(r) is state]
     for rewrite in names.rewrites(left, right):
-        moved = {
-            r.name: names.applied(rewrite, words(r.name)) for r in made.left if _is_state(r) is state
-        }
+        moved = {r.name: names.applied(rewrite, words(r.name)) for r in made.left if _is_state(r) is state}
         found = made.by_key(
-            lambda r: moved.get(r.name), lambda r: words(r.name) if _is_state(r) is state else (), how  # noqa: B023
+            lambda r: moved.get(r.name),
+            lambda r: words(r.name) if _is_state(r) is state else (),
+            how,
         )
         if found and rewrite not in made.prefixes:
             made.prefixes.append(rewrite)

@@ -130,9 +130,7 @@ def _shared(left: Sequence[Parts], right: set[Parts]) -> Mapping[Parts, set[Rewr
         for cut in range(max(0, len(path) - _MAX_DEPTH), len(path)):
             prefixes = endings.get(path[cut:], ())
             # An ending that many names have says nothing; the prefix that adds or takes away all is always looked at.
-            found.update(
-                Rewrite(path[:cut], after) for after in prefixes if not after or not cut or len(prefixes) <= 4
-            )
+            found.update(Rewrite(path[:cut], after) for after in prefixes if not after or not cut or len(prefixes) <= 4)
             if len(found) and any(len(r.before) == cut for r in found):
                 break
         shared[path] = found

@@ -105,7 +105,10 @@ def opened(target: object) -> Checkpoint:
 
 
 def diff_checkpoints(
-    a: Checkpoint, b: Checkpoint, options: Options = Options(), progress: Progress | None = None  # noqa: B008
+    a: Checkpoint,
+    b: Checkpoint,
+    options: Options = Options(),
+    progress: Progress | None = None,
 ) -> DiffReport:
     """Compare two opened checkpoints."""
     tools = Tools()

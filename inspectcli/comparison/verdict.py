@@ -185,7 +185,9 @@ def _shares_most(t: Tally) -> bool:
 
 
 def _structure(t: Tally) -> str:
-    parts = [f"{len(x):,} {word}" for x, word in ((t.added, "added"), (t.removed, "removed"), (t.reshaped, "reshaped")) if x]
+    parts = [
+        f"{len(x):,} {word}" for x, word in ((t.added, "added"), (t.removed, "removed"), (t.reshaped, "reshaped")) if x
+    ]
     return f" ({', '.join(parts)})" if parts else ""
 
 
