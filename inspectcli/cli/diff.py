@@ -177,7 +177,7 @@ def _read_map(path: str | None) -> dict[str, str]:
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2:
             raise UsageError(f"--map: pair {number} has {len(pair)} names, expected two", path=path)
-    return {a: b for a, b in pairs}
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:

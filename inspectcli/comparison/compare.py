@@ -1,4 +1,4 @@
-"""Compare one tensor with another: are the bits equal, are the values, is one a rounded copy, how far are they apart."""
+"""Compare one tensor with another: equal bits, equal values, a rounded copy, or how far apart."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from inspectcli.comparison.compare import Tools, agrees, compare
 from inspectcli.comparison.layout import Layout, layouts
 from inspectcli.comparison.match import Match, Matching
 from inspectcli.errors import PinspectError
-from inspectcli.model import TRAINING_STATE, TensorRef
+from inspectcli.model import TRAINING_STATE, Kind, TensorRef
 from inspectcli.scan import is_averaged, stats_of
 from inspectcli.stats import Stats
 
@@ -121,7 +121,8 @@ def by_content(made: Matching, tools: Tools) -> None:
 
 
 def _can_tell(ref: TensorRef) -> bool:
-    return is_averaged(ref) and ref.numel > 1 and ref.kind not in TRAINING_STATE
+    """Whether its values are evidence. A buffer may be computed (a mask, a window), and equal in strangers."""
+    return is_averaged(ref) and ref.numel > 1 and ref.kind not in (*TRAINING_STATE, Kind.BUFFER)
 
 
 def _leaf(ref: TensorRef) -> str:

@@ -56,9 +56,9 @@ def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def can_be_viewed(ref: TensorRef) -> bool:
-    """Whether its elements can be addressed one by one: whole bytes, one run, in C order."""
+    """Whether its elements can be addressed one by one: whole bytes, one run, each element once."""
     return (
-        ref.strides is None
+        0 not in (plain(ref).strides or ())
         and ref.held_shape is None
         and ref.affine is None
         and not ref.packed
@@ -111,8 +111,26 @@ def _behind_flatten(a: tuple[int, ...], b: tuple[int, ...], channels: Iterable[i
 
 def seen_alike(a: TensorRef, b: TensorRef, layout: Layout) -> tuple[TensorRef, TensorRef]:
     """Both in A's order of elements, under one shape."""
-    in_b = [layout.split[axis] for axis in layout.axes]
-    return replace(a, shape=layout.split), permuted(replace(b, shape=tuple(in_b)), inverse(layout.axes))
+    in_b = tuple(layout.split[axis] for axis in layout.axes)
+    return split(a, layout.split), permuted(split(b, in_b), inverse(layout.axes))
+
+
+def split(ref: TensorRef, shape: tuple[int, ...]) -> TensorRef:
+    """The same tensor with some of its dimensions seen as several; those of one element come and go."""
+    if ref.strides is None:
+        return replace(ref, shape=shape)
+    old = [(n, s) for n, s in zip(ref.shape, ref.strides, strict=True) if n != 1]
+    strides: list[int] = []
+    left, step = 1, 0
+    for n in reversed(shape):
+        if n == 1:
+            strides.append(1)
+            continue
+        if left == 1:
+            left, step = old.pop()
+        strides.append(step)
+        left, step = left // n, step * n
+    return replace(ref, shape=shape, strides=tuple(reversed(strides)))
 
 
 def permuted(ref: TensorRef, axes: Sequence[int]) -> TensorRef:

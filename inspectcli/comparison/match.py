@@ -102,7 +102,7 @@ def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool,
     for rewrite in names.rewrites(left, right):
         moved = {r.name: names.applied(rewrite, words(r.name)) for r in made.left if _is_state(r) is state}
         found = made.by_key(
-            lambda r: moved.get(r.name),
+            lambda r: moved.get(r.name),  # noqa: B023
             lambda r: words(r.name) if _is_state(r) is state else (),
             how,
         )

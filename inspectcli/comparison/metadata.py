@@ -22,8 +22,8 @@ _CONTAINER = frozenset(
     "archive_root archive_version format_version pickle_protocol header_bytes hdf5_library shards total_size "
     "shard_format code_files system date_saved values metadata backend".split()
 )
-#: Numbers that Keras draws anew whenever a model is saved.
-_NOISE = frozenset({"shared_object_id"})
+#: Numbers that Keras draws anew whenever a model is saved; versions that torch keeps of every module.
+_NOISE = frozenset({"shared_object_id", "_metadata"})
 
 
 class Changed(NamedTuple):
@@ -126,6 +126,10 @@ def _members(value: object) -> Iterator[tuple[str, object]]:
 
 def _parts(value: Object) -> Iterator[tuple[str, object]]:
     """Of an object: what it was built from, and what was put into it, under the names they have in memory."""
+    pairs = value.args[0] if value.path == "collections.OrderedDict" and value.args else None
+    if isinstance(pairs, list):  # protocol 2 of Python 2 lists the items
+        yield from ((_name(p[0]), p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2)
+        return
     if value.args and value.entries is None and value.state is None:
         yield from ((str(i), v) for i, v in enumerate(value.args))
     if value.entries is not None:

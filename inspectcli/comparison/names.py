@@ -11,7 +11,7 @@ Parts = tuple[str, ...]
 
 #: What wrappers and trainers put before every name; any other prefix is found too, these need no majority.
 WRAPPERS = frozenset(
-    "module _orig_mod model net network state_dict model_state_dict _model _fsdp_wrapped_module base_model transformer".split()
+    "module _orig_mod model net network state_dict model_state_dict _model base_model transformer".split()
 )
 
 #: Keras's names of a layer's weights -> torch's.

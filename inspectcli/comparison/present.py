@@ -155,7 +155,9 @@ def _parameters(report: DiffReport) -> Iterable[str]:
         ("added", (Status.ADDED,)),
         ("removed", (Status.REMOVED,)),
         ("reshaped", (Status.RESHAPED,)),
-        ("in changed tensors", (Status.CHANGED, Status.WITHIN_TOLERANCE, Status.EQUAL_ROUNDED)),
+        ("in changed tensors", (Status.CHANGED,)),
+        ("close", (Status.WITHIN_TOLERANCE,)),
+        ("rounded", (Status.EQUAL_ROUNDED,)),
         ("untouched", (Status.IDENTICAL, Status.EQUAL_VALUES)),
     ):
         n = sum(t.numel for t in model if t.status in statuses)
@@ -244,10 +246,10 @@ def _columns(lines: Sequence[Line]) -> Iterator[_Shown]:
     yield _Shown(Column("tensor", keep=100, flexible=True, min_width=30), _name)
     yield _Shown(Column("shape", keep=60), _shape)
     yield _Shown(Column("type", keep=40), _dtype)
-    yield _Shown(Column("", keep=99), _status)
+    yield _Shown(Column("status", keep=99), _status)
     if any(t.changed for t in rows):
         yield _Shown(Column("relative change", right=True, keep=98), _relative)
-        yield _Shown(Column("", keep=45), _bar)
+        yield _Shown(Column("scale", keep=45), _bar)
         yield _Shown(Column("largest |a-b|", right=True, keep=80), _largest)
         yield _Shown(Column("at", keep=30), _place)
         yield _Shown(Column("cosine", right=True, keep=65), lambda line: Cell(_cosines(line)))
@@ -297,6 +299,8 @@ def _status(line: Line) -> Cell:
 def _relative(line: Line) -> Cell:
     if not any(t.changed for t in line.members):
         return Cell("")
+    if any(t.nonfinite_changed for t in line.members):
+        return Cell("NaN or Inf", Tone.BAD)
     if any(t.rel_l2 is None for t in line.members):
         return Cell("was zero", Tone.WARN)
     return Cell(span(t.rel_l2 for t in line.members), Tone.STRONG)
@@ -389,7 +393,7 @@ def _stat(report: DiffReport) -> Iterator[Block]:
             Column("added", right=True, keep=88),
             Column("removed", right=True, keep=87),
             Column("relative change", right=True, keep=95),
-            Column("", keep=50),
+            Column("scale", keep=50),
         )
         yield Table(columns, tuple(rows))
 

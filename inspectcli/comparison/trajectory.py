@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from inspectcli.comparison.modules import by_module, module_of
@@ -100,7 +101,7 @@ def trajectory(path: str, options: Options, progress: Progress | None = None) ->
     first = opened[0][1]
     norms = _norms(first, options)
     steps = [Step(opened[0][0], first.training.step, True)]
-    for (_, before), (name, now) in zip(opened, opened[1:], strict=False):
+    for (_, before), (name, now) in pairwise(opened):
         since_first = diff_checkpoints(first, now, options, progress)
         since_last = since_first if before is first else diff_checkpoints(before, now, options, progress)
         problems += [f"{name}: {t.name}: {t.problem}" for t in since_last.problems]
@@ -211,9 +212,9 @@ def _table(steps: Sequence[Step]) -> Table:
         Column("checkpoint", keep=100, flexible=True, min_width=16),
         Column("step", right=True, keep=60),
         Column("from the first", right=True, keep=95),
-        Column("", keep=40),
+        Column("scale", keep=40),
         Column("from the previous", right=True, keep=94),
-        Column("", keep=39),
+        Column("scale", keep=39),
         Column("most changed", keep=50, flexible=True, min_width=12),
     )
     longest = [max((c.l2 for s in steps if (c := getattr(s, which))), default=0.0) for which in _WHICH]

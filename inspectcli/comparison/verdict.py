@@ -16,6 +16,8 @@ LEAST_VALUES = 32
 #: Correlation of what was trained from one base, and of what was not; both beyond what chance gives.
 RELATED, UNRELATED = 0.3, 0.1
 _SIGMAS_RELATED, _SIGMAS_UNRELATED = 6.0, 3.0
+#: Relative change that training on from a base rarely passes.
+LITTLE = 0.5
 #: Share of the values that must speak for a verdict.
 _MOST = 0.5
 
@@ -133,13 +135,21 @@ def _architecture(t: Tally) -> Found:
 
 
 def _fine_tune(t: Tally) -> Found:
-    if kinship(t) is not True:
+    if kinship(t) is not True or not _moved_little(t):
         return None
     structure = _structure(t)
     what = f"{len(t.same):,} of {_tensors(len(t.pairs))} untouched"
     largest = _largest(t.changed)
     where = f", largest change in {largest.name}" if largest else ""
     return "fine_tune", f"Fine-tune of the same base: {what}{where}{structure}"
+
+
+def _relatives(t: Tally) -> Found:
+    """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
+    if kinship(t) is not True:
+        return None
+    what = f"{len(t.same):,} of {_tensors(len(t.pairs))} untouched"
+    return "related_models", f"Related values, much changed: {what}; they may share a base{_structure(t)}"
 
 
 def _strangers(t: Tally) -> Found:
@@ -162,7 +172,8 @@ def _unsure(t: Tally) -> Found:
 
 
 _RULES: tuple[Callable[[Tally], Found], ...] = (
-    _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _strangers, _unsure,
+    _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _relatives, _strangers,
+    _unsure,
 )  # fmt: skip
 
 #: Verdicts under which other differences must be told in the same breath.
@@ -228,6 +239,12 @@ def kinship(t: Tally) -> bool | None:
     if not total:
         return None
     return True if related > _MOST * total else False if unrelated > _MOST * total else None
+
+
+def _moved_little(t: Tally) -> bool:
+    """Whether most values lie in tensors that changed by less than half of what they are."""
+    little = sum(x.numel for x in t.compared if x.is_same or relative_change(x) < LITTLE)
+    return little > _MOST * sum(x.numel for x in t.compared)
 
 
 # -- evidence -------------------------------------------------------------------------------------------
