@@ -66,6 +66,7 @@ class Comparison(NamedTuple):
     Attributes:
         max_at, nonfinite_at: C-order positions in A.
         nan: NaN on both sides, of tensors that were found equal.
+        varied: of bits that are equal: whether there is more than one value.
     """
 
     status: Status
@@ -74,6 +75,7 @@ class Comparison(NamedTuple):
     max_at: int | None = None
     nonfinite_at: int | None = None
     nan: int = 0
+    varied: bool = False
 
 
 def compare(
@@ -96,9 +98,9 @@ def compare(
     p = step.pair(a, b, lie)
     # libhdf5 decodes a whole dataset or none: it is not asked twice only to learn that the first block differs.
     if step.are_plain(p) and not _is_decoded(a) and not _is_decoded(b):
-        equal, nan = _equal_bits(p, tools)
+        equal, nan, varied = _equal_bits(p, tools)
         if equal:
-            return Comparison(Status.EQUAL_VALUES if lie else Status.IDENTICAL, nan=nan)
+            return Comparison(Status.EQUAL_VALUES if lie else Status.IDENTICAL, nan=nan, varied=varied)
     found = _measured(p, tolerance, tools)
     if found.status is Status.EQUAL_VALUES and lie is None and _same_encoding(p) and _equal_bits(p, tools)[0]:
         return found._replace(status=Status.IDENTICAL)
@@ -131,26 +133,31 @@ def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
         return Comparison(Status.IDENTICAL if same else Status.CHANGED)
     if a.dtype != b.dtype or a.held != b.held:
         return Comparison(Status.CHANGED)
-    equal, _ = _equal_bits(step.pair(a, b), tools)
+    equal = _equal_bits(step.pair(a, b), tools)[0]
     return Comparison(Status.IDENTICAL if equal else Status.CHANGED)
 
 
 # -- bits -----------------------------------------------------------------------------------------------
 
 
-def _equal_bits(p: step.Pair, tools: Tools) -> tuple[bool, int]:
-    """Whether every bit is the same, told by the first difference; and how many NaN there are then.
+def _equal_bits(p: step.Pair, tools: Tools) -> tuple[bool, int, bool]:
+    """Whether every bit is the same, told by the first difference; then how many NaN there are, and whether the values
+    are not all one.
 
     Checksums are not compared here: two equal copies are equal, and those that differ are read again.
     """
     a, b = _unchecked(p.a), _unchecked(p.b)
-    nan = 0
+    nan, varied = 0, False
+    first: Array | None = None
     for piece in step.raw_pieces(p._replace(a=a, b=b), tools.buffers):
         if not _same_bytes(piece.a, piece.b):
-            return False, 0
+            return False, 0, False
         nan += _count_nan(piece.a, p.a)
+        if not varied:
+            first = piece.a[:1].copy() if first is None else first
+            varied = bool((piece.a != first).any())
         tools.progress(piece.a.nbytes + piece.b.nbytes)
-    return True, nan
+    return True, nan, varied
 
 
 def _unchecked(ref: TensorRef) -> TensorRef:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 from inspectcli.comparison.compare import SAME, Status
@@ -55,6 +56,7 @@ class TensorDiff(NamedTuple):
     std_a: float | None = None
     std_b: float | None = None
     norm_a: float | None = None
+    norm_b: float | None = None
     nan_a: int = 0
     nan_b: int = 0
     nonfinite_changed: int = 0
@@ -82,10 +84,8 @@ class TensorDiff(NamedTuple):
 
     @property
     def numel(self) -> int:
-        n = 1
-        for dim in self.shape:
-            n *= dim
-        return n
+        """Elements, of the larger side."""
+        return max(prod(shape) for shape in (self.shape_a, self.shape_b) if shape is not None)
 
     @property
     def is_state(self) -> bool:

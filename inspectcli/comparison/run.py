@@ -322,7 +322,9 @@ def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> Tenso
         same = found.status in (Status.IDENTICAL, Status.EQUAL_VALUES)
         if not same:
             return row
-        return row._replace(max_abs=0.0, l2=0.0, rel_l2=0.0, cosine=1.0, changed=0, changed_fraction=0.0)
+        correlation = 1.0 if found.varied else None
+        equal = row._replace(max_abs=0.0, l2=0.0, rel_l2=0.0, cosine=1.0, changed=0, changed_fraction=0.0)
+        return equal._replace(correlation=correlation)
     some = f.finite > 0
     rounded = found.rounded
     return row._replace(
@@ -339,6 +341,7 @@ def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> Tenso
         std_a=f.std_a if some else None,
         std_b=f.std_b if some else None,
         norm_a=f.squares_a**0.5,
+        norm_b=f.squares_b**0.5,
         nan_a=f.nan_a,
         nan_b=f.nan_b,
         nonfinite_changed=f.nonfinite,

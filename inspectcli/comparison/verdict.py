@@ -15,9 +15,9 @@ from inspectcli.model import Kind
 LEAST_VALUES = 32
 #: Correlation of what was trained from one base, and of what was not; both beyond what chance gives.
 RELATED, UNRELATED = 0.3, 0.1
-_SIGMAS_RELATED, _SIGMAS_UNRELATED = 6.0, 3.0
+_SIGMAS_RELATED, _SIGMAS_UNRELATED = 5.0, 3.0
 #: Relative change that training on from a base rarely passes.
-LITTLE = 0.5
+LITTLE = 0.3
 #: Share of the values that must speak for a verdict.
 _MOST = 0.5
 
@@ -242,8 +242,8 @@ def kinship(t: Tally) -> bool | None:
 
 
 def _moved_little(t: Tally) -> bool:
-    """Whether most values lie in tensors that changed by less than half of what they are."""
-    little = sum(x.numel for x in t.compared if x.is_same or relative_change(x) < LITTLE)
+    """Whether most values lie in tensors that changed little, measured by the larger side: the same from both."""
+    little = sum(x.numel for x in t.compared if (x.l2 or 0.0) <= LITTLE * max(x.norm_a or 0.0, x.norm_b or 0.0))
     return little > _MOST * sum(x.numel for x in t.compared)
 
 
