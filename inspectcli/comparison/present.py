@@ -191,6 +191,7 @@ class _Shown(NamedTuple):
 def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
     lines = unfolded(tensors) if view.all_rows else _folded(tensors)
     lines.sort(key=_rank)
+    below = len(lines) - view.top if view.top else 0
     if view.top:
         lines = lines[: view.top]
     if not lines:
@@ -201,6 +202,8 @@ def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
         title = columns[0].column._replace(title=f"tensor below {prefix.rstrip('./')}")
         columns[0] = _Shown(title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
     yield Table(tuple(c.column for c in columns), tuple(tuple(c.cell(line) for c in columns) for line in lines))
+    if below > 0:
+        yield Note(f"{below:,} more rows below the top {view.top}", Tone.DIM)
 
 
 def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:

@@ -138,18 +138,22 @@ def _fine_tune(t: Tally) -> Found:
     if kinship(t) is not True or not _moved_little(t):
         return None
     structure = _structure(t)
-    what = f"{len(t.same):,} of {_tensors(len(t.pairs))} untouched"
     largest = _largest(t.changed)
     where = f", largest change in {largest.name}" if largest else ""
-    return "fine_tune", f"Fine-tune of the same base: {what}{where}{structure}"
+    return "fine_tune", f"Fine-tune of the same base: {_untouched(t)}{where}{structure}"
+
+
+def _untouched(t: Tally) -> str:
+    rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
+    text = f"{len(t.same) + len(rounded):,} of {_tensors(len(t.pairs))} untouched"
+    return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
 
 
 def _relatives(t: Tally) -> Found:
     """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
     if kinship(t) is not True:
         return None
-    what = f"{len(t.same):,} of {_tensors(len(t.pairs))} untouched"
-    return "related_models", f"Related values, much changed: {what}; they may share a base{_structure(t)}"
+    return "related_models", f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
 
 
 def _strangers(t: Tally) -> Found:
@@ -166,8 +170,7 @@ def _unsure(t: Tally) -> Found:
     where = f", largest change in {largest.name}" if largest else ""
     return (
         "changed",
-        f"Same architecture{_structure(t)}: {len(t.same):,} of {_tensors(len(t.pairs))} untouched{where}; "
-        "the values do not say whether they share a base",
+        f"Same architecture{_structure(t)}: {_untouched(t)}{where}; the values do not say whether they share a base",
     )
 
 
