@@ -199,7 +199,7 @@ def _measured(p: step.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
     casts = _possible_casts(p.a, p.b)
     places: dict[str, int] = {}
     for piece in step.pieces(p, tools.buffers):
-        found = difference(piece.a, piece.b, piece.start, tolerance, tools.room)
+        found = difference(piece.a, piece.b, piece.start, tolerance, tools.room, total.max_abs)
         if found.changed and casts:
             casts = [r for r in casts if _holds(r, piece)]
         if piece.places is not None:
@@ -258,4 +258,6 @@ def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
 
 def _holds(rounded: Rounded, piece: step.Piece) -> bool:
     x, y = (piece.a, piece.b) if rounded.side == "b" else (piece.b, piece.a)
-    return rounding.is_cast(x[:_HEAD], y[:_HEAD], rounded.dtype) and rounding.is_cast(x, y, rounded.dtype)
+    head = y[:_HEAD]
+    could_be = rounding.is_short(head) and rounding.is_cast(x[:_HEAD], head, rounded.dtype)
+    return could_be and rounding.is_cast(x, y, rounded.dtype)

@@ -176,12 +176,21 @@ def difference(
     start: int = 0,
     tolerance: Tolerance = Tolerance(),
     room: Workspace | None = None,
+    least: float = 0.0,
 ) -> Difference:
-    """Of two one-dimensional arrays of equal length, whose first place is `start`."""
+    """Of two one-dimensional arrays of equal length.
+
+    Args:
+        a, b: the values.
+        start: the first place.
+        tolerance: what counts as close.
+        room: memory to work in.
+        least: a largest difference known from other places; one that is not larger is not located.
+    """
     room = room or Workspace(0)
     with np.errstate(all="ignore"):
         if a.dtype.kind == b.dtype.kind == "f" and a.dtype.itemsize <= 4 and b.dtype.itemsize <= 4:
-            known = _of_floats(_single(a), _single(b), start, tolerance, room)
+            known = _of_floats(_single(a), _single(b), start, tolerance, room, least)
             if known is not None:
                 return known
         return _careful(a, b, start, tolerance)
@@ -191,7 +200,9 @@ def _single(values: Array) -> Array:
     return kernels.backend().widen_f16(np.ascontiguousarray(values)) if values.dtype.itemsize == 2 else values
 
 
-def _of_floats(a: Array, b: Array, start: int, tolerance: Tolerance, room: Workspace) -> Difference | None:
+def _of_floats(
+    a: Array, b: Array, start: int, tolerance: Tolerance, room: Workspace, least: float
+) -> Difference | None:
     """The quick way, all in float32; None if anything is not finite, or overflows."""
     d = room.subtract(a, b)
     high, low = float(d.max()), float(d.min())
@@ -204,7 +215,7 @@ def _of_floats(a: Array, b: Array, start: int, tolerance: Tolerance, room: Works
         return None
     changed = int(np.count_nonzero(room.unequal(a, b)))
     max_abs, max_at = 0.0, None
-    if peak:
+    if peak and peak >= np.float32(least):
         # Rounding keeps the order: the largest exact difference is among those whose rounded one is largest.
         best = np.flatnonzero((d == peak) | (d == -peak))
         exact = np.abs(a[best].astype(np.float64) - b[best])

@@ -43,7 +43,8 @@ class Rank(NamedTuple):
 def rank_of_difference(a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> Rank | None:
     """Rank of A - B as a matrix (first dimension, all others); None if it is none, or its type has no known spacing.
 
-    Two passes: a random sketch finds the range, the values within it are exact.
+    Two passes: a random sketch finds the space of the rows, the singular values within it are exact. Memory is that of
+    `MOST` rows.
     """
     precision = min(_PRECISION.get(a.dtype.name, 0), _PRECISION.get(b.dtype.name, 0))
     p = step.pair(a, b, lie)
@@ -53,33 +54,34 @@ def rank_of_difference(a: TensorRef, b: TensorRef, lie: Layout | None, tools: To
         return None
     rows, columns = p.shape[0], math.prod(p.shape[1:])
     k = min(rows, columns, MOST)
-    omega = np.random.default_rng(_SEED).standard_normal((columns, k), np.float32)
-    sketch = np.zeros((rows, k), np.float32)
+    random = np.random.default_rng(_SEED)
+    sketch = np.zeros((k, columns), np.float32)
     noise = 0.0
-    for first, x, y in _rows(p, columns, tools):
-        sketch[first : first + len(x)] = (x - y) @ omega
+    for x, y in _rows(p, columns, tools):
+        sketch += random.standard_normal((k, len(x)), np.float32) @ (x - y)
         noise += _rounding(x, y, precision)
     if not np.isfinite(sketch).all():
         return None
-    basis = np.linalg.qr(sketch)[0]
-    inside = np.zeros((k, columns), np.float32)
-    for first, x, y in _rows(p, columns, tools):
-        inside += basis[first : first + len(x)].T @ (x - y)
-    found = np.linalg.svd(inside, compute_uv=False)
+    basis = np.linalg.qr(sketch.T)[0]
+    gram = np.zeros((k, k))
+    for x, y in _rows(p, columns, tools):
+        inside = ((x - y) @ basis).astype(np.float64)
+        gram += inside.T @ inside
+    found = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0))
     sigma = math.sqrt(noise / (rows * columns))
     floor = max(_MARGIN * sigma * (math.sqrt(rows) + math.sqrt(columns)), _SKETCH_NOISE * float(found[0]))
     rank = int(np.count_nonzero(found > floor))
     return Rank(rank, rank == k < min(rows, columns))
 
 
-def _rows(p: step.Pair, columns: int, tools: Tools) -> Iterator[tuple[int, Matrix, Matrix]]:
-    """(first row, rows of A, rows of B): whole rows, some at a time."""
+def _rows(p: step.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Matrix]]:
+    """(rows of A, rows of B): whole rows, some at a time."""
     if p.a.strides is not None or p.b.strides is not None:
         x, y = (np.asarray(ref.numpy(), np.float32).reshape(-1, columns) for ref in (p.a, p.b))
-        yield 0, x, y
+        yield x, y
         return
     held: list[step.Piece] = []
-    row = size = 0
+    size = 0
     for piece in step.pieces(p, tools.buffers):
         # Pieces are views of buffers that the next one overwrites.
         held.append(piece._replace(a=piece.a.astype(np.float32), b=piece.b.astype(np.float32)))
@@ -87,8 +89,8 @@ def _rows(p: step.Pair, columns: int, tools: Tools) -> Iterator[tuple[int, Matri
         if size >= columns:
             x, y = (np.concatenate(side) for side in ([h.a for h in held], [h.b for h in held]))
             n = size // columns
-            yield row, x[: n * columns].reshape(n, columns), y[: n * columns].reshape(n, columns)
-            row, size = row + n, size - n * columns
+            yield x[: n * columns].reshape(n, columns), y[: n * columns].reshape(n, columns)
+            size -= n * columns
             held = [step.Piece(x[n * columns :], y[n * columns :], 0)] if size else []
 
 

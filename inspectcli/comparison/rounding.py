@@ -66,6 +66,19 @@ def saturated(values: Array, dtype: str) -> Array:
     return cast(np.clip(values, -top, top), dtype)
 
 
+#: Bits at the end of a float that are zero in one that was widened: from f32, and from f16 or less.
+_TAILS: dict[int, np.unsignedinteger] = {8: np.uint64((1 << 29) - 1), 4: np.uint32((1 << 13) - 1)}
+
+
+def is_short(values: Array) -> bool:
+    """Whether these could have been rounded to a narrower type; quick to say no."""
+    tail = _TAILS.get(values.dtype.itemsize) if values.dtype.kind == "f" else None
+    if tail is None:
+        return True
+    finite = values[np.isfinite(values)]
+    return not (finite.view(tail.dtype) & tail).any()
+
+
 def is_cast(values: Array, other: Array, dtype: str) -> bool:
     """Whether `other` is exactly what a cast of `values` gives, in one of the ways in which libraries cast."""
     if _same(cast(values, dtype), other):

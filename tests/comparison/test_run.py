@@ -6,6 +6,7 @@ import math
 from itertools import product
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -396,6 +397,42 @@ def test_a_tensor_of_another_shape_with_the_same_values_is_reshaped(tmp_path: Pa
     assert report.tensors[0].status is RESHAPED
     assert report.tensors[0].note == "same values in the same order"
     assert not report.same
+
+
+def test_compressed_datasets_on_both_sides(tmp_path: Path) -> None:
+    """Each side has a child process that decodes; one that is stopped early gives no wrong answer to the next."""
+    state = gpt()
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for key, value in state.items():
+                changed = value * factor if key.startswith("h.1.") else value
+                file.create_dataset(key, data=changed.numpy(), chunks=True, compression="gzip", shuffle=True)
+    report = diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert {t.name for t in report.tensors if t.status is CHANGED} == {n for n in state if n.startswith("h.1.")}
+    assert others(report, *(n for n in state if n.startswith("h.1."))) == {IDENTICAL}
+    renamed = {n.replace("wte", "embedding"): v for n, v in state.items()}
+    report = diff(tmp_path / "a.h5", write(renamed, tmp_path, "c", "pt"))
+    assert report["embedding.weight"].how_matched == "content"
+    assert diff(tmp_path / "a.h5", tmp_path / "a.h5").same
+
+
+def test_a_checkpoint_compared_with_itself(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(write(gpt(), tmp_path, "a", "h5"))
+    assert diff(checkpoint, checkpoint).same
+
+
+def test_numbered_layers_that_moved_are_matched_by_position(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    a = {f"net.{i}.weight": torch.randn(4, 4) for i in (0, 2)}
+    b = {f"net.{i}.weight": torch.randn(4, 4) for i in (0, 3)}
+    moved = {f"dense_{i}.kernel": torch.randn(4, 4) for i in (1, 2)}
+    other = {f"dense_{i}.kernel": torch.randn(4, 4) for i in (9, 10)}
+    # net.0 is on both sides: net.2 was removed, net.3 was added.
+    assert others(diff(a, b)) == {CHANGED, ADDED, REMOVED}
+    assert [(t.a, t.b, t.how_matched) for t in diff(moved, other).tensors] == [
+        ("dense_1.kernel", "dense_9.kernel", "position"),
+        ("dense_2.kernel", "dense_10.kernel", "position"),
+    ]
 
 
 def test_integers_beyond_the_precision_of_floats(tmp_path: Path) -> None:
