@@ -1,8 +1,9 @@
 """Whole-process timings, side by side: `python benchmarks/run.py [--runs N] [--dir DIR]`.
 
 Writes GPT-2's shapes (148 tensors, 124,439,808 parameters) as .pt and .safetensors in f32, f16 and bf16 with torch, a
-small model, and a sparse 8 GiB file; then runs each command in turn, A B C A B C ..., and prints the median wall-clock
-seconds and the largest resident size of any process. Needs the `test` extra and 4 GB of disk.
+second model to compare with, a small one, and a sparse 8 GiB file; then runs each command in turn, A B C A B C ..., and
+prints the median wall-clock seconds and the largest resident size of any process. Needs the `test` extra and 6 GB of
+disk; h5diff is timed where it is installed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import statistics
 import struct
 import subprocess
@@ -54,11 +56,11 @@ def gpt2(
 
 def write_models(folder: Path) -> None:
     """What is timed; kept from run to run. In a process of its own: a child's peak memory begins with its parent's."""
-    if (folder / "done").exists():
+    if (folder / "written").exists():
         return
     import h5py
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     torch.manual_seed(0)
     state = {name: torch.randn(shape) * 0.02 for name, shape in gpt2().items()}
@@ -68,6 +70,13 @@ def write_models(folder: Path) -> None:
     for dtype, name in ((torch.float16, "f16"), (torch.bfloat16, "bf16")):
         wide = {n: torch.cat([t, t]).to(dtype) for n, t in state.items()}
         save_file(wide, str(folder / f"gpt2_{name}.safetensors"))
+    # For comparing: every value of a second model differs from the first's.
+    save_file({n: t + 1e-3 * torch.randn(t.shape) for n, t in state.items()}, str(folder / "tuned.safetensors"))
+    shutil.copy(folder / "gpt2.safetensors", folder / "copy.safetensors")
+    for model in ("gpt2", "tuned"):
+        with h5py.File(folder / f"{model}.h5", "w") as file:
+            for name, tensor in load_file(str(folder / f"{model}.safetensors")).items():
+                file[name.replace(".", "/")] = tensor.numpy()
     small = {n: t for n, t in state.items() if t.numel() < 4000}
     torch.save(small, folder / "small.pt")
     with h5py.File(folder / "small.h5", "w") as file:
@@ -77,7 +86,7 @@ def write_models(folder: Path) -> None:
     with open(folder / "sparse_8GiB.safetensors", "wb") as out:
         out.write(struct.pack("<Q", len(header)) + header)
         out.truncate(8 + len(header) + (1 << 33))
-    (folder / "done").touch()
+    (folder / "written").touch()
 
 
 def measure(command: list[str]) -> tuple[float, float]:
@@ -88,7 +97,8 @@ def measure(command: list[str]) -> tuple[float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    if os.waitstatus_to_exitcode(status):
+    # 1 says that something was found: for a comparison, that the files differ.
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
         raise SystemExit(f"{' '.join(command)} failed: {process.stderr.read().decode() if process.stderr else ''}")
     return seconds, usage.ru_maxrss / (1 if sys.platform != "darwin" else 1024) / 1024
 
@@ -115,8 +125,18 @@ def main() -> None:
         "everything, small .pt": [*pinspect, f["small.pt"]],
         "everything, small .h5 (with its child process)": [*pinspect, f["small.h5"]],
         "full statistics, sparse 8 GiB": [*pinspect, f["sparse_8GiB.safetensors"]],
+        "diff, two f32 .safetensors, all values differ": [
+            *pinspect,
+            "diff",
+            f["gpt2.safetensors"],
+            f["tuned.safetensors"],
+        ],
+        "diff, two f32 .safetensors, identical": [*pinspect, "diff", f["gpt2.safetensors"], f["copy.safetensors"]],
+        "diff, .pt and .safetensors, identical": [*pinspect, "diff", f["gpt2.pt"], f["gpt2.safetensors"]],
         "torch.load + mean/std/min/max/isnan/isinf": [sys.executable, "-c", TORCH_SCRIPT, f["gpt2.pt"]],
     }
+    if h5diff := shutil.which("h5diff"):  # Debian's hdf5-tools
+        cases["h5diff on the same tensors, all values differ"] = [h5diff, "-q", f["gpt2.h5"], f["tuned.h5"]]
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for turn in range(args.runs + 1):
         for name, command in cases.items():

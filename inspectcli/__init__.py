@@ -2,6 +2,7 @@
 
 import inspectcli
 report = inspectcli.inspect("model.pt")                    # every figure, as data
+inspectcli.diff("before.pt", "after.safetensors").verdict  # what changed
 checkpoint = inspectcli.open_checkpoint("model.pt")        # headers only
 weights = checkpoint["fc1.weight"].numpy()                 # one tensor
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from inspectcli.comparison.result import DiffReport as DiffReport
+    from inspectcli.comparison.run import diff as diff
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
     from inspectcli.gate import CheckReport as CheckReport
@@ -26,10 +29,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckReport": "inspectcli.gate",
     "Checkpoint": "inspectcli.model",
+    "DiffReport": "inspectcli.comparison.result",
     "InspectReport": "inspectcli.overview",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.model",
     "check": "inspectcli.gate",
+    "diff": "inspectcli.comparison.run",
     "inspect": "inspectcli.overview",
     "open_checkpoint": "inspectcli.formats",
 }
@@ -37,10 +42,12 @@ _HOMES = {
 __all__ = [
     "CheckReport",
     "Checkpoint",
+    "DiffReport",
     "InspectReport",
     "PinspectError",
     "TensorRef",
     "check",
+    "diff",
     "inspect",
     "open_checkpoint",
 ]

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from inspectcli.overview import TensorRow
+
+
+class Named(Protocol):
+    """What can be folded: anything with a tensor's name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=Named)
 
 #: Fewer blocks than this are shown one by one.
 MIN_MEMBERS = 3
@@ -25,7 +36,8 @@ MAX_RATIO = 6.0
 _SPREAD = 5.0
 
 
-class Fold(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fold(Generic[Row]):
     """One line of the table: one tensor, or the members of a family that look alike.
 
     Attributes:
@@ -35,63 +47,88 @@ class Fold(NamedTuple):
     """
 
     name: str
-    members: tuple[TensorRow, ...]
+    members: tuple[Row, ...]
     odd: str = ""
 
     @property
-    def first(self) -> TensorRow:
+    def first(self) -> Row:
         return self.members[0]
 
 
-def unfolded(rows: Iterable[TensorRow]) -> list[Fold]:
+def unfolded(rows: Iterable[Row]) -> list[Fold[Row]]:
     """One line for each tensor."""
     return [Fold(row.name, (row,)) for row in rows]
 
 
-def fold(rows: Sequence[TensorRow]) -> list[Fold]:
-    """Lines in file order, a fold at its first member; odd members stand right behind their fold."""
-    families: dict[tuple[object, ...], list[_Member]] = {}
+def fold(rows: Sequence[TensorRow]) -> list[Fold[TensorRow]]:
+    """Lines of a checkpoint's tensors: members have one shape, type and kind, and figures like their siblings'."""
+    return fold_by(rows, lambda row: (row.shape, row.dtype, row.kind, row.note), _alone, odd_ones)
+
+
+def _alone(row: TensorRow) -> bool:
+    return bool(row.alias_of or row.problem)
+
+
+def fold_by(
+    rows: Sequence[Row],
+    alike: Callable[[Row], Hashable],
+    alone: Callable[[Row], bool],
+    odd: Callable[[Sequence[Row]], list[str]],
+) -> list[Fold[Row]]:
+    """Lines in file order, a fold at its first member; odd members stand right behind their fold.
+
+    Args:
+        rows: what has names.
+        alike: what members of one fold must share besides the name's pattern.
+        alone: rows that are never folded.
+        odd: for each sibling why it must be seen by itself, or an empty text.
+    """
+    families: dict[Hashable, list[_Member[Row]]] = {}
     for position, row in enumerate(rows):
         parts = tuple(_INDEX.split(row.name))
         numbers = tuple(int(n) for n in _INDEX.findall(row.name))
-        apart = (position,) if row.alias_of or row.problem or not numbers else ()
-        key = (parts, row.shape, row.dtype, row.kind, row.note, *apart)
-        families.setdefault(key, []).append(_Member(position, numbers, row))
-    placed: list[tuple[tuple[int, int], Fold]] = []
-    for key, members in families.items():
-        placed.extend(_family(key[0], members))  # type: ignore[arg-type]
+        apart = (position,) if not numbers or alone(row) else ()
+        families.setdefault((parts, alike(row), apart), []).append(_Member(position, numbers, parts, row))
+    placed: list[tuple[tuple[int, int], Fold[Row]]] = []
+    for members in families.values():
+        placed.extend(_family(members, odd))
     return [line for _, line in sorted(placed, key=lambda pair: pair[0])]
 
 
-class _Member(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Member(Generic[Row]):
     position: int
     numbers: tuple[int, ...]
-    row: TensorRow
+    parts: tuple[str, ...]
+    row: Row
 
 
-def _family(parts: tuple[str, ...], members: list[_Member]) -> list[tuple[tuple[int, int], Fold]]:
+def _family(
+    members: list[_Member[Row]], odd: Callable[[Sequence[Row]], list[str]]
+) -> list[tuple[tuple[int, int], Fold[Row]]]:
     """The lines of one family, each with its place: (position of the first member of its fold, order there)."""
-    reasons = odd_ones([m.row for m in members]) if len(members) >= MIN_MEMBERS else [""] * len(members)
+    reasons = odd([m.row for m in members]) if len(members) >= MIN_MEMBERS else [""] * len(members)
     alike = [m for m, why in zip(members, reasons, strict=True) if not why]
     if len(alike) < MIN_MEMBERS:
         return [((m.position, 0), Fold(m.row.name, (m.row,), why)) for m, why in zip(members, reasons, strict=True)]
     first = alike[0].position
-    lines = _named(parts, alike)
+    lines = _named(alike)
     lines += [Fold(m.row.name, (m.row,), why) for m, why in zip(members, reasons, strict=True) if why]
     return [((first, order), line) for order, line in enumerate(lines)]
 
 
-def _named(parts: tuple[str, ...], members: list[_Member]) -> list[Fold]:
+def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
     """One fold if the numbers form a grid; else one for each value of the outermost number that varies."""
     columns = [sorted(set(column)) for column in zip(*(m.numbers for m in members), strict=True)]
     if math.prod(len(c) for c in columns) == len(members):
+        parts = members[0].parts
         name = parts[0] + "".join(_numbers(c) + part for c, part in zip(columns, parts[1:], strict=True))
         return [Fold(name, tuple(m.row for m in members))]
     outer = next(i for i, c in enumerate(columns) if len(c) > 1)
-    made: list[Fold] = []
+    made: list[Fold[Row]] = []
     for value in columns[outer]:
         group = [m for m in members if m.numbers[outer] == value]
-        made.extend(_named(parts, group) if len(group) >= MIN_MEMBERS else unfolded(m.row for m in group))
+        made.extend(_named(group) if len(group) >= MIN_MEMBERS else unfolded(m.row for m in group))
     return made
 
 
@@ -124,7 +161,7 @@ def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
     for i, row in enumerate(rows):
         if reasons[i] or row.stats is None:
             continue
-        reasons[i] = _far("std", row.stats.std, stds, STD_RATIO) or _far(
+        reasons[i] = far("std", row.stats.std, stds, STD_RATIO) or far(
             "largest |value|", row.stats.abs_max, peaks, MAX_RATIO
         )
     return reasons
@@ -151,7 +188,7 @@ def median(values: list[float]) -> float:
     return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 
 
-def _far(what: str, value: float | int | None, siblings: list[float], ratio: float) -> str:
+def far(what: str, value: float | int | None, siblings: list[float], ratio: float) -> str:
     """Whether a figure is far from the median of the siblings, measured by how much they differ themselves."""
     if value is None or len(siblings) < MIN_MEMBERS:
         return ""

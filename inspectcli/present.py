@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inspectcli.fold import Fold, fold, unfolded
@@ -57,10 +57,10 @@ class View:
     left_out: str = "--optimizer shows training state"
 
 
-def _figure(name: str) -> Callable[[Fold], float]:
+def _figure(name: str) -> Callable[[Fold[TensorRow]], float]:
     """Largest value of a figure among the members; rows without one come last."""
 
-    def key(line: Fold) -> float:
+    def key(line: Fold[TensorRow]) -> float:
         figures = [getattr(row.stats, name) for row in line.members if row.stats is not None]
         known = [float(f) for f in figures if f is not None]
         return -max(known) if known else math.inf
@@ -68,7 +68,7 @@ def _figure(name: str) -> Callable[[Fold], float]:
     return key
 
 
-SORT_KEYS: dict[str, Callable[[Fold], Any]] = {
+SORT_KEYS: dict[str, Callable[[Fold[TensorRow]], Any]] = {
     "file": lambda line: 0,
     "name": lambda line: [(int(p), "") if p.isdigit() else (-1, p) for p in line.name.replace("/", ".").split(".")],
     "size": lambda line: -sum(row.numel for row in line.members),
@@ -303,7 +303,7 @@ def unravel(index: int, dims: tuple[int, ...]) -> tuple[int, ...]:
 # -- the table ------------------------------------------------------------------------------------------
 
 
-def _lines(rows: Sequence[TensorRow], view: View) -> list[Fold]:
+def _lines(rows: Sequence[TensorRow], view: View) -> list[Fold[TensorRow]]:
     lines = unfolded(rows) if view.all_rows else fold(rows)
     if view.sort != "file":
         lines = sorted(lines, key=SORT_KEYS[view.sort])
@@ -318,13 +318,15 @@ _KIND_WORDS = {
 }
 
 
-def _columns(lines: Sequence[Fold], read: bool, params_keep: int = 55) -> list[tuple[Column, Callable[[Fold], Cell]]]:
+def _columns(
+    lines: Sequence[Fold[TensorRow]], read: bool, params_keep: int = 55
+) -> list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]]:
     """The columns that say something about these lines, each with how its cells are made."""
     rows = [row for line in lines for row in line.members]
     kinds = {row.kind for row in rows}
     nonfinite = any(row.stats and row.stats.nonfinite for row in rows)
     zeros = any(_share(row) > 0 for row in rows)
-    columns: list[tuple[Column, Callable[[Fold], Cell]]] = [
+    columns: list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]] = [
         (Column("tensor", keep=100, flexible=True, min_width=36), _name),
         (Column("shape", keep=90), lambda line: Cell(shape(line.first.shape))),
         (Column("type", keep=35), lambda line: Cell(line.first.dtype, Tone.DIM)),
@@ -363,12 +365,12 @@ def _columns(lines: Sequence[Fold], read: bool, params_keep: int = 55) -> list[t
     return columns
 
 
-def _table(lines: Sequence[Fold], file: FileReport) -> Table:
+def _table(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
     columns = _columns(lines, file.read)
     prefix = common_prefix([line.name for line in lines])
     if prefix:
         title = columns[0][0]._replace(title=f"tensor below {prefix.rstrip('./')}")
-        columns[0] = (title, lambda line: _name(line._replace(name=line.name[len(prefix) :])))
+        columns[0] = (title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
     return Table(tuple(c for c, _ in columns), tuple(tuple(cell(line) for _, cell in columns) for line in lines))
 
 
@@ -383,13 +385,13 @@ def common_prefix(names: Sequence[str]) -> str:
     return prefix if "{" not in prefix else ""
 
 
-def _name(line: Fold) -> Cell:
+def _name(line: Fold[TensorRow]) -> Cell:
     times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
     tone = Tone.BAD if line.first.problem else Tone.WARN if line.odd else Tone.PLAIN
     return Cell(line.name + times, tone)
 
 
-def _instead(line: Fold) -> Cell | None:
+def _instead(line: Fold[TensorRow]) -> Cell | None:
     """What stands where the figures would be, if there are none."""
     row = line.first
     if row.problem:
@@ -401,8 +403,8 @@ def _instead(line: Fold) -> Cell | None:
     return None
 
 
-def _figure_cell(name: str) -> Callable[[Fold], Cell]:
-    def cell(line: Fold) -> Cell:
+def _figure_cell(name: str) -> Callable[[Fold[TensorRow]], Cell]:
+    def cell(line: Fold[TensorRow]) -> Cell:
         if line.first.alias_of or line.first.stats is None:
             return Cell("")
         return Cell(span(getattr(row.stats, name) for row in line.members))
@@ -410,14 +412,14 @@ def _figure_cell(name: str) -> Callable[[Fold], Cell]:
     return cell
 
 
-def _extreme(line: Fold, name: str, choose: Callable[[list[float]], float]) -> Cell:
+def _extreme(line: Fold[TensorRow], name: str, choose: Callable[[list[float]], float]) -> Cell:
     if line.first.alias_of or line.first.stats is None:
         return Cell("")
     known = [v for row in line.members if (v := getattr(row.stats, name)) is not None]
     return Cell(number(choose(known)) if known else "–")
 
 
-def _zeros(line: Fold) -> Cell:
+def _zeros(line: Fold[TensorRow]) -> Cell:
     if line.first.alias_of or line.first.stats is None:
         return Cell("")
     shares = [_share(row) for row in line.members]
@@ -425,14 +427,14 @@ def _zeros(line: Fold) -> Cell:
     return Cell(low if low == high else f"{low}…{high}", Tone.DIM if max(shares) == 0 else Tone.PLAIN)
 
 
-def _nonfinite(line: Fold) -> Cell:
+def _nonfinite(line: Fold[TensorRow]) -> Cell:
     n = sum(row.stats.nonfinite for row in line.members if row.stats)
     if line.first.alias_of or line.first.stats is None:
         return Cell("")
     return Cell(f"{n:,}", Tone.BAD) if n else Cell("0", Tone.DIM)
 
 
-def _histogram(line: Fold) -> Cell:
+def _histogram(line: Fold[TensorRow]) -> Cell:
     instead = _instead(line)
     return instead or Cell(bars(line.members), Tone.ACCENT)
 
@@ -440,7 +442,7 @@ def _histogram(line: Fold) -> Cell:
 # -- the tree -------------------------------------------------------------------------------------------
 
 
-def _tree(lines: Sequence[Fold], file: FileReport) -> Table:
+def _tree(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
     """The same lines under their modules, each module with the sum of what is below it."""
     columns = _columns(lines, file.read, params_keep=97)
     rows: list[tuple[Cell, ...]] = []
@@ -480,7 +482,7 @@ def _path(name: str) -> tuple[str, ...]:
 # -- what is not shown ----------------------------------------------------------------------------------
 
 
-def _hidden(file: FileReport, lines: Sequence[Fold], view: View) -> str:
+def _hidden(file: FileReport, lines: Sequence[Fold[TensorRow]], view: View) -> str:
     parts = []
     if file.unread:
         parts.append(f"{plural(file.unread, 'tensor')} of the file not shown and not read: {view.left_out}")

@@ -22,7 +22,7 @@ def _drawn(rows: Iterable[TensorRow]) -> list[TensorRow]:
     return [row for row in rows if row.init is not None and row.init.family != "constant" and len(row.shape) > 1]
 
 
-def init_cell(line: Fold) -> Cell:
+def init_cell(line: Fold[TensorRow]) -> Cell:
     """`untouched`, `init-like`, `×0.8…1.3` of the default's spread, `moved`."""
     verdicts = [row.init for row in line.members if row.init is not None and not row.alias_of]
     if not verdicts:

@@ -22,6 +22,7 @@ LEVELS = (
     ("health", "judging"),
     ("overview", "fold", "present", "present_health"),
     ("baseline", "gate", "present_check"),
+    ("comparison",),
     ("render",),
     ("cli", "__main__"),
 )

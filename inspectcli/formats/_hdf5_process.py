@@ -94,12 +94,18 @@ class Hdf5Process:
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        while True:
-            with self._watch(BLOCK_SECONDS):
-                block = self._frame()
-            if not block:
-                return
-            yield block
+        complete = False
+        try:
+            while True:
+                with self._watch(BLOCK_SECONDS):
+                    block = self._frame()
+                if not block:
+                    complete = True
+                    return
+                yield block
+        finally:
+            if not complete:  # somebody has seen enough: the rest in the pipe is no answer to the next question
+                self.close()
 
     def close(self) -> None:
         with suppress(OSError):
@@ -177,16 +183,24 @@ def _explained(message: str) -> PinspectError:
     return DamagedFileError(f"libhdf5 cannot read it: {text[:200]}", "get the file again")
 
 
-# -- one child at a time --------------------------------------------------------------------------------
+# -- two children at a time -----------------------------------------------------------------------------
 
+#: Two, as two files may be compared; the one that was used last stands at the end.
+_MOST_OPEN = 2
 _open: list[tuple[Source, Hdf5Process]] = []
 
 
 def process_for(source: Source) -> Hdf5Process:
-    """The child that has this source open; the one before is closed."""
-    if _open and _open[0][0] is source and _open[0][1]._process.poll() is None:
-        return _open[0][1]
-    close_all()
+    """The child that has this source open; the one that was not used for longest is closed."""
+    found = next((entry for entry in _open if entry[0] is source), None)
+    if found is not None:
+        _open.remove(found)
+        if found[1]._process.poll() is None:
+            _open.append(found)
+            return found[1]
+        found[1].close()
+    while len(_open) >= _MOST_OPEN:
+        _open.pop(0)[1].close()
     child = Hdf5Process(source)
     _open.append((source, child))
     return child

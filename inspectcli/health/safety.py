@@ -109,7 +109,8 @@ def _hidden(name: str) -> list[str]:
 
 def _described(c: str) -> str:
     """`U+202E RIGHT-TO-LEFT OVERRIDE`."""
-    return f"U+{ord(c):04X} {unicodedata.name(c, 'control character' if unicodedata.category(c) == 'Cc' else '')}".rstrip()
+    name = unicodedata.name(c, "control character" if unicodedata.category(c) == "Cc" else "")
+    return f"U+{ord(c):04X} {name}".rstrip()
 
 
 @rule("PI506", "pickle-format", Severity.WARNING, reads=False, default=False)

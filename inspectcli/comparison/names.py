@@ -1,0 +1,137 @@
+"""What names say: separators, prefixes that explain most of them, and what Keras and torch call the same thing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+Parts = tuple[str, ...]
+
+#: What wrappers and trainers put before every name; any other prefix is found too, these need no majority.
+WRAPPERS = frozenset(
+    "module _orig_mod model net network state_dict model_state_dict _model base_model transformer".split()
+)
+
+#: Keras's names of a layer's weights -> torch's.
+_CONVENTIONS = {
+    "kernel": "weight",
+    "depthwise_kernel": "weight",
+    "embeddings": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+#: Of recurrent layers: (cell's parts in Keras, parts in torch).
+_CELLS: dict[Parts, Parts] = {
+    ("lstm_cell", "kernel"): ("weight_ih_l0",),
+    ("lstm_cell", "recurrent_kernel"): ("weight_hh_l0",),
+    ("lstm_cell", "bias"): ("bias_ih_l0",),
+}
+_SEPARATORS = re.compile(r"[./]")
+#: The end of a part that counts: `dense_3`, `layer4`, `7`.
+_COUNTER = re.compile(r"_?\d+$")
+#: Rewriting rounds: EMA copies and sub-models have prefixes of their own.
+_MAX_ROUNDS = 4
+#: Endings of each name that are looked at.
+_MAX_DEPTH = 12
+
+
+class Rewrite(NamedTuple):
+    """A change of prefix: `before` of A is `after` of B."""
+
+    before: Parts
+    after: Parts
+
+    @property
+    def is_wrapper(self) -> bool:
+        """Whether it only adds or takes away a prefix."""
+        return not (self.before and self.after)
+
+
+def parts(name: str) -> Parts:
+    """A name without its separators, and without TensorFlow's `:0`."""
+    return tuple(p for p in _SEPARATORS.split(name.removesuffix(":0")) if p) or (name,)
+
+
+def in_torch_words(path: Parts) -> Parts:
+    """Keras's name of a weight as torch would have it."""
+    cell = _CELLS.get(path[-2:])
+    return (*path[:-2], *cell) if cell else (*path[:-1], _CONVENTIONS.get(path[-1], path[-1]))
+
+
+def is_kernel(name: str) -> bool:
+    """Whether Keras holds it with inputs first, torch with outputs first."""
+    return name.endswith("kernel") or name.endswith("kernel:0")
+
+
+def counted(name: str) -> Parts:
+    """A name without its numbers: `dense_3.kernel` and `dense_7.kernel` are siblings."""
+    return tuple(_COUNTER.sub("#", p) for p in parts(name))
+
+
+def numbers(name: str) -> tuple[int, ...]:
+    """The numbers in a name: siblings in their order."""
+    return tuple(int(n) for n in re.findall(r"\d+", name))
+
+
+def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
+    """Changes of prefix, each of which explains most of the names that no earlier one explains."""
+    left, right, found = list(a), set(b), []
+    for _ in range(_MAX_ROUNDS):
+        best = _best(left, right)
+        if best is None:
+            break
+        found.append(best)
+        made = {path: moved for path in left if (moved := applied(best, path)) in right}
+        left = [path for path in left if path not in made]
+        right -= set(made.values())
+    return found
+
+
+def applied(rewrite: Rewrite, path: Parts) -> Parts | None:
+    """The name in B, or None if the prefix is not there."""
+    n = len(rewrite.before)
+    return (*rewrite.after, *path[n:]) if path[:n] == rewrite.before else None
+
+
+def _best(left: Sequence[Parts], right: Iterable[Parts]) -> Rewrite | None:
+    right = set(right)
+    if not left or not right:
+        return None
+    votes: Counter[Rewrite] = Counter()
+    deep: Counter[Rewrite] = Counter()
+    for path, prefixes in _shared(left, right).items():
+        for rewrite in prefixes:
+            votes[rewrite] += 1
+            deep[rewrite] += len(path) - len(rewrite.before) > 1
+    smaller = min(len(left), len(right))
+    for rewrite, n in sorted(votes.items(), key=lambda item: (-item[1], len(item[0].before) + len(item[0].after))):
+        known = rewrite.is_wrapper and set(rewrite.before + rewrite.after) <= WRAPPERS
+        # That `weight` of one layer is `weight` of another is no evidence: module names must agree below the prefix.
+        if n * 2 > smaller and (rewrite.is_wrapper or deep[rewrite] * 2 > smaller):
+            return rewrite
+        if known and n >= 2:
+            return rewrite
+    return None
+
+
+def _shared(left: Sequence[Parts], right: set[Parts]) -> Mapping[Parts, set[Rewrite]]:
+    """For each name of A the changes of prefix that lead to a name of B with the longest common ending."""
+    endings: defaultdict[Parts, list[Parts]] = defaultdict(list)
+    for path in right:
+        for cut in range(max(0, len(path) - _MAX_DEPTH), len(path)):
+            endings[path[cut:]].append(path[:cut])
+    shared: dict[Parts, set[Rewrite]] = {}
+    for path in left:
+        found: set[Rewrite] = set()
+        for cut in range(max(0, len(path) - _MAX_DEPTH), len(path)):
+            prefixes = endings.get(path[cut:], ())
+            # An ending that many names have says nothing; the prefix that adds or takes away all is always looked at.
+            found.update(Rewrite(path[:cut], after) for after in prefixes if not after or not cut or len(prefixes) <= 4)
+            if len(found) and any(len(r.before) == cut for r in found):
+                break
+        shared[path] = found
+    return shared

@@ -1,0 +1,128 @@
+"""Laws of a comparison: identity, mirror, and that the listed changes lead from A to B."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inspectcli import DiffReport, diff
+from inspectcli.comparison.compare import Status
+from inspectcli.comparison.difference import Difference, Tolerance, difference
+
+MIRROR = {Status.ADDED: Status.REMOVED, Status.REMOVED: Status.ADDED}
+NAMES = ["a.weight", "a.bias", "h.0.w", "h.1.w", "h.2.w", "enc.dense_1.kernel", "enc.dense_2.kernel", "norm.gamma"]
+SHAPES = [(6,), (2, 3), (3, 2), (4, 4), (1,), (0,), ()]
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64]
+
+
+@st.composite
+def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    made = {}
+    for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=6)):
+        shape = draw(st.sampled_from(SHAPES))
+        seed = draw(st.integers(0, 3))
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 4
+        made[name] = values.to(draw(st.sampled_from(DTYPES)))
+        if seed == 3 and made[name].is_floating_point() and made[name].numel():
+            made[name].flatten()[0] = math.nan
+    prefix = draw(st.sampled_from(["", "", "module.", "net."]))
+    return {prefix + name: value for name, value in made.items()}
+
+
+def table(state: dict[str, torch.Tensor]) -> dict[str, tuple[tuple[int, ...], str]]:
+    short = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "int64": "i64"}
+    return {n: (tuple(v.shape), short[str(v.dtype).removeprefix("torch.")]) for n, v in state.items()}
+
+
+def applied(before: dict[str, tuple[tuple[int, ...], str]], report: DiffReport) -> object:
+    """A's table after the listed changes."""
+    after = dict(before)
+    for t in report.tensors:
+        if t.a is not None:
+            assert after.pop(t.a) == (t.shape_a, t.dtype_a)
+    for t in report.tensors:
+        if t.b is not None:
+            assert t.b not in after
+            after[t.b] = (t.shape_b, t.dtype_b)
+    return after
+
+
+@settings(max_examples=60, deadline=None)
+@given(states())
+def test_a_checkpoint_differs_in_nothing_from_itself(state: dict[str, torch.Tensor]) -> None:
+    report = diff(state, state)
+    assert report.same
+    assert {t.status for t in report.tensors} <= {Status.IDENTICAL}
+    assert report.metadata == report.prefixes == ()
+
+
+@settings(max_examples=200, deadline=None)
+@given(states(), states())
+def test_the_listed_changes_lead_from_a_to_b(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    report = diff(a, b)
+    assert applied(table(a), report) == table(b)
+    assert report.same is diff(b, a).same
+
+
+@settings(max_examples=200, deadline=None)
+@given(states(), states())
+def test_the_other_direction_is_the_mirror(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    there, back = diff(a, b), diff(b, a)
+    assert {(t.a, t.b, t.status) for t in there.tensors} == {
+        (t.b, t.a, MIRROR.get(t.status, t.status)) for t in back.tensors
+    }
+    assert there.verdict.code == back.verdict.code
+    partner = {(t.b, t.a): t for t in back.tensors}
+    for t in there.tensors:
+        other = partner[t.a, t.b]
+        assert (t.changed, t.nan_a, t.nan_b) == (other.changed, other.nan_b, other.nan_a)
+        assert (t.max_abs, t.l2) == (pytest.approx(other.max_abs), pytest.approx(other.l2))
+
+
+# -- the monoid -----------------------------------------------------------------------------------------------
+
+VALUES = st.one_of(st.floats(width=32), st.sampled_from([0.0, -0.0, math.nan, math.inf, 1.0]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=60), st.lists(st.integers(0, 60), max_size=4), st.data()
+)
+def test_any_chunking_gives_the_same_answer(
+    pairs: list[tuple[float, float]], cuts: list[int], data: st.DataObject
+) -> None:
+    kind = data.draw(st.sampled_from([np.float32, np.float64]))
+    a, b = (np.array(side, kind) for side in zip(*pairs, strict=True))
+    tolerance = Tolerance(0.5, 0.01)
+    whole = difference(a, b, 0, tolerance)
+    total, start = Difference(), 0
+    for end in [*sorted(min(c, a.size) for c in cuts), a.size]:
+        if end > start:
+            total = total.merge(difference(a[start:end], b[start:end], start, tolerance))
+        start = max(start, end)
+    for name in ("count", "finite", "changed", "beyond", "nan_a", "nan_b", "nonfinite", "first_nonfinite", "max_abs"):
+        assert getattr(total, name) == getattr(whole, name), name
+    assert total.squares_d == pytest.approx(whole.squares_d, rel=1e-6, nan_ok=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=40))
+def test_the_figures_are_those_of_numpy(pairs: list[tuple[float, float]]) -> None:
+    a, b = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    found = difference(a, b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    finite = np.isfinite(a) & np.isfinite(b)
+    distance = np.abs(a.astype(np.float64) - b)[finite]
+    assert found.changed == int((~same).sum())
+    assert found.max_abs == (distance.max() if distance.size else 0.0)
+    if distance.size and distance.max():
+        assert found.max_at is not None
+        assert abs(float(a[found.max_at]) - float(b[found.max_at])) == distance.max()
+    norm = np.linalg.norm(a[finite].astype(np.float64))
+    if norm > 1e-18 and distance.any():
+        assert found.rel_l2 == pytest.approx(np.linalg.norm(distance) / norm, rel=1e-6)

@@ -1,0 +1,67 @@
+"""Prefixes, separators, and what two frameworks call the same thing."""
+
+from __future__ import annotations
+
+import pytest
+
+from inspectcli.comparison.names import Rewrite, counted, in_torch_words, parts, rewrites
+
+
+def found(a: list[str], b: list[str]) -> list[tuple[str, str]]:
+    return [(".".join(r.before), ".".join(r.after)) for r in rewrites([parts(n) for n in a], [parts(n) for n in b])]
+
+
+BODY = ["h.0.attn.weight", "h.0.mlp.weight", "h.1.attn.weight", "h.1.mlp.weight", "ln_f.weight", "wte.weight"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "module"), ("_orig_mod", ""), ("", "model.net"), ("state_dict.net", ""), ("transformer", "backbone.gpt")],
+)
+def test_a_prefix_of_all_names_is_one_rewrite(before: str, after: str) -> None:
+    a = [".".join(filter(None, (before, n))) for n in BODY]
+    b = [".".join(filter(None, (after, n))) for n in BODY]
+    assert found(a, b) == [(before, after)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (["fc.weight", "fc.bias"], ["linear.weight", "linear.bias"]),
+        (["conv1.weight", "conv2.weight"], ["encoder.0.reparam_conv.weight", "encoder.1.reparam_conv.weight"]),
+        (["a.b.c"], ["d.e.f"]),
+        ([], ["a"]),
+    ],
+)  # fmt: skip
+def test_leaves_alone_are_no_evidence(a: list[str], b: list[str]) -> None:
+    assert found(a, b) == []
+
+
+def test_two_copies_have_two_prefixes() -> None:
+    a = [f"model.{n}" for n in BODY] + [f"ema.{n}" for n in BODY]
+    b = BODY + [f"shadow.{n}" for n in BODY]
+    assert sorted(found(a, b)) in ([("ema", ""), ("model", "shadow")], [("ema", "shadow"), ("model", "")])
+
+
+def test_a_wrapper_only_adds_or_takes() -> None:
+    assert Rewrite(("module",), ()).is_wrapper
+    assert not Rewrite(("encoder",), ("enc",)).is_wrapper
+
+
+@pytest.mark.parametrize(
+    ("keras", "torch"),
+    [
+        ("dense.kernel", "dense.weight"),
+        ("bn/gamma:0", "bn.weight"),
+        ("lstm.lstm_cell.recurrent_kernel", "lstm.weight_hh_l0"),
+        ("embedding.embeddings", "embedding.weight"),
+        ("fc.weight", "fc.weight"),
+    ],
+)
+def test_words(keras: str, torch: str) -> None:
+    assert ".".join(in_torch_words(parts(keras))) == torch
+
+
+def test_siblings_are_counted() -> None:
+    assert counted("dense_3.kernel") == counted("dense_12.kernel") == ("dense#", "kernel")
+    assert counted("net.0.weight") == counted("net.3.weight")
