@@ -17,6 +17,7 @@ LEVELS = (
     ("pickles",),
     ("formats",),
     ("live", "values", "scan"),
+    ("hparams",),
     ("overview", "fold", "present"),
     ("render",),
     ("cli", "__main__"),
