@@ -1,0 +1,100 @@
+"""Small text files beside a model, read whole and bounded; JSON in all the shapes that tools write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from inspectcli.errors import LimitError, PinspectError
+from inspectcli.formats._json import parse
+from inspectcli.source import LocalFile
+
+#: Bytes of a file that is read whole.
+MAX_FILE = 64 << 20
+#: Names of a folder that are looked at.
+MAX_NAMES = 100_000
+
+
+def read_file(path: str, limit: int = MAX_FILE) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        LimitError: it is larger than `limit`.
+    """
+    source = LocalFile(path)
+    try:
+        if source.size > limit:
+            raise LimitError(f"{source.size:,} bytes: at most {limit:,} are read of such a file")
+        return source.read_at(0, source.size)
+    finally:
+        source.close()
+
+
+def read_tail(path: str, n: int) -> bytes:
+    """The last `n` bytes, or all."""
+    source = LocalFile(path)
+    try:
+        n = min(n, source.size)
+        return source.read_at(source.size - n, n)
+    finally:
+        source.close()
+
+
+def read_json(path: str, limit: int = MAX_FILE) -> Any:
+    """The value of a JSON file as Python writers make them: NaN allowed, the last of two equal names wins."""
+    return parse_json(read_file(path, limit), os.path.basename(path))
+
+
+def parse_json(data: bytes, what: str) -> Any:
+    return parse(data, what, numbers=True, duplicates=True)
+
+
+def json_object(data: bytes | str | None) -> dict[str, Any]:
+    """A JSON object, or an empty one where there is none or it is broken."""
+    if data is None:
+        return {}
+    try:
+        value = parse_json(data.encode("utf-8", "replace") if isinstance(data, str) else data, "a value")
+    except PinspectError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON-lines text, one a line; the error of a broken line comes out when it is reached."""
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            value = parse_json(line, f"line {number:,} of {what}")
+            if isinstance(value, dict):
+                yield value
+
+
+def first_object(head: bytes) -> dict[str, Any]:
+    """The object on the first line of a JSON-lines file; empty if there is none."""
+    return json_object(head.split(b"\n", 1)[0]) if head.startswith(b"{") else {}
+
+
+def names_in(folder: str) -> frozenset[str]:
+    """The names in a folder; none if it cannot be listed."""
+    names: list[str] = []
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                names.append(entry.name)
+                if len(names) >= MAX_NAMES:
+                    break
+    except OSError:
+        pass
+    return frozenset(names)
+
+
+def siblings(path: str) -> frozenset[str]:
+    """The names beside a file, itself included."""
+    return names_in(os.path.dirname(path))
+
+
+def subfolders(folder: str) -> list[str]:
+    """Paths of the folders in a folder, by name; links are left out, as they may lead anywhere."""
+    paths = (os.path.join(folder, name) for name in sorted(names_in(folder)))
+    return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
