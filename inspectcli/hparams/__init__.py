@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from functools import lru_cache
 
-from inspectcli.hparams.base import HParamSource
+from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
+from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
 
-__all__ = ["sources"]
+__all__ = ["find_source", "read", "sources"]
 
 
 @lru_cache(maxsize=1)
@@ -20,3 +22,47 @@ def sources() -> tuple[HParamSource, ...]:
             declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
             found += declared if isinstance(declared, tuple) else [declared] if declared else []
     return tuple(sorted(found, key=lambda source: source.generic))
+
+
+def head_of(path: str) -> bytes:
+    """The first bytes of a regular file.
+
+    Raises:
+        PinspectError: it cannot be read, or is no regular file.
+    """
+    from inspectcli.source import LocalFile
+
+    source = LocalFile(path)
+    try:
+        return source.read_at(0, min(HEAD, source.size))
+    finally:
+        source.close()
+
+
+def find_source(path: str, head: bytes) -> HParamSource | None:
+    """The one source whose `sniff` knows this file, or whose folder this is."""
+    if os.path.isdir(path):
+        return next((s for s in sources() if s.folder is not None and s.folder(path)), None)
+    return next((s for s in sources() if s.sniff(path, head)), None)
+
+
+def read(path: str, choice: Choice | None = None) -> Store:
+    """What one file, or one folder that is a tool's as a whole, says.
+
+    Raises:
+        PinspectError: it cannot be read, is no store that is known, or the choice is not in it.
+    """
+    choice = choice or Choice()
+    folder = os.path.isdir(path)
+    if not os.path.exists(path):
+        raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)
+    try:
+        head = b"" if folder else head_of(path)
+        source = find_source(path, head)
+        if source is None:
+            raise UnsupportedFormatError("no store of hyperparameters that pinspect knows")
+        return source.read(path, head, choice)
+    except PinspectError as error:
+        raise error.at(path) from None
+    except RecursionError:
+        raise PinspectError("nested too deeply to be read", path=path) from None

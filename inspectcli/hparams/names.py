@@ -118,7 +118,7 @@ lora_dropout: lora_dropout network_dropout
 lora_target_modules: lora_target_modules
 lora_rslora: use_rslora
 lora_dora: use_dora
-image_size: img_size imgsz image_size image_resolution input_resolution
+image_size: img_size imgsz image_size image_resolution input_resolution resolution
 patch_size: patch_size
 kernel_size: kernel_shape kernel_size
 stride: strides stride
