@@ -50,9 +50,9 @@ def parse_json(data: bytes, what: str) -> Any:
     return parse(data, what, numbers=True, duplicates=True)
 
 
-def json_object(data: bytes | str | None) -> dict[str, Any]:
-    """A JSON object, or an empty one where there is none or it is broken."""
-    if data is None:
+def json_object(data: object) -> dict[str, Any]:
+    """The JSON object in a text, or an empty one where there is none or it is broken."""
+    if not isinstance(data, str | bytes):
         return {}
     try:
         value = parse_json(data.encode("utf-8", "replace") if isinstance(data, str) else data, "a value")

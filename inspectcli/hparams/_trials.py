@@ -81,13 +81,12 @@ def choose(studies: Sequence[Study], choice: Choice, words: Words, notes: Iterab
         said.append(
             f"{len(studies):,} {_plural(words.study)}: {names}; shown is {study.name!r}: --study chooses another"
         )
-    if len(study.trials) > 1 or chosen is not best:
+    if len(study.trials) > 1:
         said.append(_which(study, chosen, best, bool(wanted), words))
-    trials = tuple(
-        replace(t, best=s is study and t is best or s is not study and t is s.best(), chosen=t is chosen)
-        for s in studies
-        for t in s.trials
-    )
+    elif chosen.state and chosen.name not in study.complete:
+        said.append(f"the only {words.trial}, {chosen.name}, is not complete: {chosen.state}")
+    winners = {id(s.best()) for s in studies}
+    trials = tuple(replace(t, best=id(t) in winners, chosen=t is chosen) for s in studies for t in s.trials)
     return Store(chosen.rows, trials if len(trials) > 1 else (), tuple(said), objective=study.label)
 
 
@@ -122,13 +121,12 @@ def _latest(study: Study) -> Trial:
 
 
 def _which(study: Study, chosen: Trial, best: Trial | None, asked: bool, words: Words) -> str:
-    n, complete = len(study.trials), len(study.complete)
-    count = f"{n:,} {words.trial if n == 1 else _plural(words.trial)}, {complete:,} complete"
+    count = f"{len(study.trials):,} {_plural(words.trial)}, {len(study.complete):,} complete"
     if chosen is best and not asked:
         why = f"the best ({study.label}: {chosen.objective:.6g})"
     elif asked:
-        why = "as asked" if chosen is not best else "the best"
-    elif complete:
+        why = "the best" if chosen is best else "as asked"
+    elif study.complete:
         why = "the latest complete one"
     else:
         why = "the latest, not complete"

@@ -25,7 +25,6 @@ MAX_FIELDS = 1_000_000
 MAX_LOG = 256 << 20
 
 
-
 class Message:
     """The fields of one protobuf message, by number; what they mean is up to the caller."""
 
@@ -73,6 +72,19 @@ class Message:
     def integer(self, number: int) -> int:
         found = [value for value in self._fields.get(number, ()) if isinstance(value, int)]
         return found[-1] if found else 0
+
+    def integers(self, number: int) -> list[int]:
+        """Integers of this field, single or packed, signed as int64 is."""
+        found: list[int] = []
+        for value in self._fields.get(number, ()):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            at = 0
+            while at < len(value):
+                item, at = _varint(value, at)
+                found.append(item)
+        return [value - (1 << 64) if value >> 63 else value for value in found]
 
     def doubles(self, number: int) -> list[float]:
         """Doubles of this field, single or packed."""
