@@ -109,7 +109,9 @@ _DENSE = frozenset({"Dense", "LSTM", "GRU", "SimpleRNN", "EinsumDense"})
 
 def _model_rows(model: Tree, file: str, place: str) -> Iterator[HParam]:
     if isinstance(model.get("class_name"), str):
-        yield HParam(None, "class_name", model["class_name"], None, Kind.SETTING, Origin(file, place.rstrip(".:"), TOOL))
+        yield HParam(
+            None, "class_name", model["class_name"], None, Kind.SETTING, Origin(file, place.rstrip(".:"), TOOL)
+        )
     config = model.get("config")
     listed = config if isinstance(config, list) else _get(config, "layers")
     where = f"{place}config" if isinstance(config, list) else f"{place}config.layers"

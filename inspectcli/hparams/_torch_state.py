@@ -59,7 +59,7 @@ def is_scheduler(node: object) -> bool:
     if not isinstance(node, Mapping):
         return False
     keys = set(node)
-    return "last_epoch" in keys and bool(keys & {"base_lrs", "_last_lr", "_schedulers", "num_bad_epochs"}) or bool(
+    return ("last_epoch" in keys and bool(keys & {"base_lrs", "_last_lr", "_schedulers", "num_bad_epochs"})) or bool(
         "last_step" in keys and keys & {"base_values", "_last_value"}
     )
 

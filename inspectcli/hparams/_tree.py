@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from inspectcli.hparams.base import HParam, Origin
@@ -98,6 +99,16 @@ def rows(
         stored = leaf.value if value is not leaf.value and isinstance(leaf.value, str) else ""
         made.append(hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), unresolved(value), stored))
     return made
+
+
+def dotted(made: list[HParam], locator: str) -> list[HParam]:
+    """Rows of a text, such as Python source, that has no places but names: the key is the whole path in it."""
+    return [
+        replace(
+            row, raw_key=f"{row.origin.locator}.{row.raw_key}".lstrip("."), origin=replace(row.origin, locator=locator)
+        )
+        for row in made
+    ]
 
 
 def unresolved(value: object) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from inspectcli.errors import PinspectError
+from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimizer_rows, scheduler_rows
-from inspectcli.hparams._tree import MAX_LEAVES, Attributes, leaves, rows, unresolved
+from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, leaves, unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.model import Checkpoint
@@ -134,7 +135,12 @@ class _Torch:
 
     def source_text(self, text: str, locator: str) -> Iterator[HParam]:
         """mmengine keeps its config as Python source."""
-        yield from rows(assignments(text), self.file, self.tool, f"{locator} (python source)")
+        try:
+            tree = assignments(text)
+        except PinspectError:
+            yield HParam(None, locator, text, None, Kind.SETTING, Origin(self.file, "", self.tool), "", "", True)
+            return
+        yield from dotted(config_rows(tree, self.file, self.tool), f"{locator} (python source)")
 
     def module(self, node: Module, path: str) -> Iterator[HParam]:
         """The attributes of a whole pickled module, and of those in it."""

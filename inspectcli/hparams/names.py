@@ -127,7 +127,7 @@ dilation: dilations dilation dilation_rate
 pool_size: pool_size
 num_classes: num_classes n_classes nc num_labels n_class
 precision: dtype torch_dtype mixed_precision amp fp16 bf16 precision param_dtype compute_dtype
-seed: seed random_seed random_state manual_seed rng_seed
+seed: seed_everything seed random_seed random_state manual_seed rng_seed
 loss: loss loss_fn criterion loss_type loss_function loss_name
 ema_decay: ema_decay model_ema_decay
 early_stopping_patience: early_stopping_patience early_stop_patience
@@ -175,7 +175,6 @@ lora_dropout: dropout
 lora_target_modules: target_modules
 lora_rank_pattern: rank_pattern
 lora_alpha_pattern: alpha_pattern
-lora_bias: bias
 """),
     "norm": _table("""
 bn_momentum: momentum
@@ -185,7 +184,6 @@ norm_eps: eps epsilon
     "model": _table("""
 hidden_size: dim width units hidden_dim channels
 num_layers: depth layers n_layer
-model: _target_ name type class_path class_name
 bias: bias
 """),
     "loss": _table("loss: name type class_name _target_ class_path _name"),
@@ -271,7 +269,7 @@ _SETTING = re.compile(
     disable|metric|ray|tpu|deepspeed|accelerator|xpu|jit|sharded|output|do|use_cpu|use_mps|use_legacy)(_|$)
     |^(initializer|init|kernel_initializer|bias_initializer|initializer_range|initializer_factor|use_cache|
     architectures|name|names|n_gpu|no_cuda|local_rank|rank|world_size|distributed|num_nodes|backend|compile|
-    pin_memory|persistent_workers|prefetch_factor|workers|seed_everything|foreach|capturable|maximize|differentiable|
+    pin_memory|persistent_workers|prefetch_factor|workers|foreach|capturable|maximize|differentiable|
     fused|params|_.*|loops|callbacks|include_.*|model_name|model_id|run_name|group|job_type|plots|show.*|exist_ok)$""",
     re.VERBOSE,
 )
@@ -285,9 +283,11 @@ _AUGMENTATION = frozenset(
 )
 
 #: What a value must be to be called by this name: anything may be unset.
-_TEXTUAL = frozenset("optimizer lr_scheduler activation loss precision model gradient_clip_mode bias lora_bias".split())
+_TEXTUAL = frozenset(
+    "optimizer lr_scheduler activation loss precision gradient_clip_mode bias padding lora_target_modules".split()
+)
 _LOGICAL = frozenset(
-    "nesterov amsgrad lr_scheduler precision tie_embeddings attention_bias bias lora_rslora lora_dora lora_bias".split()
+    "nesterov amsgrad lr_scheduler precision tie_embeddings attention_bias bias lora_rslora lora_dora seed".split()
 )
 _WHOLE = frozenset("num_layers num_heads batch_size epochs max_steps vocab_size context_length".split())
 _WORDS_FOR_NUMBERS = frozenset("auto none null ??? same valid".split())
@@ -381,7 +381,7 @@ def _plausible(name: str, value: object) -> bool:
         word = value.strip()
         return not word or word.lower() in _WORDS_FOR_NUMBERS or bool(_EXAMPLE.match(word)) or base not in _NUMERIC
     if isinstance(value, int | float):
-        return base not in ("optimizer", "lr_scheduler", "activation", "loss", "model")
+        return base not in ("optimizer", "lr_scheduler", "activation", "loss")
     return not (isinstance(value, list | tuple) and base in _WHOLE and len(value) > 1)
 
 

@@ -1,0 +1,138 @@
+"""ONNX: what a person put into `metadata_props`, and what the nodes of the graph were built with.
+
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. Tensors are passed over; only scalars are decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+from inspectcli.errors import LimitError, PinspectError
+from inspectcli.hparams._tree import decode_text
+from inspectcli.hparams._wire import Message, shortest
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.names import hparam
+from inspectcli.source import LocalFile
+
+TOOL = "onnx"
+
+MAX_MODEL = 2 << 30
+MAX_NODES = 20_000
+
+#: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto: field numbers.
+_GRAPH, _PROPS, _PRODUCER, _PRODUCER_VERSION, _IR = 7, 14, 2, 3, 1
+_NODE, _INITIALIZER = 1, 5
+_INPUT, _OP, _ATTRIBUTE = 1, 4, 5
+_NAME, _FLOAT, _INT, _TEXT, _INTS = 1, 2, 3, 4, 8
+_DIMS, _TYPE, _FLOATS, _TENSOR_NAME, _RAW = 1, 2, 4, 8, 9
+
+#: Operator -> what its attributes describe.
+_SCOPES = {"BatchNormalization": "norm", "LayerNormalization": "norm", "InstanceNormalization": "norm",
+           "GroupNormalization": "norm", "Dropout": "dropout", "Conv": "module", "ConvTranspose": "module",
+           "MaxPool": "pool", "AveragePool": "pool"}  # fmt: skip
+
+
+def sniff(path: str, head: bytes) -> bool:
+    """ir_version first (a small varint), then the producer's name or another field of ModelProto."""
+    return (
+        len(head) > 8
+        and head[0] == 0x08
+        and 1 <= head[1] <= 30
+        and head[2] in (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)
+    )
+
+
+def read(path: str, head: bytes, choice: Choice) -> Store:
+    source = LocalFile(path)
+    try:
+        if source.size > MAX_MODEL:
+            raise LimitError(f"{source.size:,} bytes: ONNX files end at {MAX_MODEL:,}")
+        model = Message(source.read_at(0, source.size))
+    finally:
+        source.close()
+    rows = list(_facts(model, path))
+    for prop in model.messages(_PROPS):
+        text = prop.text(2)
+        value = decode_text(text)
+        rows.append(hparam(prop.text(1), value, Origin(path, "metadata_props", TOOL), "config", "", text))
+    notes: list[str] = []
+    try:
+        for graph in model.messages(_GRAPH):
+            rows += _graph_rows(graph, path)
+    except PinspectError as error:
+        notes.append(f"the graph was not looked at: {error.message}")
+    return Store(tuple(rows), notes=tuple(notes))
+
+
+def _facts(model: Message, file: str) -> Iterator[HParam]:
+    origin = Origin(file, "", TOOL)
+    producer = f"{model.text(_PRODUCER)} {model.text(_PRODUCER_VERSION)}".rstrip(" ")
+    opsets = {m.text(1) or "ai.onnx": m.integer(2) for m in model.messages(8)}
+    facts = {"ir_version": model.integer(_IR), "producer": producer, "opset": opsets}
+    for key, value in facts.items():
+        yield HParam(None, key, value, None, Kind.SETTING, origin)
+
+
+def _graph_rows(graph: Message, file: str) -> Iterator[HParam]:
+    scalars = {}
+    for data in graph.bytes(_INITIALIZER):
+        if len(data) <= 256:  # a scalar; weights are passed over
+            tensor = Message(data)
+            scalars[tensor.text(_TENSOR_NAME)] = _scalar(tensor)
+    yield HParam(None, "graph", graph.text(2), None, Kind.SETTING, Origin(file, "", TOOL))
+    seen: set[tuple[str, str, str]] = set()
+    for data in graph.bytes(_NODE)[:MAX_NODES]:
+        node = Message(data)
+        operator = node.text(_OP)
+        for attribute in node.messages(_ATTRIBUTE):
+            row = _attribute_row(operator, attribute, file)
+            if row is not None and (operator, row.raw_key, repr(row.value)) not in seen:
+                seen.add((operator, row.raw_key, repr(row.value)))
+                yield row
+        inputs = node.texts(_INPUT)
+        if operator == "Dropout" and len(inputs) > 1 and scalars.get(inputs[1]) is not None:
+            place = Origin(file, "graph.initializer", TOOL)
+            yield HParam("dropout", inputs[1], scalars[inputs[1]], None, Kind.STATIC, place, "Dropout node")
+
+
+def _attribute_row(operator: str, attribute: Message, file: str) -> HParam | None:
+    scope = _SCOPES.get(operator)
+    key = attribute.text(_NAME)
+    value: object = None
+    if _INTS in attribute:
+        value = attribute.integers(_INTS)
+    elif floats := attribute.floats(_FLOAT):
+        value = floats[0]
+    elif _INT in attribute:
+        value = _signed(attribute.integer(_INT))
+    elif _TEXT in attribute:
+        value = attribute.text(_TEXT)
+    if value is None:
+        return None
+    origin = Origin(file, f"graph.node[{operator}].attribute", TOOL)
+    if scope is None:
+        return HParam(None, key, value, None, Kind.SETTING, origin, f"{operator} node")
+    row = hparam(key, value, origin, scope, f"{operator} node")
+    if row.name == "bn_momentum":
+        return replace(row, note=f"{operator} node; weight of the old value")
+    return replace(row, name="pool_size") if scope == "pool" and row.name == "kernel_size" else row
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _scalar(tensor: Message) -> object:
+    """The value of a one-element float tensor."""
+    raw = b"".join(tensor.bytes(_RAW))
+    if tensor.integer(_TYPE) == 1:
+        if len(raw) == 4:
+            return shortest(struct.unpack("<f", raw)[0])
+        floats = tensor.floats(_FLOATS)
+        return floats[0] if len(floats) == 1 else None
+    return None
+
+
+SOURCE = HParamSource(TOOL, sniff, read)
