@@ -82,7 +82,7 @@ class Database:
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
         try:
             found = self._db.execute(sql).fetchmany(MAX_ROWS + 1)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the names of damaged columns are decoded
             if time.monotonic() > self._deadline:
                 raise LimitError(f"the database took longer than {MAX_SECONDS:g} s") from None
             raise DamagedFileError(f"SQLite cannot read the database: {error}") from None

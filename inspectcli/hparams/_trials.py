@@ -110,8 +110,10 @@ def _named(study: Study, wanted: str, words: Words) -> Trial:
     )
     for test in tests:
         found = [t for t in study.trials if test(t.name)]
-        if len(found) == 1:
-            return found[0]
+        if found:
+            break
+    if len(found) == 1:
+        return found[0]
     raise UsageError(f"no {words.trial} {wanted!r}: found {_listed([t.name for t in study.trials])}")
 
 
