@@ -12,13 +12,16 @@ from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
 
 __all__ = ["find_source", "read", "sources"]
 
+#: Modules of this folder that are no sources.
+_HELPERS = frozenset({"advice", "base", "collect", "names", "privacy", "settle", "shapes"})
+
 
 @lru_cache(maxsize=1)
 def sources() -> tuple[HParamSource, ...]:
     """Every source: the modules of this folder that have a SOURCE; the generic ones last."""
     found: list[HParamSource] = []
     for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_") and module.name != "base":
+        if not module.name.startswith("_") and module.name not in _HELPERS:
             declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
             found += declared if isinstance(declared, tuple) else [declared] if declared else []
     return tuple(sorted(found, key=lambda source: source.generic))

@@ -64,7 +64,7 @@ class _Reader:
         if isinstance(node, Set):
             return self.listed(node.members, path)
         if isinstance(node, Object):
-            return self.object(node, path)
+            return self.instance(node, path)
         return ABSENT
 
     def mapping(self, node: Dict, path: tuple[str, ...]) -> dict[str, object]:
@@ -80,7 +80,7 @@ class _Reader:
         values = (self.value(child, (*path, str(i))) for i, child in enumerate(nodes))
         return [v for v in values if v is not ABSENT]
 
-    def object(self, node: Object, path: tuple[str, ...]) -> object:
+    def instance(self, node: Object, path: tuple[str, ...]) -> object:
         called = node.path
         if called.startswith(_REBUILDS):
             return self.tensor(path)

@@ -1,4 +1,4 @@
-"""YAML as training tools mean it: `1e-4` is a number, `no` and `12:30` are text, unknown tags are text. Nothing is built.
+"""YAML as training tools mean it: `1e-4` is a number, `no` and `12:30` are text, unknown tags too. Nothing is built.
 
 PyYAML parses; its safe loader is narrowed further here, and what aliases would blow up to is counted first.
 """
@@ -40,7 +40,8 @@ def load_yaml(data: bytes, what: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1:,}" if mark is not None else ""
-        raise DamagedFileError(f"{what} is not YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}")
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise DamagedFileError(f"{what} is not YAML{where}: {problem}") from None
     except UnicodeDecodeError:
         raise DamagedFileError(f"{what} is not text: expected UTF-8") from None
     except (ValueError, TypeError) as error:
@@ -93,8 +94,8 @@ def _yaml() -> tuple[Any, Any]:
     except ImportError:
         raise MissingLibraryError("YAML files need PyYAML", "pip install pyyaml") from None
 
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML's own way)
+    # Without the resolvers of YAML 1.1: `no` is text, not false; `12:30` is no number in base 60.
+    Loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": {}})
 
     tag = "tag:yaml.org,2002:"
     digits = list("-+0123456789.")

@@ -121,7 +121,8 @@ class _Torch:
             elif _holds_dicts(value):
                 yield from self.visit(value, place, (*parents, key), inner)
             else:
-                about = scope_of(parents, scope)
+                # mmengine and mmcv keep their progress in `meta`.
+                about = "checkpoint" if parents == ("meta",) else scope_of(parents, scope)
                 row = hparam(key, value, Origin(self.file, locator, self.tool), about, unresolved(value))
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
 

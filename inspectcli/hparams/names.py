@@ -188,6 +188,10 @@ bias: bias
 """),
     "loss": _table("loss: name type class_name _target_ class_path _name"),
     "precision": _table("precision: enabled"),
+    "clip": _table("""
+gradient_clip: max_norm val norm
+gradient_clip_value: value
+"""),
     "data": _table("batch_size: batch"),
     "train": _table("""
 momentum: momentum mom
@@ -253,6 +257,7 @@ _SCOPE_WORDS: tuple[tuple[str, str], ...] = (
     (r"^dropout", "dropout"),
     (r"^(fp16|bf16|amp)$", "precision"),
     (r"^(loss|criterion)(_|$)", "loss"),
+    (r"clip", "clip"),
     (r"metrics|history|results|summary", "metrics"),
     (r"^model|_model$|^arch|network|^net$|backbone|encoder|decoder|transformer$|policy", "model"),
     (r"^data|_data$|dataset|loader", "data"),
