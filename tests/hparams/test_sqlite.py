@@ -123,7 +123,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.data())
 def test_damage_is_an_error_of_ours(sample: bytes, tmp_path: Path, data: st.DataObject) -> None:
     broken = bytearray(sample[: data.draw(st.integers(0, len(sample)))])
