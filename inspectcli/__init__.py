@@ -4,6 +4,7 @@ import inspectcli
 report = inspectcli.inspect("model.pt")                    # every figure, as data
 checkpoint = inspectcli.open_checkpoint("model.pt")        # headers only
 weights = checkpoint["fc1.weight"].numpy()                 # one tensor
+hparams = inspectcli.read_hparams("runs/exp3")             # what was set before training
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
+    from inspectcli.hparams.collect import HParams as HParams
+    from inspectcli.hparams.collect import read_hparams as read_hparams
     from inspectcli.model import Checkpoint as Checkpoint
     from inspectcli.model import TensorRef as TensorRef
     from inspectcli.overview import InspectReport as InspectReport
@@ -23,14 +26,25 @@ __version__ = "0.1.0"
 #: Public name -> the module that has it; imported on first use, so that start-up stays light.
 _HOMES = {
     "Checkpoint": "inspectcli.model",
+    "HParams": "inspectcli.hparams.collect",
     "InspectReport": "inspectcli.overview",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.model",
     "inspect": "inspectcli.overview",
     "open_checkpoint": "inspectcli.formats",
+    "read_hparams": "inspectcli.hparams.collect",
 }
 
-__all__ = ["Checkpoint", "InspectReport", "PinspectError", "TensorRef", "inspect", "open_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "HParams",
+    "InspectReport",
+    "PinspectError",
+    "TensorRef",
+    "inspect",
+    "open_checkpoint",
+    "read_hparams",
+]
 
 
 def __getattr__(name: str) -> object:

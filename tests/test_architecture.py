@@ -18,7 +18,7 @@ LEVELS = (
     ("formats",),
     ("live", "values", "scan"),
     ("hparams",),
-    ("overview", "fold", "present"),
+    ("overview", "fold", "present", "present_hparams"),
     ("render",),
     ("cli", "__main__"),
 )

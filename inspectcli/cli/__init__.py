@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
+from inspectcli.cli.hparams import hparams_command
 from inspectcli.cli.inspect import inspect_command
 from inspectcli.errors import PinspectError
 from inspectcli.render.base import escape
@@ -56,13 +57,15 @@ def cli() -> None:
       pinspect model.pt --no-stats              headers only: at once, at any size
       pinspect runs/ checkpoints/*.pt           folders and many files
       pinspect model.pt --format json           for programs
+      pinspect hparams run/                     what was set before training
 
     \b
     Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.
     """
 
 
-cli.add_command(inspect_command)
+for command in (inspect_command, hparams_command):
+    cli.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -5,50 +5,74 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from inspectcli.overview import FileError
     from inspectcli.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("terminal", "plain", "markdown", "json", "csv")
-#: With `-o FILE` and no --format, the file's name says what is wanted.
-_BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".markdown": "markdown"}
+#: With `-o FILE` and no --format, the file's name says what is wanted, if the command has that format.
+_BY_SUFFIX = {
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".sarif": "sarif",
+    ".xml": "junit",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+}
+
+
+def report_options(formats: Sequence[str]) -> Callable[[F], F]:
+    """--format, one of these, and -o."""
+
+    def add(command: F) -> F:
+        for option in (
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(dir_okay=False),
+                metavar="FILE",
+                help="Write the report to FILE.",
+            ),
+            click.option(
+                "--format",
+                "format_name",
+                type=click.Choice(("auto", *formats)),
+                default="auto",
+                help="Default: terminal in a terminal, else plain.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def quiet_option(command: F) -> F:
+    """--quiet."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells.")(command)
 
 
 def output_options(command: F) -> F:
-    """--format, -o and --quiet."""
-    for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells."),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Path(dir_okay=False),
-            metavar="FILE",
-            help="Write the report to FILE.",
-        ),
-        click.option(
-            "--format",
-            "format_name",
-            type=click.Choice(("auto", *FORMATS)),
-            default="auto",
-            help="Default: terminal in a terminal, else plain.",
-        ),
-    ):
-        command = option(command)
-    return command
+    """--format, -o and --quiet, for a report of tensors."""
+    return report_options(FORMATS)(quiet_option(command))
 
 
-def choose_format(asked: str, output: str | None) -> str:
+def choose_format(asked: str, output: str | None, formats: Sequence[str] = FORMATS) -> str:
     """The format that `auto` stands for."""
     if asked != "auto":
         return asked
     if output is not None:
-        return _BY_SUFFIX.get(os.path.splitext(output)[1].lower(), "plain")
+        meant = _BY_SUFFIX.get(os.path.splitext(output)[1].lower(), "plain")
+        return meant if meant in formats else "plain"
     return "terminal" if sys.stdout.isatty() or os.environ.get("FORCE_COLOR") else "plain"
 
 
@@ -65,3 +89,12 @@ def write_report(report: Report, format_name: str, output: str | None) -> None:
         return
     with open(output, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
+
+
+def complain(path: str, error: FileError) -> None:
+    """Say on stderr why a file could not be read, or not completely."""
+    from inspectcli.render.base import escape
+
+    click.echo(f"pinspect: {escape(path, 500)}: {escape(error.message, 1000)}", err=True)
+    if error.hint:
+        click.echo(f"  {escape(error.hint, 500)}", err=True)

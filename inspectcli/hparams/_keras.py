@@ -83,6 +83,8 @@ def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterato
                 yield hparam(k, v, replace(origin, locator=f"{place}.config.{key}.config"), schedule)
         elif key in ("learning_rate", "lr"):
             yield _rate_row(key, value, origin, archive)
+        elif key == "name":
+            yield HParam(None, key, value, None, Kind.SETTING, origin)
         elif key == "decay":
             yield HParam("lr_decay", key, value, None, Kind.STATIC, origin)  # Keras 2: of the rate, not of the weights
         else:

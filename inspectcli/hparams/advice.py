@@ -36,12 +36,12 @@ class Advice(NamedTuple):
 
 _ALL = (
     Advice("learning_rate", 1e-5, 1e-1, "high", "dynamic",
-           "typically searched on a logarithmic scale; SGD 0.01 to 0.1, Adam 1e-5 to 1e-2, LoRA 5e-6 to 2e-4", PLAYBOOK),
+           "typically searched on a log scale; SGD 0.01 to 0.1, Adam 1e-5 to 1e-2, LoRA 5e-6 to 2e-4", PLAYBOOK),
     Advice("lr_scheduler", None, None, "medium", "dynamic", "typically cosine or linear decay", PLAYBOOK),
     Advice("warmup_steps", None, None, "medium", "static",
            "typically at most 10 % of all steps; without any first", PLAYBOOK),
     Advice("batch_size", 8, 1024, "medium", "static",
-           "typically the largest that fits: 32, 64, 128, 256; with another one, tune the learning rate again", PLAYBOOK),
+           "typically the largest that fits: 32, 64, 128, 256; with another, tune the learning rate again", PLAYBOOK),
     Advice("num_layers", None, None, "high", "static",
            "typically 1 to 4 in small networks, tens in deep ones; part of the question, not of the tuning", PLAYBOOK),
     Advice("hidden_size", 32, 16384, "medium", "static",

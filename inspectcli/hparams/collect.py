@@ -23,7 +23,7 @@ MAX_FILES = 2000
 #: Folders whose files belong to the run around them.
 _BELONGS = re.compile(
     r"""\.hydra|weights|checkpoints?|ckpts?|models?_?ckpts?|checkpoint-\d+|vis_data|\d{8}_\d{6}|global_step\d+
-    |(epoch|step)[_=-].*|dvclive""",
+    |(epoch|step)[_=-].*|dvclive|mlruns|wandb""",
     re.VERBOSE,
 )
 #: Files that say nothing of how something was trained, whatever they hold.
@@ -312,6 +312,7 @@ def _run(folder: str, items: Sequence[_Read]) -> Run:
     single = settle(row for item in items if not item.store.trials for row in item.store.rows)
     tensors = tuple(ref for item in items for ref in item.tensors)
     told = tuple(told_by_shapes(tensors))
-    findings = (*contradictions(told, entries, tensors), *conflicts(single))
+    models = frozenset(item.path for item in items if item.tensors)
+    findings = (*contradictions(told, entries, tensors), *conflicts(single, models))
     training = any(e.row.kind is Kind.STATIC for e in entries.values())
     return Run(folder, stores, entries, told, findings, tuple(missing(entries)) if training else ())

@@ -275,7 +275,7 @@ _SETTING = re.compile(
     |^(initializer|init|kernel_initializer|bias_initializer|initializer_range|initializer_factor|use_cache|
     architectures|name|names|n_gpu|no_cuda|local_rank|rank|world_size|distributed|num_nodes|backend|compile|
     pin_memory|persistent_workers|prefetch_factor|workers|foreach|capturable|maximize|differentiable|
-    fused|params|_.*|loops|callbacks|include_.*|model_name|model_id|run_name|group|job_type|plots|show.*|exist_ok)$""",
+    fused|decoupled_weight_decay|params|_.*|loops|callbacks|include_.*|model_name|model_id|run_name|group|job_type|plots|show.*|exist_ok)$""",
     re.VERBOSE,
 )
 _INITIALISER = re.compile(r"initiali[sz]er|^init_|_init$|_init_")
@@ -286,6 +286,12 @@ _AUGMENTATION = frozenset(
     mixup cutmix cutmix_minmax mixup_prob mixup_switch_prob mixup_mode mixup_off_epoch train_interpolation jsd_loss
     aug_repeats crop_pct flip_aug color_aug random_crop ratio""".split()
 )
+
+#: Keys of a generation config that choose nothing.
+_NOT_SAMPLING = frozenset("output_attentions output_hidden_states output_scores output_logits return_dict".split())
+
+#: What happened, at the top of a checkpoint.
+_OUTCOME = re.compile(r"(^|_)(loss|acc|accuracy|best|metric|score|fitness|error|bleu|wer|f1|auc|map|top1|top5)($|_|\d)")
 
 #: What a value must be to be called by this name: anything may be unset.
 _TEXTUAL = frozenset(
@@ -335,11 +341,14 @@ def canonical(raw_key: str, scope: str = "", value: object = None) -> Named:
     scope = scope_of([p for p in parents if p not in ("config", "hparams")], scope)
     name = _lookup(key, scope, value)
     if scope == "generation":
-        return Named(f"generation.{key}" if not _SETTING.search(key) else None, Kind.INFERENCE)
+        setting = _SETTING.search(key) or key in _NOT_SAMPLING
+        return Named(None, Kind.SETTING) if setting else Named(f"generation.{key}", Kind.INFERENCE)
     if scope == "metrics":
         return Named(None, Kind.SETTING)
     if scope == "augmentation" or (key in _AUGMENTATION and scope != "model"):
         return Named(name, Kind.AUGMENTATION)
+    if scope == "checkpoint" and _OUTCOME.search(key) and not isinstance(value, str):
+        return Named(None, Kind.SETTING)
     if name is None:
         setting = _SETTING.search(key) or _INITIALISER.search(key)
         return Named(None, Kind.SETTING if setting else Kind.STATIC)

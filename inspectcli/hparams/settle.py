@@ -6,9 +6,11 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from inspectcli.hparams._torch_state import INFERRED
+from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParam, Kind
 
 
@@ -155,24 +157,36 @@ def _value(best: HParam, static: Sequence[HParam]) -> tuple[object, bool]:
             if row.value not in distinct:
                 distinct.append(row.value)
         return (distinct if len(distinct) > 1 else best.value), len(distinct) > 1
-    return best.value, False
+    return _unwrapped(best.name, best.value), False
+
+
+def _unwrapped(name: str | None, value: object) -> object:
+    """fairseq keeps one rate as a list of one, and betas as text."""
+    if isinstance(value, list) and len(value) == 1 and name in ("learning_rate", "gradient_accumulation_steps"):
+        return value[0]
+    if isinstance(value, str) and name == "betas":
+        return decode_text(value)
+    return value
 
 
 # -- where they disagree --------------------------------------------------------------------------------
 
 
-def conflicts(entries: Mapping[str, Entry]) -> list[Finding]:
-    """Static values of one name that differ between files, or between a config and its optimizer."""
+def conflicts(entries: Mapping[str, Entry], models: frozenset[str] = frozenset()) -> list[Finding]:
+    """Static values of one name that differ between files, or between a config and its optimizer.
+
+    Several checkpoints in one folder may be of several runs: where they differ among themselves, nothing is said.
+    """
     found = []
     for entry in entries.values():
         if entry.name in _COMPARED:
-            found += _between_files(entry)
+            found += _between_files(entry, models)
             if entry.name == "learning_rate":
                 found += _began_otherwise(entry)
     return found
 
 
-def _between_files(entry: Entry) -> list[Finding]:
+def _between_files(entry: Entry, models: frozenset[str]) -> list[Finding]:
     told: list[HParam] = []
     files = dict.fromkeys(row.origin.file for row in entry.rows)
     for file in files:
@@ -180,6 +194,9 @@ def _between_files(entry: Entry) -> list[Finding]:
         best = [r for r in rows if rank(r) == min(map(rank, rows))]
         if best and all(agree(r.value, best[0].value) for r in best):
             told.append(best[0])
+    of_models = [row for row in told if row.origin.file in models]
+    if not all(agree(row.value, of_models[0].value) for row in of_models):
+        told = [row for row in told if row.origin.file not in models]
     for other in told[1:]:
         if other.name == told[0].name and not agree(told[0].value, other.value):
             text = f"{_said(told[0])}, but {_said(other)}"
@@ -188,7 +205,12 @@ def _between_files(entry: Entry) -> list[Finding]:
 
 
 def _comparable(row: HParam) -> bool:
-    return row.kind is Kind.STATIC and not unset(row) and rank(row) < 4 and not _LAYER.search(row.note)
+    deep = row.origin.locator.count(".") > 2 and row.origin.tool in _GENERIC
+    return row.kind is Kind.STATIC and not unset(row) and rank(row) < 4 and not deep and not _LAYER.search(row.note)
+
+
+#: Files that no known tool wrote: what lies deep in them may be about anything.
+_GENERIC = frozenset({"json", "yaml", "toml", "python"})
 
 
 def _began_otherwise(entry: Entry) -> list[Finding]:
@@ -232,8 +254,6 @@ def _comparable_value(value: object) -> object:
     if isinstance(value, int | float):
         return float(value) if abs(value) < 1e300 else math.inf
     if isinstance(value, str):
-        from inspectcli.hparams._tree import decode_text
-
         decoded = decode_text(value)
         if decoded is not value and not isinstance(decoded, str):
             return _comparable_value(decoded)
@@ -263,20 +283,18 @@ def shown(value: object) -> str:
 
 
 def _tidy(value: float) -> str:
-    """`3e-05`, `0.001`, `64`."""
+    """`3e-5`, `0.001`, `64`: few digits, and no `0.00003`."""
     if not math.isfinite(value):
         return str(value)
     if value.is_integer() and abs(value) < 1e15:
         return f"{int(value)}"
-    if abs(value) < 1e-3:
-        text = repr(value)
-        if "e" not in text:
-            mantissa, exponent = f"{value:.15e}".split("e")
-            text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-        mantissa, _, exponent = text.partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    text = repr(value)
-    return text if len(text) <= 8 else f"{value:.6g}"
+    text = repr(value) if len(repr(value).replace("-", "")) <= 9 else f"{value:.6g}"
+    digits, exponent = Decimal(text).normalize().as_tuple()[1:]
+    if not isinstance(exponent, int) or 1e-3 <= abs(value) < 1e6:
+        return text
+    figures = "".join(map(str, digits))
+    mantissa = figures[0] + ("." + figures[1:] if len(figures) > 1 else "")
+    return f"{'-' if value < 0 else ''}{mantissa}e{exponent + len(figures) - 1}"
 
 
 def missing(entries: Mapping[str, Entry]) -> list[str]:

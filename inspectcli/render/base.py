@@ -9,7 +9,7 @@ import unicodedata
 from inspectcli.report import Report
 
 #: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
-_RENDERERS = {name: f"inspectcli.render.{name}" for name in ("terminal", "plain", "markdown", "json", "csv")}
+_RENDERERS = {name: f"inspectcli.render.{name}" for name in ("terminal", "plain", "markdown", "json", "yaml", "csv")}
 
 
 def render(report: Report, format_name: str, width: int = 80, color: bool = False) -> str:
