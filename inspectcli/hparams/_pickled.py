@@ -91,7 +91,7 @@ class _Reader:
         if called.startswith("omegaconf."):
             return self.omegaconf(state)
         if node.entries is not None:
-            return self.mapping(node.entries, path)
+            return {"__class__": called, **self.mapping(node.entries, path)}
         if "_modules" in state:
             return self.module(node, state)
         if state:
@@ -151,7 +151,7 @@ def _first(reader: _Reader, node: Object, path: tuple[str, ...]) -> object:
 
 def _ordered(reader: _Reader, node: Object, path: tuple[str, ...]) -> object:
     made = reader.mapping(node.entries, path) if node.entries is not None else {}
-    pairs = node.args[0] if node.args else None
+    pairs = node.args[0] if node.args else None  # OrderedDict([(key, value), ...]), as Python 2 wrote it
     for pair in pairs if isinstance(pairs, list) else ():
         if isinstance(pair, list | tuple) and len(pair) == 2:
             made[key_text(pair[0])] = reader.value(pair[1], (*path, key_text(pair[0])))
@@ -197,6 +197,7 @@ def _partial(reader: _Reader, node: Object, path: tuple[str, ...]) -> object:
 
 _SPECIAL = {
     "collections.OrderedDict": _ordered,
+    "collections.defaultdict": _ordered,
     "collections.Counter": _counter,
     "functools.partial": _partial,
     **{f"{m}.{n}": _first for m in ("builtins", "__builtin__") for n in ("set", "frozenset", "list", "tuple", "dict")},

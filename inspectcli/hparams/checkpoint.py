@@ -95,7 +95,7 @@ class _Torch:
 
     def visit(self, node: object, locator: str, parents: tuple[str, ...], scope: str) -> Iterator[HParam]:
         if isinstance(node, Module):
-            yield from self.module(node, "")
+            yield from self.module(node, locator)
         elif is_optimizer(node):
             yield from optimizer_rows(node, self.file, self.tool, locator)  # type: ignore[arg-type]
         elif is_scheduler(node):
@@ -150,7 +150,7 @@ class _Torch:
         note = f"module {path}" if path else ""
         inner = node.get("_modules")
         for key, value in node.items():
-            if key in ("_modules", "_parameters", "_buffers"):
+            if key in ("_modules", "_parameters", "_buffers") and value:
                 continue
             if _holds_dicts(value):
                 for leaf in leaves({key: value}, origin.locator):

@@ -341,8 +341,9 @@ def canonical(raw_key: str, scope: str = "", value: object = None) -> Named:
     scope = scope_of([p for p in parents if p not in ("config", "hparams")], scope)
     name = _lookup(key, scope, value)
     if scope == "generation":
-        setting = _SETTING.search(key) or key in _NOT_SAMPLING
-        return Named(None, Kind.SETTING) if setting else Named(f"generation.{key}", Kind.INFERENCE)
+        if _SETTING.search(key) or key in _NOT_SAMPLING:
+            return Named(None, Kind.SETTING)
+        return Named(f"generation.{key}", Kind.INFERENCE)
     if scope == "metrics":
         return Named(None, Kind.SETTING)
     if scope == "augmentation" or (key in _AUGMENTATION and scope != "model"):
@@ -377,8 +378,8 @@ def _by_value(key: str, value: object) -> str | None:
         return "hidden_units"
     if key == "warmup" and type(value) is int:
         return "warmup_steps"
-    if key == "scheduler" and not isinstance(value, str):
-        return None
+    if key == "warmup_steps" and isinstance(value, float) and 0 < value < 1:  # transformers 5: a share of all steps
+        return "warmup_ratio"
     return None
 
 

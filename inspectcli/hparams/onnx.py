@@ -68,9 +68,12 @@ def read(path: str, head: bytes, choice: Choice) -> Store:
 
 def _facts(model: Message, file: str) -> Iterator[HParam]:
     origin = Origin(file, "", TOOL)
-    producer = f"{model.text(_PRODUCER)} {model.text(_PRODUCER_VERSION)}".rstrip(" ")
-    opsets = {m.text(1) or "ai.onnx": m.integer(2) for m in model.messages(8)}
-    facts = {"ir_version": model.integer(_IR), "producer": producer, "opset": opsets}
+    facts = {
+        "ir_version": model.integer(_IR),
+        "producer_name": model.text(_PRODUCER),
+        "producer_version": model.text(_PRODUCER_VERSION),
+        "opset_import": {m.text(1) or "ai.onnx": m.integer(2) for m in model.messages(8)},
+    }
     for key, value in facts.items():
         yield HParam(None, key, value, None, Kind.SETTING, origin)
 
