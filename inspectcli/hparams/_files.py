@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from inspectcli.errors import LimitError, PinspectError
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.formats._json import parse
+from inspectcli.formats._zip import LOCAL_MAGIC, read_directory, read_member
 from inspectcli.source import LocalFile
 
 #: Bytes of a file that is read whole.
 MAX_FILE = 64 << 20
 #: Names of a folder that are looked at.
 MAX_NAMES = 100_000
+#: Where the directory of a small zip archive lies.
+_ZIP_TAIL = 64 << 10
 
 
 def read_file(path: str, limit: int = MAX_FILE) -> bytes:
@@ -73,6 +76,38 @@ def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
 def first_object(head: bytes) -> dict[str, Any]:
     """The object on the first line of a JSON-lines file; empty if there is none."""
     return json_object(head.split(b"\n", 1)[0]) if head.startswith(b"{") else {}
+
+
+def zip_holds(path: str, head: bytes, *names: str) -> bool:
+    """Whether a zip archive has these members. Its end alone is read, unless they are named there."""
+    if not head.startswith(LOCAL_MAGIC):
+        return False
+    tail = read_tail(path, _ZIP_TAIL)
+    if not all(name.encode() in tail for name in names):
+        return False
+    source = LocalFile(path)
+    try:
+        return set(names) <= read_directory(source).members.keys()
+    except PinspectError:
+        return False
+    finally:
+        source.close()
+
+
+def zip_member(path: str, name: str, limit: int = MAX_FILE) -> bytes:
+    """A member of a zip archive, inflated and checked.
+
+    Raises:
+        PinspectError: the archive is damaged, plays tricks, or lacks it.
+    """
+    source = LocalFile(path)
+    try:
+        member = read_directory(source).members.get(name)
+        if member is None:
+            raise DamagedFileError(f"the archive has no {name}")
+        return read_member(source, member, limit)
+    finally:
+        source.close()
 
 
 def names_in(folder: str) -> frozenset[str]:
