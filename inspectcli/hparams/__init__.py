@@ -13,7 +13,11 @@ from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
 __all__ = ["find_source", "read", "sources"]
 
 #: Modules of this folder that are no sources.
-_HELPERS = frozenset({"advice", "base", "collect", "names", "privacy", "settle", "shapes"})
+_HELPERS = frozenset({"advice", "base", "collect", "names", "privacy", "settle", "shapes", "summary"})
+
+
+#: First bytes that only checkpoints have: for them no other source is imported.
+_ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
 
 
 @lru_cache(maxsize=1)
@@ -46,6 +50,10 @@ def find_source(path: str, head: bytes) -> HParamSource | None:
     """The one source whose `sniff` knows this file, or whose folder this is."""
     if os.path.isdir(path):
         return next((s for s in sources() if s.folder is not None and s.folder(path)), None)
+    if head.startswith(_ARCHIVES) or head[8:9] == b"{":
+        from inspectcli.hparams import checkpoint
+
+        return checkpoint.SOURCE
     return next((s for s in sources() if s.sniff(path, head)), None)
 
 

@@ -183,15 +183,13 @@ def _layer_row(key: str, value: object, origin: Origin, cls: str, note: str) -> 
 
 
 def _variables(checkpoint: Checkpoint) -> Iterator[HParam]:
-    """The step that the optimizer has reached."""
+    """The step that the optimizer has reached; Keras 3 numbers its variables and keeps it in the first."""
+    prefix = "model.weights.h5:" if checkpoint.format == "keras" else ""
     for ref in checkpoint.tensors:
-        if ref.numel == 1 and ref.name.rpartition(".")[2] in ("iteration", "iterations", "iteration:0"):
-            value = one_number(ref)
-            if value is not ABSENT:
-                origin = Origin(checkpoint.path, ref.name.rpartition(".")[0], TOOL)
-                key = ref.name.rpartition(".")[2]
-                yield HParam("step.current", key, value, value, Kind.DYNAMIC, origin)
-                return
-    step = checkpoint.training.step
-    if step is not None:
-        yield HParam("step.current", "iterations", step, step, Kind.DYNAMIC, Origin(checkpoint.path, "optimizer", TOOL))
+        owner, _, key = ref.name.rpartition(".")
+        value = one_number(ref) if ref.numel == 1 and key in ("iteration", "iterations", "iteration:0") else ABSENT
+        if value is not ABSENT:
+            numbered = checkpoint.format in ("keras", "keras-weights-h5")
+            origin = Origin(checkpoint.path, f"{prefix}optimizer/vars" if numbered else owner, TOOL)
+            yield HParam("step.current", "0" if numbered else key, value, value, Kind.DYNAMIC, origin)
+            return

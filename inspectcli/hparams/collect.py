@@ -147,7 +147,7 @@ def read_hparams(
 
     >>> hparams = read_hparams("fixtures/lightning.ckpt")
     >>> hparams["learning_rate"]
-    0.001
+    0.01
     >>> hparams.provenance("learning_rate")[0].origin.locator
     'hyper_parameters'
 

@@ -62,6 +62,14 @@ def _scalar(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    import json
+    """In double quotes; all but printable ASCII as an escape of YAML."""
+    return '"' + "".join(_escaped(c) for c in text) + '"'
 
-    return json.dumps(text, ensure_ascii=True)
+
+def _escaped(c: str) -> str:
+    if c in '"\\':
+        return "\\" + c
+    code = ord(c)
+    if 0x20 <= code < 0x7F:
+        return c
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
