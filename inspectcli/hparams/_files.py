@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
@@ -112,16 +113,11 @@ def zip_member(path: str, name: str, limit: int = MAX_FILE) -> bytes:
 
 def names_in(folder: str) -> frozenset[str]:
     """The names in a folder; none if it cannot be listed."""
-    names: list[str] = []
     try:
         with os.scandir(folder or ".") as entries:
-            for entry in entries:
-                names.append(entry.name)
-                if len(names) >= MAX_NAMES:
-                    break
+            return frozenset(entry.name for entry in islice(entries, MAX_NAMES))
     except OSError:
-        pass
-    return frozenset(names)
+        return frozenset()
 
 
 def siblings(path: str) -> frozenset[str]:
@@ -131,5 +127,9 @@ def siblings(path: str) -> frozenset[str]:
 
 def subfolders(folder: str) -> list[str]:
     """Paths of the folders in a folder, by name; links are left out, as they may lead anywhere."""
-    paths = (os.path.join(folder, name) for name in sorted(names_in(folder)))
-    return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = (entry.name for entry in islice(entries, MAX_NAMES) if entry.is_dir(follow_symlinks=False))
+            return [os.path.join(folder, name) for name in sorted(found)]
+    except OSError:
+        return []

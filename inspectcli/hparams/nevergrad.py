@@ -30,7 +30,8 @@ def _read(path: str, head: bytes, choice: Choice) -> Store:
             loss = line.get("#loss")
             values = {k: v for k, v in line.items() if "#" not in k and not k.endswith(".indices")}
             found = tuple(rows(values, path, TOOL, f"[{number}]"))
-            trials.append(Trial(str(number), "told", "", loss if isinstance(loss, float) else None, rows=found))
+            objective = float(loss) if isinstance(loss, int | float) else None
+            trials.append(Trial(str(number), "told", "", objective, rows=found))
     except DamagedFileError as error:
         if not trials:
             raise

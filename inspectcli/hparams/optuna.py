@@ -29,8 +29,15 @@ _STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")
 _FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 _DIRECTIONS = ("NOT_SET", "MINIMIZE", "MAXIMIZE")
 
-#: The same few texts stand beside every value.
-_distribution = lru_cache(maxsize=1024)(json_object)
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Mapping[str, Any]:
+    return json_object(text)
+
+
+def _distribution(text: object) -> Mapping[str, Any]:
+    """What a value was drawn from. The same few texts stand beside every value."""
+    return _parsed(text) if isinstance(text, str) else {}
 
 
 @dataclass

@@ -37,7 +37,8 @@ def _read(path: str, head: bytes, choice: Choice) -> Store:
     states: dict[str, str] = {}
     for run in _runs(document.get("data")):
         key, cost = str(run.get("config_id")), run.get("cost")
-        states[key] = _STATES.get(run.get("status", 1), str(run.get("status")))
+        status = run.get("status")
+        states[key] = _STATES.get(status, str(status)) if isinstance(status, int) else str(status)
         if isinstance(cost, int | float):
             costs.setdefault(key, []).append(float(cost))
     trials = tuple(

@@ -38,9 +38,13 @@ def test_a_lock(tmp_path: Path) -> None:
     path.write_text(LOCK)
     store = read(dvc, path)
     assert by_key(store) == {
-        "train.lr": 0.005, "train.optimizer": "adam", "model.hidden_dim": 128, "model.hidden_units": [64, 32], "seed": 7,
+        "train.lr": 0.005,
+        "train.optimizer": "adam",
+        "model.hidden_dim": 128,
+        "model.hidden_units": [64, 32],
+        "seed": 7,
         "batch_size": 32,
-    }  # fmt: skip
+    }
     place = "stages.train.params.params.yaml"
     assert places(store) == {
         ("learning_rate", place, "dvc.lock"),
