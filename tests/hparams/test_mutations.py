@@ -6,6 +6,9 @@ import contextlib
 import copy
 import json
 import random
+import sqlite3
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +18,27 @@ from storelib import claimed, read
 from test_keras_tuner import trial
 from test_optuna import OPERATIONS
 from test_ray_tune import STATE, experiment
+from test_tensorboard import SET, VERSION, scalar, session
 from test_trackers import a_comet, a_neptune, a_nevergrad, a_smac, an_ax, clearml_task
+from test_wandb import HEADER, run, summary
+from test_wire import log_of, tf_of
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import ax, clearml, comet, keras_tuner, neptune, nevergrad, optuna, ray_tune, smac
+from inspectcli.hparams import (
+    ax,
+    clearml,
+    comet,
+    keras_tuner,
+    mlflow,
+    neptune,
+    nevergrad,
+    optuna,
+    ray_tune,
+    smac,
+    tensorboard,
+    trackio,
+    wandb,
+)
 from inspectcli.hparams.base import Store
 
 STRANGE: tuple[Any, ...] = (
@@ -134,8 +154,6 @@ def test_an_experiment_of_any_shape(tmp_path: Path) -> None:
 
 
 def test_messages_of_any_shape(tmp_path: Path) -> None:
-    import zipfile
-
     path = a_comet(tmp_path)
     with zipfile.ZipFile(path) as archive:
         messages = [json.loads(line) for line in archive.read("messages.json").splitlines()]
@@ -145,3 +163,61 @@ def test_messages_of_any_shape(tmp_path: Path) -> None:
             archive.writestr("experiment.json", "{}")
             archive.writestr("messages.json", "\n".join(json.dumps(m) for m in changed(messages, rng)))
         assert isinstance(read(comet, path), Store)
+
+
+#: (a binary log, who reads it, what it begins with)
+LOGS = [
+    pytest.param(
+        wandb, lambda records: log_of(records, HEADER), [run({"lr": 0.1, "m": {"a": [1]}}), summary({"lr": 1})]
+    ),
+    pytest.param(tensorboard, lambda records: tf_of([VERSION, *records]), [session(SET), scalar("lr", 0.1, 3)]),
+]
+
+
+@pytest.mark.parametrize(("module", "frame", "records"), LOGS)
+def test_sound_frames_of_damaged_messages(
+    tmp_path: Path, module: ModuleType, frame: Callable[[list[bytes]], bytes], records: list[bytes]
+) -> None:
+    path, rng = tmp_path / "log", random.Random(0)
+    for _ in range(2 * ROUNDS):
+        damaged = [bytearray(record) for record in records]
+        for _ in range(rng.randint(1, 4)):
+            record = rng.choice(damaged)
+            record[rng.randrange(len(record))] = rng.randrange(256)
+        path.write_bytes(frame([bytes(record) for record in damaged]))
+        with contextlib.suppress(PinspectError):
+            assert isinstance(read(module, path), Store)
+
+
+TABLES = {
+    optuna: """studies study_id study_name; study_directions study_id objective direction;
+        trials trial_id number study_id state value; trial_values trial_id objective value value_type;
+        trial_params trial_id param_name param_value distribution_json;
+        trial_system_attributes trial_id key value_json""",
+    mlflow: """experiments experiment_id name; runs run_uuid name status experiment_id start_time lifecycle_stage;
+        params run_uuid key value; latest_metrics run_uuid key value step""",
+    trackio: "metrics id; system_metrics id; configs run_name run_id config",
+}
+CELLS: tuple[Any, ...] = (
+    None, 0, 1, 1, 1, -5, 1 << 60, 0.5, 1e308, float("inf"), "", "lr", "COMPLETE", "active", "constraints", "[1]",
+    b"\xff\x00",
+    '{"name": "CategoricalDistribution", "attributes": {"choices": [1]}}', '{"attributes": {"low": 1}, "name": "Int"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", TABLES)
+def test_databases_of_any_values(tmp_path: Path, module: ModuleType) -> None:
+    path, rng = tmp_path / "a.db", random.Random(0)
+    for _ in range(ROUNDS // 2):
+        path.unlink(missing_ok=True)
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("PRAGMA synchronous = OFF")
+        for table in TABLES[module].split(";"):
+            name, *columns = table.split()
+            db.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
+            for _ in range(rng.randint(0, 6)):
+                row = [rng.choice(CELLS) for _ in columns]
+                db.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", row)
+        db.close()
+        with contextlib.suppress(PinspectError):
+            assert isinstance(read(module, path), Store)
