@@ -69,11 +69,15 @@ class _Reader:
 
     def mapping(self, node: Dict, path: tuple[str, ...]) -> dict[str, object]:
         made = {}
+        # Of an optimizer's state the names matter, even where the value is a tensor.
+        of_optimizer = path[-2:-1] == ("state",)
         for key, child in node.items():
             name = key_text(key)
             value = self.value(child, (*path, name))
             if value is not ABSENT:
                 made[name] = value
+            elif of_optimizer:
+                made[name] = None
         return made
 
     def listed(self, nodes: list[object], path: tuple[str, ...]) -> list[object]:
@@ -195,6 +199,8 @@ def _partial(reader: _Reader, node: Object, path: tuple[str, ...]) -> object:
     return {"_target_": target.path if isinstance(target, Global) else "functools.partial", **keywords}
 
 
+_PATHS = ("PosixPath", "WindowsPath", "Path", "PurePosixPath", "PureWindowsPath", "PurePath")
+
 _SPECIAL = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": _ordered,
@@ -203,7 +209,7 @@ _SPECIAL = {
     **{f"{m}.{n}": _first for m in ("builtins", "__builtin__") for n in ("set", "frozenset", "list", "tuple", "dict")},
     "torch.Size": _first,
     "torch.device": _first,
-    **{f"pathlib{m}.{n}": _path for m in ("", "._local") for n in ("PosixPath", "WindowsPath", "Path")},
+    **{f"pathlib{m}.{n}": _path for m in ("", "._local") for n in _PATHS},
     "builtins.getattr": _getattr,
     "__builtin__.getattr": _getattr,
     "numpy.core.multiarray.scalar": _numpy_scalar,
