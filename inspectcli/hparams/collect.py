@@ -23,7 +23,7 @@ MAX_FILES = 2000
 #: Folders whose files belong to the run around them.
 _BELONGS = re.compile(
     r"""\.hydra|weights|checkpoints?|ckpts?|models?_?ckpts?|checkpoint-\d+|vis_data|\d{8}_\d{6}|global_step\d+
-    |(epoch|step)[_=-].*|dvclive|mlruns|wandb""",
+    |(epoch|step)[_=-].*|dvclive|mlruns|wandb|\d{10}\.\d+""",
     re.VERBOSE,
 )
 #: Files that say nothing of how something was trained, whatever they hold.

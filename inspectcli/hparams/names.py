@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.privacy import is_private, is_private_place
 
 
 class Named(NamedTuple):
@@ -347,7 +348,7 @@ def canonical(raw_key: str, scope: str = "", value: object = None) -> Named:
     if scope == "metrics":
         return Named(None, Kind.SETTING)
     if scope == "augmentation" or (key in _AUGMENTATION and scope != "model"):
-        return Named(name, Kind.AUGMENTATION)
+        return Named(name, Kind.STATIC if name else Kind.AUGMENTATION)
     if scope == "checkpoint" and _OUTCOME.search(key) and not isinstance(value, str):
         return Named(None, Kind.SETTING)
     if name is None:
@@ -357,15 +358,14 @@ def canonical(raw_key: str, scope: str = "", value: object = None) -> Named:
 
 
 def _lookup(key: str, scope: str, value: object) -> str | None:
-    name: str | None = None
+    elsewhere = key in _NOT_IN.get(scope, ())
+    name = None if elsewhere else _by_value(key, value)
     level: str | None = scope
-    while level:
+    while level and name is None:
         name = _SCOPED.get(level, {}).get(key)
-        if name is not None:
-            break
         level = _WITHIN.get(level, "")
-    if name is None and key not in _NOT_IN.get(scope, ()):
-        name = _by_value(key, value) or _ANYWHERE.get(key)
+    if name is None and not elsewhere:
+        name = _ANYWHERE.get(key)
     return name if name is not None and _plausible(name, value) else None
 
 
@@ -414,7 +414,7 @@ def hparam(
     current: object = None,
 ) -> HParam:
     """A row, named."""
-    from inspectcli.hparams.privacy import is_private
-
+    if is_private_place(origin.locator):
+        return HParam(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True)
     name, kind = canonical(raw_key, scope, value)
     return HParam(name, raw_key, value, current, kind, origin, note, stored, is_private(raw_key, value))

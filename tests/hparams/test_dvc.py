@@ -25,7 +25,7 @@ stages:
         train.lr: 0.005
         train.optimizer: adam
         model.hidden_dim: 128
-        model.hidden_units: [64, 32]
+        model.layers: [64, 32]
       other.json:
         seed: 7
         data:
@@ -41,7 +41,7 @@ def test_a_lock(tmp_path: Path) -> None:
         "train.lr": 0.005,
         "train.optimizer": "adam",
         "model.hidden_dim": 128,
-        "model.hidden_units": [64, 32],
+        "model.layers": [64, 32],
         "seed": 7,
         "batch_size": 32,
     }
