@@ -124,10 +124,16 @@ class _Torch:
                 # mmengine and mmcv keep their progress in `meta`.
                 about = "checkpoint" if parents == ("meta",) else scope_of(parents, scope)
                 row = hparam(key, value, Origin(self.file, locator, self.tool), about, unresolved(value))
+                if row.kind is Kind.DYNAMIC and value == -1:  # ultralytics strips its finished files
+                    row = replace(row, name=None, kind=Kind.SETTING)
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
 
     def settings(self, value: object, key: str, locator: str) -> Iterator[HParam]:
-        """What is no configuration: listed when everything is asked for."""
+        """What is no configuration: listed when everything is asked for; ultralytics logs its rates there."""
+        rates = value.get("lr/pg0") if isinstance(value, Mapping) else None
+        if isinstance(rates, list) and rates:
+            place = Origin(self.file, f"{locator}.{key}".lstrip("."), self.tool)
+            yield HParam("learning_rate.current", "lr/pg0", rates, rates[-1], Kind.DYNAMIC, place, "one an epoch")
         if isinstance(value, Mapping | list) and value:
             for leaf in leaves(value, f"{locator}.{key}" if locator else key):
                 yield HParam(None, leaf.key, leaf.value, None, Kind.SETTING, Origin(self.file, leaf.locator, self.tool))
@@ -183,7 +189,7 @@ def _settle_rates(made: list[HParam]) -> list[HParam]:
     """A group's `lr` without `initial_lr` is the current one if a config tells the configured one, else itself it."""
     configured = [row for row in made if row.name == "learning_rate" and not _of_group(row)]
     settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
-    now = next((row.value for row in settled if row.name == "learning_rate.current"), None)
+    now = next((row.current for row in settled if row.name == "learning_rate.current"), None)
     if now is None:
         return settled
     return [replace(r, current=now) if r.name == "learning_rate" and r.current is None else r for r in settled]

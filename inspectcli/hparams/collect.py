@@ -217,8 +217,13 @@ def _beside(path: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:
     for place in folders:
         for name in _NEIGHBOURS:
             candidate = os.path.join(place, name)
-            if os.path.isfile(candidate) and not os.path.samefile(candidate, path):
+            if os.path.isfile(candidate) and not os.path.samefile(candidate, path) and _worth(candidate):
                 yield from _try(candidate, choice, notes)
+
+
+def _worth(path: str) -> bool:
+    """Most README.md are no model cards: told apart before all sources are imported to ask them."""
+    return not path.endswith(".md") or b"raining hyperparameters" in head_of(path)
 
 
 def _try(path: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:

@@ -16,6 +16,15 @@ _PLACE = re.compile(r"^(/|~[/\\]|[A-Za-z]:[\\/]|\\\\|file://|s3://|gs://)\S|(^|\
 _PERSON = re.compile(r"^[^@\s]+@[^@\s]+\.\w+$")
 
 
+#: Dicts whose very keys are captions or folders.
+_PLACES = re.compile(r"tag_frequency|bucket_info|dataset_dirs|captions?(\.|$)", re.IGNORECASE)
+
+
+def is_private_place(locator: str) -> bool:
+    """Whether what stands there is private, its keys too."""
+    return bool(_PLACES.search(locator))
+
+
 def is_private(key: str, value: object) -> bool:
     """Captions, hosts, users, absolute paths."""
     if _KEYS.search(key) and isinstance(value, str | dict | list):

@@ -135,7 +135,7 @@ def unset(row: HParam) -> bool:
 def _entry(name: str, group: Sequence[HParam]) -> Entry:
     static = [row for row in group if not base_name(row.name or "")[2]]
     moving = [row for row in group if base_name(row.name or "")[2]]
-    current = next((r.value for r in sorted(moving, key=rank)), None)
+    current = next((r.value if r.current is None else r.current for r in sorted(moving, key=rank)), None)
     if current is None:
         current = next((row.current for row in static if row.current is not None), None)
     if not static:

@@ -17,5 +17,6 @@ def important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
     except (PinspectError, RecursionError):
         return ()
     known = [entries[n] for n in IMPORTANT if n in entries]
-    told = [e for e in known if (e.value is not None or e.current is not None) and not e.layered and not isinstance(e.value, bool)]
+    told = [e for e in known if not e.layered and not isinstance(e.value, bool)]
+    told = [e for e in told if e.value is not None or e.current is not None]
     return tuple((e.name, e.value, e.current) for e in told[:SHOWN])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import enum
 import functools
+import os
 import pathlib
 import pickle
 import warnings
@@ -275,6 +277,7 @@ def test_omegaconf_inside_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_keras(tmp_path: Path) -> None:
+    os.environ["KERAS_BACKEND"] = "torch"
     keras = pytest.importorskip("keras")
     model = keras.Sequential(
         [
@@ -341,7 +344,5 @@ def test_damage_is_an_error_of_ours(data: bytes, tmp_path_factory: pytest.TempPa
     path = tmp_path_factory.mktemp("any") / "x"
     whole = pickle.dumps({"lr": 0.1, "args": {"batch_size": 3}}, 2)
     path.write_bytes(whole[: len(whole) // 2] + data)
-    try:
+    with contextlib.suppress(inspectcli.PinspectError):
         read_hparams(path)
-    except inspectcli.PinspectError as error:
-        assert error.path == str(path)

@@ -76,7 +76,7 @@ def test_folder_shows_every_row_and_claims_nothing_else(name: str, capsys: pytes
     claims = [r for r in found.rows if r.name is not None and r.kind is not Kind.SETTING and r.value is not None]
     untrue = [r for r in claims if not on_disk(r)]
     with capsys.disabled():
-        print(f"\n{name}: rows found {len(rows) - len(missed)} / {len(rows)}, false claims {len(untrue)}", end="")
+        print(f"\n{name}: rows found {len(rows) - len(missed)} / {len(rows)}, false claims {len(untrue)}", end="")  # noqa: T201
     assert not missed
     assert not untrue
 
