@@ -104,9 +104,9 @@ def _run_of(path: str) -> str:
 
 
 def _is_run(folder: str) -> bool:
-    """`params/` is a name that others use too: `metrics/`, `tags/` and `artifacts/` lie beside it."""
+    """`params/` is a name that others use too: `meta.yaml`, or `metrics/` and `tags/`, lie beside MLflow's."""
     names = names_in(folder)
-    return "params" in names and ("metrics" in names or "tags" in names) and not names & {"setup.py", "pyproject.toml"}
+    return "params" in names and ("meta.yaml" in names or names >= {"metrics", "tags"})
 
 
 def _sniff_param(path: str, head: bytes) -> bool:

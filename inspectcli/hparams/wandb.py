@@ -159,7 +159,14 @@ def _current(summary: Mapping[str, Any], path: str, locator: str) -> list[HParam
 
 
 def _sniff_yaml(path: str, head: bytes) -> bool:
-    return re.search(rb"^(_wandb|wandb_version):", head, re.MULTILINE) is not None and path.endswith((".yaml", ".yml"))
+    """By W&B's own entries, or as `files/config.yaml` of a run."""
+    if not path.endswith((".yaml", ".yml")):
+        return False
+    folder, name = os.path.split(os.path.abspath(path))
+    files, run = os.path.basename(folder), os.path.basename(os.path.dirname(folder))
+    if (files, name) == ("files", "config.yaml") and _RUN_FOLDER.match(run):
+        return True
+    return re.search(rb"^(_wandb|wandb_version):", head, re.MULTILINE) is not None
 
 
 def _read_yaml(path: str, head: bytes, choice: Choice) -> Store:

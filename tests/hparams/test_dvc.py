@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storelib import by_key, claimed, places, read
+from storelib import by_key, by_name, claimed, places, read
 
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams import dvc
@@ -94,3 +94,17 @@ def test_what_dvclive_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with library.Live(save_dvc_exp=False) as live:
         live.log_params({"lr": 1e-5, "model": {"n_layers": 3}, "opt": "adam"})
     assert by_key(read(dvc, tmp_path / "dvclive" / "params.yaml")) == {"lr": 1e-5, "n_layers": 3, "opt": "adam"}
+
+
+def test_what_dvc_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli: Any = pytest.importorskip("dvc.cli", reason="needs dvc: pip install 'inspectcli[stores]'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("train:\n  lr: 0.005\n  optimizer: adam\nmodel:\n  n_layers: 3\nseed: 7\n")
+    stage = ["stage", "add", "-n", "train", "-p", "train,model.n_layers,seed", "-o", "out", "echo 1 > out"]
+    for arguments in (["init", "--no-scm", "-q"], stage, ["repro", "-q"]):
+        assert cli.main(arguments) == 0
+    (tmp_path / "params.yaml").write_text("train:\n  lr: 0.1\n  optimizer: adam\n")
+    store = read(dvc, tmp_path / "dvc.lock")
+    assert by_name(store) == {"learning_rate": 0.005, "optimizer": "adam", "num_layers": 3, "seed": 7}
+    assert all(row.origin.locator.startswith("stages.train.params.params.yaml") for row in store.rows)
+    assert by_key(read(dvc, tmp_path / "params.yaml")) == {"lr": 0.1, "optimizer": "adam"}

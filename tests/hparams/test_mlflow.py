@@ -57,6 +57,7 @@ def test_a_single_file_of_a_run(tmp_path: Path) -> None:
 def test_params_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "lr").write_text("1")
+    (tmp_path / "metrics").mkdir()
     assert not claimed(mlflow, tmp_path / "params" / "lr")
     assert not claimed(mlflow, tmp_path)
 

@@ -158,6 +158,13 @@ def test_other_yaml_is_not_ours(tmp_path: Path) -> None:
     assert not claimed(wandb, path)
 
 
+def test_a_config_without_entries_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "run-20260104_000000-ddd" / "files" / "config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("lr:\n  value: 1e-3\n")
+    assert by_name(read(wandb, path)) == {"learning_rate": 1e-3}
+
+
 # -- folders --------------------------------------------------------------------------------------------
 
 
