@@ -14,6 +14,7 @@ from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimize
 from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, leaves, unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam, scope_of
+from inspectcli.hparams.settle import rank
 from inspectcli.model import Checkpoint
 
 Tree = Mapping[str, object]
@@ -189,7 +190,9 @@ def _settle_rates(made: list[HParam]) -> list[HParam]:
     """A group's `lr` without `initial_lr` is the current one if a config tells the configured one, else itself it."""
     configured = [row for row in made if row.name == "learning_rate" and not _of_group(row)]
     settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
-    now = next((row.current for row in settled if row.name == "learning_rate.current"), None)
+    moving = [row for row in settled if row.name == "learning_rate.current"]
+    # What a scheduler set last is nearer to now than a group that was saved before it.
+    now = next((row.current for row in sorted(moving, key=rank)), None)
     if now is None:
         return settled
     return [replace(r, current=now) if r.name == "learning_rate" and r.current is None else r for r in settled]
