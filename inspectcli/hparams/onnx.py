@@ -9,16 +9,19 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inspectcli.errors import LimitError, PinspectError
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams._wire import Message, shortest
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.source import LocalFile
+from inspectcli.source import LocalFile, Source
 
 TOOL = "onnx"
 
-MAX_MODEL = 2 << 30
+#: Bytes of a field that is looked at: a node with its attributes, never a weight.
+MAX_FIELD = 64 << 10
+#: Bytes of all of them.
+MAX_KEPT = 64 << 20
 MAX_NODES = 20_000
 
 #: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto: field numbers.
@@ -47,23 +50,64 @@ def sniff(path: str, head: bytes) -> bool:
 def read(path: str, head: bytes, choice: Choice) -> Store:
     source = LocalFile(path)
     try:
-        if source.size > MAX_MODEL:
-            raise LimitError(f"{source.size:,} bytes: ONNX files end at {MAX_MODEL:,}")
-        model = Message(source.read_at(0, source.size))
+        small, graphs = _split(source, 0, source.size, _GRAPH)
+        model = Message(small)
+        rows = list(_facts(model, path))
+        for prop in model.messages(_PROPS):
+            value = decode_text(prop.text(2))
+            rows.append(hparam(prop.text(1), value, Origin(path, "metadata_props", TOOL), "config", "", prop.text(2)))
+        notes: list[str] = []
+        try:
+            for start, end in graphs:
+                rows += _graph_rows(Message(_split(source, start, end, None)[0]), path)
+        except PinspectError as error:
+            notes.append(f"the graph was not looked at: {error.message}")
     finally:
         source.close()
-    rows = list(_facts(model, path))
-    for prop in model.messages(_PROPS):
-        text = prop.text(2)
-        value = decode_text(text)
-        rows.append(hparam(prop.text(1), value, Origin(path, "metadata_props", TOOL), "config", "", text))
-    notes: list[str] = []
-    try:
-        for graph in model.messages(_GRAPH):
-            rows += _graph_rows(graph, path)
-    except PinspectError as error:
-        notes.append(f"the graph was not looked at: {error.message}")
     return Store(tuple(rows), notes=tuple(notes))
+
+
+def _split(source: Source, start: int, end: int, inner: int | None) -> tuple[bytes, list[tuple[int, int]]]:
+    """The fields of a message that are small, as they stand, and where the messages of field `inner` lie.
+
+    Tensors are large and hold no settings: they are passed over without being read.
+    """
+    kept: list[bytes] = []
+    places: list[tuple[int, int]] = []
+    at, total = start, 0
+    while at < end:
+        head = source.read_at(at, min(20, end - at))
+        tag, used = _varint(head, 0)
+        wire = tag & 7
+        if wire == 2:
+            length, used = _varint(head, used)
+        else:
+            length = {1: 8, 5: 4}.get(wire, 0)
+            used = _varint(head, used)[1] if wire == 0 else used
+        stop = at + used + length
+        if stop > end:
+            raise TruncatedFileError(f"a field of {length:,} bytes at byte {at:,}: the message ends at {end:,}")
+        if tag >> 3 == inner:
+            places.append((at + used, stop))
+        elif stop - at <= MAX_FIELD:
+            kept.append(source.read_at(at, stop - at))
+            total += stop - at
+        if total > MAX_KEPT:
+            raise LimitError(f"more than {MAX_KEPT:,} bytes of nodes")
+        at = stop
+    return b"".join(kept), places
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise TruncatedFileError("the file ends inside a number")
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise DamagedFileError("a number of more than ten bytes")
 
 
 def _facts(model: Message, file: str) -> Iterator[HParam]:
