@@ -50,11 +50,16 @@ def find_source(path: str, head: bytes) -> HParamSource | None:
     """The one source whose `sniff` knows this file, or whose folder this is."""
     if os.path.isdir(path):
         return next((s for s in sources() if s.folder is not None and s.folder(path)), None)
-    if head.startswith(_ARCHIVES) or head[8:9] == b"{":
-        from inspectcli.hparams import checkpoint
-
-        return checkpoint.SOURCE
+    if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
+        return _in_archive(path, head)
     return next((s for s in sources() if s.sniff(path, head)), None)
+
+
+def _in_archive(path: str, head: bytes) -> HParamSource:
+    """A checkpoint, unless it is one of the few tools' archives: the other sources need not be imported."""
+    from inspectcli.hparams import checkpoint, clearml, comet
+
+    return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(path, head)), checkpoint.SOURCE)
 
 
 def read(path: str, choice: Choice | None = None) -> Store:

@@ -17,7 +17,7 @@ MAX_FILE = 64 << 20
 #: Names of a folder that are looked at.
 MAX_NAMES = 100_000
 #: Where the directory of a small zip archive lies.
-_ZIP_TAIL = 64 << 10
+_ZIP_TAIL = 8 << 10
 
 
 def read_file(path: str, limit: int = MAX_FILE) -> bytes:

@@ -5,10 +5,12 @@ https://github.com/automl/SMAC3/blob/v2.3.1/smac/runhistory/runhistory.py
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from inspectcli.hparams._files import read_json
+from inspectcli.hparams._files import names_in, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
@@ -28,7 +30,15 @@ def _is_old(path: str, head: bytes) -> bool:
     return path.endswith("runhistory.json") and b'"data"' in head
 
 
+def _is_folder(folder: str) -> bool:
+    """The other files are the scenario and SMAC's own model."""
+    return names_in(folder) >= {"runhistory.json", "scenario.json"}
+
+
 def _read(path: str, head: bytes, choice: Choice) -> Store:
+    if os.path.isdir(path):
+        history = os.path.join(path, "runhistory.json")
+        return replace(_read(history, b"", choice), files=(history,))
     document = read_json(path)
     document = document if isinstance(document, dict) else {}
     configs = document.get("configs")
@@ -64,4 +74,4 @@ def _mean(costs: list[float] | None) -> float | None:
     return sum(costs) / len(costs) if costs else None
 
 
-SOURCE = HParamSource(TOOL, _sniff, _read)
+SOURCE = HParamSource(TOOL, _sniff, _read, _is_folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,19 @@ import pytest
 from storelib import by_key, by_name, claimed, read, truncations
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import ax, clearml, comet, guild, neptune, nevergrad, sacred, smac, trackio
+from inspectcli.hparams import (
+    ax,
+    clearml,
+    comet,
+    find_source,
+    guild,
+    head_of,
+    neptune,
+    nevergrad,
+    sacred,
+    smac,
+    trackio,
+)
 from inspectcli.hparams.base import Choice
 
 
@@ -210,6 +223,14 @@ def test_current_values(tmp_path: Path) -> None:
     assert by_name(read(neptune, a_neptune(tmp_path / "n")))["learning_rate.current"] == 0.05
 
 
+def test_a_folder_of_smac_is_its_history(tmp_path: Path) -> None:
+    path = a_smac(tmp_path)
+    written(tmp_path / "scenario.json", '{"seed": 3, "_meta": {"model": {"n_estimators": 10}}}')
+    store = read(smac, tmp_path)
+    assert by_name(store) == by_name(read(smac, path))
+    assert store.files == (str(path),)
+
+
 def test_text_stays_text_where_its_type_is_recorded(tmp_path: Path) -> None:
     assert by_key(read(clearml, a_clearml(tmp_path)))["note"] == "7"
 
@@ -341,3 +362,20 @@ def test_what_neptune_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert by_name(read(neptune, folder)) == {
         "learning_rate": 0.01, "num_layers": 3, "optimizer": "adam", "nesterov": True, "learning_rate.current": 0.005,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "write"), STORES)
+def test_found_among_all_sources(tmp_path: Path, module: ModuleType, write: Callable[[Path], Path]) -> None:
+    path = str(write(tmp_path))
+    head = b"" if os.path.isdir(path) else head_of(path)
+    source = find_source(path, head)
+    assert source is not None
+    assert source.name == module.TOOL
+
+
+def test_a_log_is_found_whatever_stands_at_its_ninth_byte(tmp_path: Path) -> None:
+    path = str(a_neptune(tmp_path) / "data-10.log")
+    assert head_of(path)[8:9] == b"{"  # as in a safetensors file
+    source = find_source(path, head_of(path))
+    assert source is not None
+    assert source.name == "neptune"
