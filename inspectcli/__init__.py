@@ -5,6 +5,7 @@ report = inspectcli.inspect("model.pt")                    # every figure, as da
 inspectcli.diff("before.pt", "after.safetensors").verdict  # what changed
 checkpoint = inspectcli.open_checkpoint("model.pt")        # headers only
 weights = checkpoint["fc1.weight"].numpy()                 # one tensor
+hparams = inspectcli.read_hparams("runs/exp3")             # what was set before training
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from inspectcli.formats import open_checkpoint as open_checkpoint
     from inspectcli.gate import CheckReport as CheckReport
     from inspectcli.gate import check as check
+    from inspectcli.hparams.collect import HParams as HParams
+    from inspectcli.hparams.collect import read_hparams as read_hparams
     from inspectcli.model import Checkpoint as Checkpoint
     from inspectcli.model import TensorRef as TensorRef
     from inspectcli.overview import InspectReport as InspectReport
@@ -30,6 +33,7 @@ _HOMES = {
     "CheckReport": "inspectcli.gate",
     "Checkpoint": "inspectcli.model",
     "DiffReport": "inspectcli.comparison.result",
+    "HParams": "inspectcli.hparams.collect",
     "InspectReport": "inspectcli.overview",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.model",
@@ -37,12 +41,14 @@ _HOMES = {
     "diff": "inspectcli.comparison.run",
     "inspect": "inspectcli.overview",
     "open_checkpoint": "inspectcli.formats",
+    "read_hparams": "inspectcli.hparams.collect",
 }
 
 __all__ = [
     "CheckReport",
     "Checkpoint",
     "DiffReport",
+    "HParams",
     "InspectReport",
     "PinspectError",
     "TensorRef",
@@ -50,6 +56,7 @@ __all__ = [
     "diff",
     "inspect",
     "open_checkpoint",
+    "read_hparams",
 ]
 
 

@@ -102,6 +102,7 @@ class FileReport:
         read: whether values were read (False: headers only).
         tensors: all, or those that were asked for; `totals` is of all.
         unread: tensors whose values were not asked for.
+        hyperparameters: the ten most important that the file holds: name, value, what it is by now (None if unknown).
     """
 
     path: str
@@ -120,6 +121,7 @@ class FileReport:
     findings: tuple[Finding, ...] = ()
     read: bool = True
     unread: int = 0
+    hyperparameters: tuple[tuple[str, object, object], ...] = ()
 
     @property
     def problems(self) -> tuple[TensorRow, ...]:
@@ -160,6 +162,9 @@ def _file_document(report: FileReport) -> dict[str, Any]:
             "epoch": report.training.epoch,
             "step": report.training.step,
             "optimizer": report.training.optimizer,
+        },
+        "hyperparameters": {
+            name: {"value": value, "current": current} for name, value, current in report.hyperparameters
         },
         "unsafe": [{"what": h.what, "where": h.where} for h in report.hazards],
         "notes": report.notes,
@@ -239,7 +244,17 @@ def inspect_checkpoint(
         findings=judgement.findings,
         read=read,
         unread=len(checkpoint.tensors) - len(refs),
+        hyperparameters=_important(checkpoint),
     )
+
+
+def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
+    """The ten most important hyperparameters that the file itself holds."""
+    if not checkpoint.objects:
+        return ()
+    from inspectcli.hparams.summary import important
+
+    return important(checkpoint)
 
 
 def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:

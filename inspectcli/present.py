@@ -225,6 +225,8 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     if file.foreign:
         more = f" and {len(file.foreign) - 3:,} more" if len(file.foreign) > 3 else ""
         yield "needs", Cell(f"{', '.join(file.foreign[:3])}{more} (named in the file; not run)", Tone.DIM)
+    if file.hyperparameters:
+        yield "hparams", Cell(_hparams(file))
     yield from _values_fact(file)
     if file.problems:
         row = file.problems[0]
@@ -265,6 +267,18 @@ def _training(file: FileReport) -> str:
     t = file.training
     parts = [f"{name} {value:,}" for name, value in (("epoch", t.epoch), ("step", t.step)) if value is not None]
     return ", ".join([*parts, *([t.optimizer] if t.optimizer else [])])
+
+
+def _hparams(file: FileReport) -> str:
+    """`learning_rate 0.001 → now 2.5e-4, batch_size 32`: what `pinspect hparams` tells in full."""
+    from inspectcli.hparams.settle import agree, shown
+
+    parts = []
+    for name, value, current in file.hyperparameters:
+        moved = current is not None and value is not None and not agree(value, current)
+        text = shown(current if value is None else value)
+        parts.append(f"{name} {text}" + (f" → now {shown(current)}" if moved else ""))
+    return ", ".join(parts)
 
 
 def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:

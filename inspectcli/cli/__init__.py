@@ -12,6 +12,7 @@ import click
 from inspectcli import __version__
 from inspectcli.cli.check import check_command
 from inspectcli.cli.diff import diff_command
+from inspectcli.cli.hparams import hparams_command
 from inspectcli.cli.inspect import inspect_command
 from inspectcli.cli.rules import rules_command
 from inspectcli.errors import PinspectError
@@ -61,13 +62,14 @@ def cli() -> None:
       pinspect model.pt --format json           for programs
       pinspect check model.pt                   is anything wrong: for CI, and before a commit
       pinspect diff a.pt b.safetensors          what changed
+      pinspect hparams run/                     what was set before training
 
     \b
     Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.
     """
 
 
-for command in (inspect_command, diff_command, check_command, rules_command):
+for command in (inspect_command, diff_command, hparams_command, check_command, rules_command):
     cli.add_command(command)
 
 

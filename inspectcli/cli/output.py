@@ -25,6 +25,8 @@ _BY_SUFFIX = {
     ".markdown": "markdown",
     ".sarif": "sarif",
     ".xml": "junit",
+    ".yaml": "yaml",
+    ".yml": "yaml",
 }
 
 

@@ -11,7 +11,7 @@ from inspectcli.report import Report
 #: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
 _RENDERERS = {
     name: f"inspectcli.render.{name}"
-    for name in ("terminal", "plain", "markdown", "json", "csv", "sarif", "github", "junit")
+    for name in ("terminal", "plain", "markdown", "json", "yaml", "csv", "sarif", "github", "junit")
 }
 
 

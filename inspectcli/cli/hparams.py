@@ -1,0 +1,91 @@
+"""`pinspect hparams PATH [PATH]`: what was set before training, wherever it is stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from inspectcli.cli.output import choose_format, quiet_option, report_options, write_report
+
+if TYPE_CHECKING:
+    from inspectcli.hparams.collect import HParams
+
+FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
+
+
+@click.command("hparams")
+@click.argument("paths", metavar="PATH [PATH]", nargs=-1, required=True, type=click.Path())
+@click.option("--all", "all_rows", is_flag=True, help="Every value at every place: settings too, nothing masked.")
+@click.option("--advice", is_flag=True, help="What is usual, how much it matters, and who says so.")
+@click.option("--trials", is_flag=True, help="A line for each trial of a study, with its objective.")
+@click.option("--study", default="", metavar="NAME", help="Which study or experiment, where a store holds many.")
+@click.option("--run", "run_name", default="", metavar="NAME", help="Which run.")
+@click.option("--trial", default="", metavar="NAME", help="Which trial; without it the best completed one.")
+@report_options(FORMATS)
+@quiet_option
+def hparams_command(
+    paths: tuple[str, ...],
+    all_rows: bool,
+    advice: bool,
+    trials: bool,
+    study: str,
+    run_name: str,
+    trial: str,
+    format_name: str,
+    output: str | None,
+    quiet: bool,
+) -> int:
+    """Hyperparameters: from a checkpoint, a config, a database, or a folder that training left.
+
+    Two paths are compared.
+
+    \b
+    Examples:
+      pinspect hparams last.ckpt
+      pinspect hparams runs/exp3/ --advice
+      pinspect hparams study.db --trials
+      pinspect hparams old/config.yaml new/config.yaml
+
+    \b
+    Exit codes: 0 read, nothing found; 1 places contradict each other, or two sets differ; 2 could not be read.
+    """
+    from inspectcli.errors import UsageError
+    from inspectcli.hparams.collect import read_hparams
+    from inspectcli.present_hparams import HParamsView, present_comparison, present_hparams
+
+    if len(paths) > 2:
+        raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
+    format_name = choose_format(format_name, output, FORMATS)
+    found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
+    if len(found) == 2:
+        report = present_comparison(found[0], found[1], 0, all_rows)
+        report = report._replace(exit_code=1 if report.records else 0)
+    else:
+        nonfinite = _nonfinite(found[0]) if advice else None
+        code = 1 if found[0].findings else 0
+        report = present_hparams(found[0], HParamsView(all_rows, advice, trials), code, nonfinite)
+    if not quiet:
+        write_report(report, format_name, output)
+    return report.exit_code
+
+
+def _nonfinite(found: HParams) -> int | None:
+    """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
+    import os
+
+    from inspectcli.hparams.advice import outside
+
+    if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
+        return None
+    from inspectcli.overview import inspect_path
+
+    model = found.path if os.path.isfile(found.path) else next((f for f in found.files if _is_weights(f)), "")
+    if not model:
+        return None
+    report = inspect_path(model)
+    return sum(row.stats.nonfinite for row in report.tensors if row.stats and not row.alias_of)
+
+
+def _is_weights(path: str) -> bool:
+    return path.endswith((".pt", ".pth", ".ckpt", ".safetensors", ".keras", ".h5", ".hdf5", ".tar"))

@@ -1,0 +1,84 @@
+"""Hyperparameters, wherever they are stored: sources, one a file, found by being there."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from functools import lru_cache
+
+from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
+from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
+
+__all__ = ["find_source", "read", "sources"]
+
+#: Modules of this folder that are no sources.
+_HELPERS = frozenset({"advice", "base", "collect", "names", "privacy", "settle", "shapes", "summary"})
+
+
+#: First bytes that only checkpoints have: for them no other source is imported.
+_ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
+
+
+@lru_cache(maxsize=1)
+def sources() -> tuple[HParamSource, ...]:
+    """Every source: the modules of this folder that have a SOURCE; the generic ones last."""
+    found: list[HParamSource] = []
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_") and module.name not in _HELPERS:
+            declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
+            found += declared if isinstance(declared, tuple) else [declared] if declared else []
+    return tuple(sorted(found, key=lambda source: source.generic))
+
+
+def head_of(path: str) -> bytes:
+    """The first bytes of a regular file.
+
+    Raises:
+        PinspectError: it cannot be read, or is no regular file.
+    """
+    from inspectcli.source import LocalFile
+
+    source = LocalFile(path)
+    try:
+        return source.read_at(0, min(HEAD, source.size))
+    finally:
+        source.close()
+
+
+def find_source(path: str, head: bytes) -> HParamSource | None:
+    """The one source whose `sniff` knows this file, or whose folder this is."""
+    if os.path.isdir(path):
+        return next((s for s in sources() if s.folder is not None and s.folder(path)), None)
+    if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
+        return _in_archive(path, head)
+    return next((s for s in sources() if s.sniff(path, head)), None)
+
+
+def _in_archive(path: str, head: bytes) -> HParamSource:
+    """A checkpoint, unless it is one of the few tools' archives: the other sources need not be imported."""
+    from inspectcli.hparams import checkpoint, clearml, comet
+
+    return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(path, head)), checkpoint.SOURCE)
+
+
+def read(path: str, choice: Choice | None = None) -> Store:
+    """What one file, or one folder that is a tool's as a whole, says.
+
+    Raises:
+        PinspectError: it cannot be read, is no store that is known, or the choice is not in it.
+    """
+    choice = choice or Choice()
+    folder = os.path.isdir(path)
+    if not os.path.exists(path):
+        raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)
+    try:
+        head = b"" if folder else head_of(path)
+        source = find_source(path, head)
+        if source is None:
+            raise UnsupportedFormatError("no store of hyperparameters that pinspect knows")
+        return source.read(path, head, choice)
+    except PinspectError as error:
+        raise error.at(path) from None
+    except RecursionError:
+        raise PinspectError("nested too deeply to be read", path=path) from None

@@ -1,0 +1,131 @@
+"""Config files of any syntax -> trees: JSON, YAML, TOML, Python source; with OmegaConf's `${...}` resolved."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from inspectcli.errors import DamagedFileError, MissingLibraryError
+from inspectcli.hparams._files import parse_json, read_file
+from inspectcli.hparams._tree import leaves, unresolved
+from inspectcli.hparams.base import HParam, Origin
+from inspectcli.hparams.names import hparam, scope_of
+
+#: A config file is small.
+MAX_CONFIG = 16 << 20
+
+_YAML_LINE = re.compile(rb"^[ \t]*(-[ \t]+)?[\"']?[\w./-]+[\"']?[ \t]*:([ \t]|\r?$)", re.MULTILINE)
+_TOML_LINE = re.compile(rb"^(\[[\w.\"-]+\]|[\w.-]+[ \t]*=[ \t]*\S)", re.MULTILINE)
+
+
+def syntax_of(path: str, head: bytes) -> str:
+    """`json`, `yaml`, `toml` or `python`; empty if it is none. Content first; names where content leaves it open."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if b"\0" in head[:4096]:
+        return ""
+    suffix = os.path.splitext(path)[1].lower()
+    if text[:1] in (b"{", b"[") and suffix not in (".toml", ".yaml", ".yml"):
+        return "json"
+    known = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".py": "python", ".json": "json"}.get(suffix)
+    if known:
+        return known
+    if _YAML_LINE.match(text) and suffix not in (".md", ".txt", ".log", ".csv"):
+        return "yaml"
+    return "toml" if _TOML_LINE.match(text) and suffix in ("", ".conf", ".cfg", ".ini") else ""
+
+
+def load(path: str, head: bytes) -> Any:
+    """The tree in a config file.
+
+    Raises:
+        PinspectError: it is too large, or not what it looks like.
+    """
+    data = read_file(path, MAX_CONFIG)
+    syntax = syntax_of(path, head)
+    what = os.path.basename(path)
+    if syntax == "json":
+        return parse_json(data, what)
+    if syntax == "toml":
+        return _toml(data, what)
+    if syntax == "python":
+        from inspectcli.hparams._python import assignments
+
+        return assignments(data.decode("utf-8", "replace"))
+    from inspectcli.hparams._yaml import load_yaml
+
+    return load_yaml(data, what)
+
+
+def _toml(data: bytes, what: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError:
+            raise MissingLibraryError("TOML files need Python 3.11, or tomli", "pip install tomli") from None
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{what} is not TOML: {error}") from None
+
+
+def config_rows(tree: object, file: str, tool: str, locator: str = "", scope: str = "config") -> list[HParam]:
+    """A row for each leaf; one that refers to another place in the tree has the value from there."""
+    made = []
+    for leaf in leaves(tree, locator):
+        value = resolve(leaf.value, tree, leaf.parents)
+        if value is leaf.value:
+            note, stored = unresolved(value), ""
+        else:
+            note, stored = unresolved(value) or f"from {leaf.value}", str(leaf.value)
+        origin = Origin(file, leaf.locator, tool)
+        made.append(hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), note, stored))
+    return made
+
+
+_REFERENCE = re.compile(r"\$\{([\w.\[\]-]+)\}")
+_MAX_HOPS = 20
+
+
+def resolve(value: object, tree: object, parents: tuple[str, ...], hops: int = 0) -> object:
+    """`${model.hidden_dim}` -> the value there; text around references is kept, what leads nowhere stays as it is.
+
+    >>> resolve("${a.b}", {"a": {"b": 3}}, ())
+    3
+    """
+    if not isinstance(value, str) or "${" not in value or hops > _MAX_HOPS:
+        return value
+    whole = _REFERENCE.fullmatch(value)
+    if whole:
+        found = _at(tree, whole[1], parents)
+        return value if isinstance(found, Mapping | _Nothing) else resolve(found, tree, parents, hops + 1)
+
+    def text(match: re.Match[str]) -> str:
+        found = _at(tree, match[1], parents)
+        return match[0] if isinstance(found, Mapping | list | _Nothing) else str(found)
+
+    replaced = _REFERENCE.sub(text, value)
+    return value if replaced == value else replaced
+
+
+class _Nothing:
+    """There is no such place."""
+
+
+def _at(tree: object, reference: str, parents: tuple[str, ...]) -> object:
+    """The node that a reference names: from the top, or, with leading dots, from where it stands."""
+    dots = len(reference) - len(reference.lstrip("."))
+    start = parents[: len(parents) - (dots - 1)] if dots else ()
+    node = tree
+    for part in (*start, *re.findall(r"[^.\[\]]+", reference)):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return _Nothing()
+    return node

@@ -1,0 +1,172 @@
+"""What optimizers and schedulers leave in a checkpoint: param_groups, their own settings, and what class they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.names import hparam
+
+Tree = Mapping[str, object]
+
+INFERRED = "told by the keys of its state"
+
+#: Keys of a param group, and of the state of a parameter -> the optimizer that has them; the first that fits.
+#: Written by torch 2.13 for 17 optimizers; the last ones are of other libraries.
+_OPTIMIZERS: tuple[tuple[set[str], set[str], str], ...] = (
+    ({"ns_coefficients"}, set(), "Muon"),
+    ({"betas", "momentum_decay"}, set(), "NAdam"),
+    ({"betas"}, {"exp_inf"}, "Adamax"),
+    ({"betas"}, {"qmap1"}, "8-bit Adam family"),
+    ({"betas", "amsgrad"}, set(), "Adam"),
+    ({"betas", "decoupled_weight_decay"}, set(), "RAdam"),
+    ({"alpha", "centered"}, set(), "RMSprop"),
+    ({"rho"}, set(), "Adadelta"),
+    ({"lr_decay", "initial_accumulator_value"}, set(), "Adagrad"),
+    ({"etas", "step_sizes"}, set(), "Rprop"),
+    ({"lambd", "t0"}, set(), "ASGD"),
+    ({"max_iter", "history_size"}, set(), "LBFGS"),
+    ({"beta2_decay"}, set(), "Adafactor"),
+    ({"scale_parameter", "relative_step"}, set(), "Adafactor"),
+    ({"momentum", "nesterov", "dampening"}, set(), "SGD"),
+)
+
+#: Keys of a scheduler's state -> its class; the first that fits.
+_SCHEDULERS: tuple[tuple[set[str], str], ...] = (
+    ({"_schedulers", "_milestones"}, "SequentialLR"),
+    ({"_schedulers"}, "ChainedScheduler"),
+    ({"total_steps", "_schedule_phases"}, "OneCycleLR"),
+    ({"max_lrs", "step_ratio"}, "CyclicLR"),
+    ({"patience", "num_bad_epochs"}, "ReduceLROnPlateau"),
+    ({"T_0", "T_mult"}, "CosineAnnealingWarmRestarts"),
+    ({"T_max", "eta_min"}, "CosineAnnealingLR"),
+    ({"start_factor", "end_factor"}, "LinearLR"),
+    ({"milestones", "gamma"}, "MultiStepLR"),
+    ({"step_size", "gamma"}, "StepLR"),
+    ({"power", "total_iters"}, "PolynomialLR"),
+    ({"factor", "total_iters"}, "ConstantLR"),
+    ({"gamma", "base_lrs"}, "ExponentialLR"),
+)
+
+
+def is_optimizer(node: object) -> bool:
+    groups = node.get("param_groups") if isinstance(node, Mapping) else None
+    return isinstance(groups, list) and bool(groups) and all(isinstance(g, Mapping) for g in groups)
+
+
+def is_scheduler(node: object) -> bool:
+    if not isinstance(node, Mapping):
+        return False
+    keys = set(node)
+    return ("last_epoch" in keys and bool(keys & {"base_lrs", "_last_lr", "_schedulers", "num_bad_epochs"})) or bool(
+        "last_step" in keys and keys & {"base_values", "_last_value"}
+    )
+
+
+def optimizer_name(group: Tree, state_keys: set[str]) -> str:
+    """The class, as far as the keys tell; empty if unsure."""
+    keys = set(group)
+    for of_group, of_state, name in _OPTIMIZERS:
+        if of_group <= keys and of_state <= state_keys:
+            if name != "Adam":
+                return name
+            decoupled = group.get("decoupled_weight_decay")
+            return "Adam or AdamW" if decoupled is None else "AdamW" if decoupled is True else "Adam"
+    return ""
+
+
+def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParam]:
+    """The first group in full, of the others what differs; the class; the step."""
+    groups = [g for g in _listed(node.get("param_groups")) if isinstance(g, Mapping)]
+    place = f"{locator}.param_groups" if locator else "param_groups"
+    for index, group in enumerate(groups):
+        origin = Origin(file, f"{place}[{index}]", tool)
+        for key, value in group.items():
+            if index == 0 or (key != "params" and value != groups[0].get(key, value)):
+                yield _group_row(key, value, group, origin, f"group {index + 1} of {len(groups)}" if index else "")
+    states = node.get("state")
+    each = [s for s in states.values() if isinstance(s, Mapping)] if isinstance(states, Mapping) else []
+    if groups:
+        yield from _class_row(groups[0], {k for s in each for k in s}, Origin(file, f"{place}[0]", tool))
+    yield from _step_row(states, Origin(file, f"{locator}.state" if locator else "state", tool))
+
+
+def _group_row(key: str, value: object, group: Tree, origin: Origin, note: str) -> HParam:
+    if key == "params":
+        n = len(value) if isinstance(value, list) else 0
+        return HParam(None, key, f"{n} parameters", None, Kind.SETTING, origin, note)
+    if key == "lr" and "initial_lr" in group:
+        return HParam("learning_rate.current", key, value, value, Kind.DYNAMIC, origin, note)
+    row = hparam(key, value, origin, "optimizer", note)
+    if key == "initial_lr":
+        return replace(row, current=group.get("lr"))
+    return row
+
+
+def _class_row(group: Tree, state_keys: set[str], origin: Origin) -> Iterator[HParam]:
+    name = optimizer_name(group, state_keys)
+    if name:
+        key = "decoupled_weight_decay" if name in ("Adam", "AdamW") else ", ".join(_marks(group))
+        yield HParam("optimizer", key, name, None, Kind.STATIC, origin, INFERRED)
+
+
+def _marks(group: Tree) -> list[str]:
+    return next((sorted(m) for m, _, _ in _OPTIMIZERS if m <= set(group)), [])
+
+
+def _step_row(states: object, origin: Origin) -> Iterator[HParam]:
+    if not isinstance(states, Mapping):
+        return
+    for key, state in states.items():
+        step = state.get("step") if isinstance(state, Mapping) else None
+        if isinstance(step, int | float) and not isinstance(step, bool):
+            value = int(step) if float(step).is_integer() else step
+            place = replace(origin, locator=f"{origin.locator}.{key}")
+            yield HParam("step.current", "step", value, value, Kind.DYNAMIC, place)
+            return
+
+
+def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParam]:
+    """Its settings, the configured and the current learning rates, and the class."""
+    origin = Origin(file, locator, tool)
+    about_lr = node.get("param_name", "lr") == "lr"  # mmengine schedules momentum with the same keys
+    for key, value in node.items():
+        if key in ("base_lrs", "base_values", "_last_lr", "_last_value") and isinstance(value, list):
+            if about_lr:
+                yield from _rates(key, value, replace(origin, locator=f"{locator}.{key}" if locator else key))
+        elif key == "_schedulers":
+            for index, inner in enumerate(_listed(value)):
+                if isinstance(inner, Mapping):
+                    yield from scheduler_rows(inner, file, tool, f"{locator}._schedulers[{index}]".lstrip("."))
+        elif key == "milestones" and isinstance(value, Mapping):
+            yield hparam(key, sorted(_number(k) for k in value), origin, "scheduler")
+        elif about_lr or key == "param_name":
+            row = hparam(key, value, origin, "scheduler")
+            own = key in ("eps", "last_epoch", "verbose", "threshold", "mode") or key.startswith("_")
+            yield replace(row, name=None, kind=Kind.SETTING) if own else row
+    name = next((n for marks, n in _SCHEDULERS if marks <= set(node)), "")
+    if name and about_lr:
+        marks = next(sorted(m) for m, n in _SCHEDULERS if n == name)
+        yield HParam("lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, INFERRED)
+
+
+def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParam]:
+    now = key.startswith("_last")
+    for index, value in enumerate(values):
+        if index and value == values[0]:
+            continue
+        name = "learning_rate.current" if now else "learning_rate"
+        kind = Kind.DYNAMIC if now else Kind.STATIC
+        yield HParam(name, str(index), value, value if now else None, kind, origin)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _number(key: str) -> float:
+    try:
+        return int(key)
+    except ValueError:
+        return 0

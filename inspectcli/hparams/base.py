@@ -1,0 +1,143 @@
+"""What a hyperparameter store is: rows with their provenance, and how a source of them is recognised and read.
+
+A source is a module of this folder with a `SOURCE`; it is found by being there. Its `sniff` decides by content, its
+`read` gives a `Store`. Values are plain Python data (numbers, text, None, lists, dicts), raw and unescaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+#: Bytes of the head that `sniff` is given.
+HEAD = 65536
+
+
+class Kind(str, Enum):
+    """What a value is for."""
+
+    STATIC = "static"  # set before training and left alone
+    DYNAMIC = "dynamic"  # where training has got to: the current learning rate, the step
+    INFERENCE = "inference"  # for use after training: sampling temperature
+    AUGMENTATION = "augmentation"  # how the data is varied
+    SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initialisers
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value stands.
+
+    Attributes:
+        file: the file, as a path that can be opened.
+        locator: the place inside, without the key itself: `hyper_parameters`, `optimizer.param_groups[0]`, or empty
+            for the top of the file.
+        tool: who writes such files: `pytorch-lightning`, `optuna`.
+    """
+
+    file: str
+    locator: str
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class HParam:
+    """One value at one place.
+
+    Attributes:
+        name: canonical name (`learning_rate`); None where the key is ambiguous or unknown: then it is `raw_key` alone.
+            A dynamic one ends in `.current`.
+        raw_key: the key as the file has it.
+        value: as stored; decoded where the store knows text only (see `stored`).
+        current: what it is by now, where the same store says so.
+        kind: hyperparameter or not, and of what sort.
+        origin: where it stands.
+        note: what a reader should know (`per device`, `of the whole job`, `unresolved`).
+        stored: the text on disk, where `value` was decoded from it.
+        private: a path, host, user or caption: shown masked unless everything is asked for.
+    """
+
+    name: str | None
+    raw_key: str
+    value: object
+    current: object
+    kind: Kind
+    origin: Origin
+    note: str = ""
+    stored: str = ""
+    private: bool = False
+
+
+class Choice(NamedTuple):
+    """Which of many: what the user asked for; empty for the best completed trial, or the only run."""
+
+    study: str = ""
+    run: str = ""
+    trial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One of the trials or runs of a store.
+
+    Attributes:
+        name: what `--trial` or `--run` selects it by.
+        state: as the tool says it: `COMPLETE`, `TERMINATED`.
+        study: the study or experiment it belongs to.
+        objective: its final value, if it has a number.
+        best: whether it is the best completed one of its study.
+        rows: its values.
+        chosen: whether `Store.rows` are its rows.
+    """
+
+    name: str
+    state: str = ""
+    study: str = ""
+    objective: float | None = None
+    best: bool = False
+    rows: tuple[HParam, ...] = ()
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What one file (or a tool's folder) says.
+
+    Attributes:
+        rows: in the order of the file; of the chosen trial where it holds many.
+        trials: all of them, where it holds many.
+        notes: sentences for the user: how many trials there are, what could not be read.
+        files: the files that were read, if not just the one that was named.
+        objective: what the trials' objective is called and its direction: `loss, minimize`.
+    """
+
+    rows: tuple[HParam, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    objective: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HParamSource:
+    """One kind of store.
+
+    Attributes:
+        name: the tool's name, as in `Origin.tool`.
+        sniff: whether a file is of this kind: (path, its first HEAD bytes) -> bool. It may look at siblings' names.
+        read: (path, head, choice) -> Store.
+            Raises PinspectError (without the path) for a broken file or a choice that is not there.
+        folder: whether a folder as a whole is this tool's (`mlruns/`, a Ray experiment). `read` is then given the
+            folder with an empty head, and the files below it are not looked at one by one.
+        generic: tried after all others: plain YAML, JSON, TOML.
+    """
+
+    name: str
+    sniff: Callable[[str, bytes], bool]
+    read: Callable[[str, bytes, Choice], Store]
+    folder: Callable[[str], bool] | None = None
+    generic: bool = False

@@ -1,0 +1,51 @@
+"""ClearML offline: a folder or zip per task, with `task.json`. Values are text, with the name of their type.
+
+https://clear.ml/docs/latest/docs/guides/set_offline/
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from inspectcli.formats._zip import LOCAL_MAGIC
+from inspectcli.hparams._files import parse_json, read_file, zip_holds, zip_member
+from inspectcli.hparams._tree import decode_text, unresolved
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store
+from inspectcli.hparams.names import hparam
+
+TOOL = "clearml"
+
+_TASK = "task.json"
+MAX_TASK = 64 << 20
+
+
+def _sniff(path: str, head: bytes) -> bool:
+    if os.path.basename(path) == _TASK:
+        return b'"hyperparams"' in head
+    return zip_holds(path, head, _TASK, "log.jsonl")
+
+
+def _read(path: str, head: bytes, choice: Choice) -> Store:
+    if not head.startswith(LOCAL_MAGIC):
+        return Store(tuple(_rows(parse_json(read_file(path, MAX_TASK), _TASK), path, "")))
+    data = zip_member(path, _TASK, MAX_TASK)
+    return Store(tuple(_rows(parse_json(data, _TASK), path, f"{_TASK}:")))
+
+
+def _rows(task: object, path: str, member: str) -> Iterator[HParam]:
+    """`hyperparams.SECTION.KEY` holds name, type and value."""
+    sections = task.get("hyperparams") if isinstance(task, Mapping) else None
+    for section, entries in sections.items() if isinstance(sections, Mapping) else ():
+        if not isinstance(entries, Mapping):
+            continue
+        origin = Origin(path, f"{member}hyperparams.{section}", TOOL)
+        for key, entry in entries.items():
+            if isinstance(entry, Mapping) and "value" in entry:
+                text, kind = entry["value"], entry.get("type")
+                value = text if kind == "str" else decode_text(text)
+                stored = text if isinstance(text, str) and value is not text else ""
+                yield hparam(str(key), value, origin, "config", unresolved(value), stored)
+
+
+SOURCE = HParamSource(TOOL, _sniff, _read)

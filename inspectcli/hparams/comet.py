@@ -1,0 +1,51 @@
+"""Comet offline: a zip with `experiment.json` and `messages.json`, a message a line.
+
+https://www.comet.com/docs/v2/guides/experiment-management/offline-experiment/
+"""
+
+from __future__ import annotations
+
+from inspectcli.errors import DamagedFileError
+from inspectcli.hparams._files import json_lines, zip_holds, zip_member
+from inspectcli.hparams._tree import unresolved
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.names import hparam
+
+TOOL = "comet"
+
+_MESSAGES = "messages.json"
+MAX_MESSAGES = 256 << 20
+
+
+def _sniff(path: str, head: bytes) -> bool:
+    return zip_holds(path, head, _MESSAGES, "experiment.json")
+
+
+def _read(path: str, head: bytes, choice: Choice) -> Store:
+    found: dict[str, HParam] = {}
+    notes: tuple[str, ...] = ()
+    try:
+        for message in json_lines(zip_member(path, _MESSAGES, MAX_MESSAGES), _MESSAGES):
+            row = _row(message, path)
+            if row is not None:
+                found[row.raw_key] = row
+    except DamagedFileError as error:
+        notes = (f"read up to the damage: {error.message}",)
+    return Store(tuple(found.values()), notes=notes)
+
+
+def _row(message: dict[str, object], path: str) -> HParam | None:
+    """A parameter's message. Nested keys are joined by `|`; `curr_step` is Comet's own."""
+    payload = message.get("payload")
+    param = payload.get("param") if isinstance(payload, dict) else None
+    if message.get("type") != "parameter_msg" or not isinstance(param, dict):
+        return None
+    key, value = str(param.get("paramName")), param.get("paramValue")
+    origin = Origin(path, f"{_MESSAGES}:parameter_msg", TOOL)
+    if key in ("curr_step", "curr_epoch"):
+        name = {"curr_step": "step.current", "curr_epoch": "epoch.current"}[key]
+        return HParam(name, key, value, None, Kind.DYNAMIC, origin, "last logged")
+    return hparam(key.replace("|", "/"), value, origin, "config", unresolved(value))
+
+
+SOURCE = HParamSource(TOOL, _sniff, _read)

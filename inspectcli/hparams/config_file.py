@@ -1,0 +1,48 @@
+"""Config files of tools that have no reader of their own: any YAML, JSON, TOML, or Python source of literals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from inspectcli.hparams._config import config_rows, load, syntax_of
+from inspectcli.hparams._tree import dotted
+from inspectcli.hparams.base import Choice, HParamSource, Store
+
+#: Keys at the top of a config, or its file's name, that tell the tool that wrote it; the first that fits.
+_TOOLS: tuple[tuple[str, frozenset[str], str], ...] = (
+    ("", frozenset({"compute_environment", "distributed_type"}), "accelerate"),
+    ("", frozenset({"lr0", "lrf", "imgsz"}), "ultralytics"),
+    ("", frozenset({"default_hooks", "train_dataloader"}), "mmengine"),
+    ("", frozenset({"optim_wrapper"}), "mmengine"),
+    ("", frozenset({"seed_everything", "trainer"}), "pytorch-lightning"),
+    ("hparams.yaml", frozenset(), "pytorch-lightning"),
+    ("", frozenset({"aa", "smoothing", "drop_path"}), "timm"),
+    ("", frozenset({"_class_name"}), "diffusers"),
+    ("", frozenset({"dim", "n_layers", "n_heads", "norm_eps"}), "llama"),
+)
+#: What the keys at the top of such a tool's file describe.
+_SCOPES = {"diffusers": "model", "llama": "model"}
+
+
+def sniff(path: str, head: bytes) -> bool:
+    return bool(syntax_of(path, head))
+
+
+def read(path: str, head: bytes, choice: Choice) -> Store:
+    tree = load(path, head)
+    if not isinstance(tree, Mapping | list):
+        return Store(notes=(f"{os.path.basename(path)} holds no settings",))
+    tool = tool_of(path, tree) or syntax_of(path, head)
+    rows = config_rows(tree, path, tool, scope=_SCOPES.get(tool, "config"))
+    return Store(tuple(dotted(rows, "") if syntax_of(path, head) == "python" else rows))
+
+
+def tool_of(path: str, tree: object) -> str:
+    """Who wrote a config; empty if nothing tells."""
+    keys = set(tree) if isinstance(tree, Mapping) else set()
+    name = os.path.basename(path)
+    return next((tool for file, wanted, tool in _TOOLS if wanted <= keys and file in ("", name)), "")
+
+
+SOURCE = HParamSource("config", sniff, read, generic=True)

@@ -1,0 +1,66 @@
+"""DVC: `params.yaml`, and `dvc.lock` with the values of the last run of each stage.
+
+https://doc.dvc.org/user-guide/project-structure/dvcyaml-files#dvclock-file
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from inspectcli.hparams._files import parse_json, read_file, siblings
+from inspectcli.hparams._tree import rows
+from inspectcli.hparams._yaml import load_yaml
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Store
+
+TOOL = "dvc"
+
+_PARAMS = ("params.yaml", "params.yml", "params.json")
+
+
+def _sniff_params(path: str, head: bytes) -> bool:
+    """The file has no mark of its own: DVC's files lie beside it, or it is DVCLive's."""
+    if os.path.basename(path) not in _PARAMS:
+        return False
+    beside = siblings(path)
+    if beside & {"dvc.yaml", "dvc.lock", ".dvc", ".dvcignore"}:
+        return True
+    return os.path.basename(os.path.dirname(os.path.abspath(path))) == "dvclive"
+
+
+def _read_params(path: str, head: bytes, choice: Choice) -> Store:
+    data, name = read_file(path), os.path.basename(path)
+    document = parse_json(data, name) if name.endswith(".json") else load_yaml(data, name)
+    return Store(tuple(rows(document, path, TOOL)))
+
+
+def _sniff_lock(path: str, head: bytes) -> bool:
+    if os.path.basename(path) != "dvc.lock" and not re.match(rb"schema: *['\"]?2\.\d", head):
+        return False
+    return re.search(rb"^ *(cmd|stages):", head, re.MULTILINE) is not None
+
+
+def _read_lock(path: str, head: bytes, choice: Choice) -> Store:
+    document = load_yaml(read_file(path), os.path.basename(path))
+    return Store(tuple(_locked(document, path)))
+
+
+def _locked(document: object, path: str) -> Iterator[HParam]:
+    """`stages.NAME.params.FILE` holds dotted keys; in the first schema the stages were at the top."""
+    if not isinstance(document, Mapping):
+        return
+    second = isinstance(document.get("stages"), Mapping)
+    stages = document["stages"] if second else document
+    for name, stage in stages.items():
+        params = stage.get("params") if isinstance(stage, Mapping) else None
+        if isinstance(params, Mapping):
+            for file, values in params.items():
+                place = f"{'stages.' if second else ''}{name}.params.{file}"
+                yield from rows(values, path, TOOL, place)
+
+
+SOURCE = (
+    HParamSource(TOOL, _sniff_params, _read_params),
+    HParamSource(TOOL, _sniff_lock, _read_lock),
+)

@@ -1,0 +1,219 @@
+"""MLflow: the file store `mlruns/EXPERIMENT/RUN/params/NAME`, and the SQLite store. Every value is text.
+
+https://github.com/mlflow/mlflow/blob/v3.4.0/mlflow/store/tracking/file_store.py
+https://github.com/mlflow/mlflow/blob/v3.4.0/mlflow/store/tracking/dbmodels/models.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from inspectcli.errors import PinspectError
+from inspectcli.hparams._files import names_in, read_file, read_tail, subfolders
+from inspectcli.hparams._sqlite import Database, has_tables, unmerged
+from inspectcli.hparams._tree import decode_text, unresolved
+from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial
+from inspectcli.hparams.names import hparam
+
+TOOL = "mlflow"
+
+#: A value is at most 6,000 characters (500 in older versions).
+MAX_VALUE = 64 << 10
+MAX_PARAMS = 10_000
+#: Folders inside `params/`: a key may have slashes.
+MAX_DEPTH = 16
+
+#: Metrics that say where training has got to.
+_CURRENT = {"lr": "learning_rate.current", "learning_rate": "learning_rate.current", "epoch": "epoch.current"}
+_EXPERIMENT = re.compile(r"\d+")
+_STATUS = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
+
+
+def _param(key: str, text: str, origin: Origin) -> HParam:
+    value = decode_text(text)
+    return hparam(key, value, origin, "config", unresolved(value), stored=text)
+
+
+def _metric(key: str, value: object, step: object, origin: Origin) -> HParam | None:
+    name = _CURRENT.get(key.rpartition("/")[2].lower())
+    if name is None or not isinstance(value, int | float):
+        return None
+    return HParam(name, key, value, None, Kind.DYNAMIC, origin, f"last logged, at step {step}")
+
+
+# -- SQLite ---------------------------------------------------------------------------------------------
+
+
+def _sniff_db(path: str, head: bytes) -> bool:
+    return has_tables(path, head, "params", "runs", "experiments")
+
+
+def _read_db(path: str, head: bytes, choice: Choice) -> Store:
+    with Database(path) as db:
+        experiments = {key: str(name) for key, name in db.rows("experiments", ("experiment_id", "name"))}
+        runs = db.rows("runs", ("run_uuid", "name", "status", "experiment_id", "start_time", "lifecycle_stage"))
+        params = db.rows("params", ("run_uuid", "key", "value"))
+        metrics = db.rows("latest_metrics", ("run_uuid", "key", "value", "step"))
+    found: dict[Any, list[HParam]] = {}
+    for run, key, text in params:
+        found.setdefault(run, []).append(_param(str(key), str(text), Origin(path, f"params[run_uuid={run}]", TOOL)))
+    for run, key, value, step in metrics:
+        row = _metric(str(key), value, step, Origin(path, f"latest_metrics[run_uuid={run}]", TOOL))
+        if row is not None:
+            found.setdefault(run, []).append(row)
+    grouped: dict[str, list[Trial]] = {}
+    for run, _, status, experiment, _, stage in sorted(runs, key=lambda row: (_time(row[4]), str(row[0]))):
+        if stage != "deleted":
+            name = experiments.get(experiment, str(experiment))
+            grouped.setdefault(name, []).append(Trial(str(run), str(status), name, rows=tuple(found.get(run, ()))))
+    return _chosen(grouped, choice, unmerged(path))
+
+
+def _time(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _chosen(grouped: dict[str, list[Trial]], choice: Choice, notes: Any) -> Store:
+    studies = [
+        Study(name, tuple(runs), frozenset(run.name for run in runs if run.state == "FINISHED"))
+        for name, runs in grouped.items()
+        if any(run.rows for run in runs) or len(grouped) == 1
+    ]
+    return choose(studies, choice, EXPERIMENTS, notes)
+
+
+# -- one file of the file store -------------------------------------------------------------------------
+
+
+def _run_of(path: str) -> str:
+    """The run's folder of a file in its `params/`; empty if it is in none."""
+    folder = os.path.dirname(os.path.abspath(path))
+    for _ in range(MAX_DEPTH):
+        parent, name = os.path.split(folder)
+        if name == "params":
+            return parent if _is_run(parent) else ""
+        if parent == folder:
+            break
+        folder = parent
+    return ""
+
+
+def _is_run(folder: str) -> bool:
+    """`params/` is a name that others use too: `meta.yaml`, or `metrics/` and `tags/`, lie beside MLflow's."""
+    names = names_in(folder)
+    return "params" in names and ("meta.yaml" in names or names >= {"metrics", "tags"})
+
+
+def _sniff_param(path: str, head: bytes) -> bool:
+    return len(head) <= MAX_VALUE and b"\0" not in head and bool(_run_of(path))
+
+
+def _read_param(path: str, head: bytes, choice: Choice) -> Store:
+    if os.path.isdir(path):
+        return _read_folder(path, choice)
+    run = _run_of(path)
+    key = os.path.relpath(os.path.abspath(path), os.path.join(run, "params")).replace(os.sep, "/")
+    return Store((_file_row(path, key),))
+
+
+def _file_row(path: str, key: str) -> HParam:
+    text = read_file(path, MAX_VALUE).decode("utf-8", "replace")
+    return _param(key, text, Origin(path, "file content", TOOL))
+
+
+# -- folders of the file store --------------------------------------------------------------------------
+
+
+def _is_folder(folder: str) -> bool:
+    """A run, an experiment with runs, or `mlruns/` with experiments."""
+    if _is_run(folder):
+        return True
+    below = [path for path in subfolders(folder)[:1000] if not os.path.basename(path).startswith(".")]
+    if any(_is_run(path) for path in below):
+        return True
+    experiments = [path for path in below if _EXPERIMENT.fullmatch(os.path.basename(path))]
+    return any(_is_run(path) for experiment in experiments for path in subfolders(experiment)[:100])
+
+
+def _read_folder(folder: str, choice: Choice) -> Store:
+    notes: list[str] = []
+    if _is_run(folder):
+        return Store(tuple(_run_rows(folder, notes)), notes=tuple(notes), files=(folder,))
+    grouped: dict[str, list[Trial]] = {}
+    places: dict[str, str] = {}
+    below = subfolders(folder)
+    for experiment in [folder] if any(_is_run(path) for path in below) else below:
+        name = _meta(experiment).get("name") or os.path.basename(os.path.abspath(experiment))
+        runs = [(run, _meta(run)) for run in subfolders(experiment) if _is_run(run)]
+        for run, meta in sorted(runs, key=lambda pair: (pair[1].get("start_time", ""), pair[0])):
+            if meta.get("lifecycle_stage") != "deleted":
+                state = _STATUS.get(meta.get("status", ""), meta.get("status", ""))
+                trial = Trial(os.path.basename(run), state, name, rows=tuple(_run_rows(run, notes)))
+                grouped.setdefault(name, []).append(trial)
+                places[trial.name] = run
+    store = _chosen(grouped, choice, notes)
+    chosen = next((t.name for t in store.trials if t.chosen), next(iter(places), ""))
+    return replace(store, files=(places[chosen],) if chosen else ())
+
+
+def _meta(folder: str) -> dict[str, str]:
+    """`meta.yaml` has one plain `key: value` a line."""
+    path = os.path.join(folder, "meta.yaml")
+    try:
+        text = read_file(path, MAX_VALUE).decode("utf-8", "replace")
+    except PinspectError:
+        return {}
+    found = (line.partition(":") for line in text.splitlines() if not line.startswith((" ", "-", "#")))
+    return {key.strip(): value.strip().strip("'\"") for key, _, value in found}
+
+
+def _run_rows(run: str, notes: list[str]) -> list[HParam]:
+    made: list[HParam] = []
+    for key, path in _files(os.path.join(run, "params")):
+        if len(made) >= MAX_PARAMS:
+            notes.append(f"{os.path.basename(run)}: only the first {MAX_PARAMS:,} parameters are shown")
+            break
+        try:
+            made.append(_file_row(path, key))
+        except PinspectError as error:
+            notes.append(f"{os.path.basename(run)}: params/{key}: {error.message}")
+    for key, path in _files(os.path.join(run, "metrics")):
+        if key.rpartition("/")[2].lower() in _CURRENT:
+            row = _last_metric(path, key)
+            made += [row] if row else []
+    return made
+
+
+def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """(key, path) of the files below a folder; a key's slashes are folders."""
+    for name in sorted(names_in(folder)):
+        path = os.path.join(folder, name)
+        if os.path.islink(path):
+            continue
+        if os.path.isdir(path):
+            if depth < MAX_DEPTH:
+                yield from _files(path, f"{prefix}{name}/", depth + 1)
+        else:
+            yield f"{prefix}{name}", path
+
+
+def _last_metric(path: str, key: str) -> HParam | None:
+    """A line is `timestamp value step`."""
+    try:
+        lines = read_tail(path, 4096).decode("utf-8", "replace").split("\n")
+    except PinspectError:
+        return None
+    words = next((line.split() for line in reversed(lines) if line.strip()), [])
+    value = decode_text(words[1]) if len(words) >= 2 else None
+    return _metric(key, value, words[2] if len(words) > 2 else 0, Origin(path, "last line", TOOL))
+
+
+SOURCE = (
+    HParamSource(TOOL, _sniff_db, _read_db),
+    HParamSource(TOOL, _sniff_param, _read_param, _is_folder),
+)

@@ -1,0 +1,32 @@
+"""Trackio: a SQLite file per project, with the configuration of each run as JSON.
+
+https://github.com/gradio-app/trackio/blob/main/trackio/sqlite_storage.py
+"""
+
+from __future__ import annotations
+
+from inspectcli.hparams._files import json_object
+from inspectcli.hparams._sqlite import Database, has_tables, unmerged
+from inspectcli.hparams._tree import rows
+from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
+from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
+
+TOOL = "trackio"
+
+
+def _sniff(path: str, head: bytes) -> bool:
+    return has_tables(path, head, "metrics", "configs", "system_metrics")
+
+
+def _read(path: str, head: bytes, choice: Choice) -> Store:
+    with Database(path) as db:
+        stored = db.rows("configs", ("run_name", "run_id", "config"))
+    trials: dict[str, Trial] = {}
+    for name, key, text in stored:
+        label = str(name) if str(name) not in trials else f"{name} ({key})"
+        config = {k: v for k, v in json_object(text).items() if not k.startswith("_")}
+        trials[label] = Trial(label, rows=tuple(rows(config, path, TOOL, f"configs[run_name={name}].config")))
+    return choose([Study("", tuple(trials.values()))], choice, EXPERIMENTS, unmerged(path))
+
+
+SOURCE = HParamSource(TOOL, _sniff, _read)

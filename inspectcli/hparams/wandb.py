@@ -1,0 +1,281 @@
+"""Weights & Biases: the record file of a run (`run-ID.wandb`, all there is offline) and its `config.yaml`.
+
+A record file is `:W&B`, a magic number and a version, then a LevelDB log of protobuf records.
+    https://github.com/wandb/wandb/blob/v0.22.0/wandb/sdk/internal/datastore.py
+    https://github.com/wandb/wandb/blob/v0.22.0/wandb/proto/wandb_internal.proto
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError
+from inspectcli.hparams._files import json_object, names_in, parse_json, read_file, subfolders
+from inspectcli.hparams._tree import rows, unresolved
+from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
+from inspectcli.hparams._wire import Message, log_records
+from inspectcli.hparams._yaml import load_yaml
+from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial
+from inspectcli.hparams.names import hparam, scope_of
+from inspectcli.source import LocalFile
+
+TOOL = "wandb"
+
+_MAGIC = b":W&B"
+_HEADER_LENGTH = 7
+_RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-")
+
+#: Numbers of the fields that are read, by message.
+_SUMMARY, _CONFIG, _RUN, _EXIT = 3, 5, 17, 18
+_UPDATE, _REMOVE = 1, 2
+_KEY, _NESTED_KEY, _VALUE_JSON = 1, 2, 16
+
+#: Last values of curves that say where training has got to.
+_CURRENT = {
+    "lr": "learning_rate.current",
+    "learning_rate": "learning_rate.current",
+    "epoch": "epoch.current",
+    "global_step": "step.current",
+}
+
+
+# -- record files ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """What the records of one run add up to."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    project: str = ""
+    name: str = ""
+    sweep: str = ""
+    exit_code: int | None = None
+
+    def apply(self, record: Message) -> None:
+        for run in record.messages(_RUN):
+            self.project, self.name, self.sweep = (run.text(n) or old for n, old in self._identity())
+            for config in run.messages(4):
+                self.update(config, "RunRecord.config")
+            for summary in run.messages(5):
+                _apply(self.summary, summary)
+        for config in record.messages(_CONFIG):
+            self.update(config, "ConfigRecord.update")
+        for summary in record.messages(_SUMMARY):
+            _apply(self.summary, summary)
+        for end in record.messages(_EXIT):
+            self.exit_code = end.integer(1)
+
+    def _identity(self) -> tuple[tuple[int, str], ...]:
+        return (3, self.project), (8, self.name), (12, self.sweep)
+
+    def update(self, config: Message, place: str) -> None:
+        for key in _apply(self.config, config):
+            self.places[key] = place
+
+    @property
+    def state(self) -> str:
+        if self.exit_code is None:
+            return "no end recorded"
+        return "finished" if self.exit_code == 0 else f"failed, exit code {self.exit_code}"
+
+
+def _apply(target: dict[str, Any], message: Message) -> list[str]:
+    """Set and remove the items of a ConfigRecord or SummaryRecord; the top keys that were set."""
+    changed = []
+    for item in message.messages(_UPDATE):
+        path = item.texts(_NESTED_KEY) or item.texts(_KEY)[-1:]
+        if path:
+            value = parse_json(b"".join(item.bytes(_VALUE_JSON)[-1:]) or b"null", f"the value of {path[0][:60]!r}")
+            _holder(target, path)[path[-1]] = value
+            changed.append(path[0])
+    for item in message.messages(_REMOVE):
+        path = item.texts(_NESTED_KEY) or item.texts(_KEY)[-1:]
+        if path:
+            _holder(target, path).pop(path[-1], None)
+    return changed
+
+
+def _holder(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """The dict that holds the last key of a path; what stands in the way is replaced."""
+    for key in path[:-1]:
+        child = tree.get(key)
+        if not isinstance(child, dict):
+            child = tree[key] = {}
+        tree = child
+    return tree
+
+
+def _sniff_records(path: str, head: bytes) -> bool:
+    return head.startswith(_MAGIC)
+
+
+def _read_records(path: str, head: bytes, choice: Choice) -> Store:
+    run, notes = _records(path)
+    return Store(tuple(_run_rows(run, path)), notes=notes)
+
+
+def _records(path: str) -> tuple[_Run, tuple[str, ...]]:
+    run = _Run()
+    seen = 0
+    source = LocalFile(path)
+    try:
+        for data in log_records(source, _HEADER_LENGTH):
+            run.apply(Message(data))
+            seen += 1
+    except (DamagedFileError, LimitError) as error:
+        if not seen:
+            raise
+        return run, (f"read up to the damage: {error.message}",)
+    finally:
+        source.close()
+    return run, ()
+
+
+def _run_rows(run: _Run, path: str) -> list[HParam]:
+    made: list[HParam] = []
+    for key, value in run.config.items():
+        if key != "_wandb":
+            made += rows({key: value}, path, TOOL, run.places.get(key, "RunRecord.config"))
+    return made + _current(run.summary, path, "SummaryRecord.update")
+
+
+def _current(summary: Mapping[str, Any], path: str, locator: str) -> list[HParam]:
+    made = []
+    for key, value in summary.items():
+        name = _CURRENT.get(key.rpartition("/")[2].lower())
+        if name and isinstance(value, int | float) and not isinstance(value, bool):
+            made.append(HParam(name, key, value, None, Kind.DYNAMIC, Origin(path, locator, TOOL), "last logged"))
+    return made
+
+
+# -- config.yaml ----------------------------------------------------------------------------------------
+
+
+def _sniff_yaml(path: str, head: bytes) -> bool:
+    """By W&B's own entries, or as `files/config.yaml` of a run."""
+    if not path.endswith((".yaml", ".yml")):
+        return False
+    folder, name = os.path.split(os.path.abspath(path))
+    files, run = os.path.basename(folder), os.path.basename(os.path.dirname(folder))
+    if (files, name) == ("files", "config.yaml") and _RUN_FOLDER.match(run):
+        return True
+    return re.search(rb"^(_wandb|wandb_version):", head, re.MULTILINE) is not None
+
+
+def _read_yaml(path: str, head: bytes, choice: Choice) -> Store:
+    return Store(tuple(_yaml_rows(path)))
+
+
+def _yaml_rows(path: str) -> list[HParam]:
+    """Every entry is `key: {value: ...}`; before version 0.13 with a `desc` beside the value.
+
+    The key is the place then, and `value` the raw key, unless the key is not known by another name.
+    """
+    document = load_yaml(read_file(path), os.path.basename(path))
+    made: list[HParam] = []
+    for key, entry in document.items() if isinstance(document, dict) else ():
+        if key in ("_wandb", "wandb_version") or not isinstance(entry, dict) or "value" not in entry:
+            continue
+        value = entry["value"]
+        if isinstance(value, dict) and value:
+            made += rows(value, path, TOOL, f"{key}.value", scope_of((str(key),), "config"))
+        else:
+            made.append(_entry(str(key), value, path))
+    return made
+
+
+def _entry(key: str, value: object, path: str) -> HParam:
+    row = hparam(key, value, Origin(path, key, TOOL), "config", unresolved(value))
+    if row.name is None:
+        return row
+    return replace(row, raw_key="value")
+
+
+# -- folders --------------------------------------------------------------------------------------------
+
+
+def _is_folder(folder: str) -> bool:
+    """A run's folder, or `wandb/` with the folders of runs."""
+    names = names_in(folder)
+    if any(name.startswith("run-") and name.endswith(".wandb") for name in names):
+        return True
+    return any(_RUN_FOLDER.match(name) for name in names)
+
+
+def _read_folder(folder: str, choice: Choice) -> Store:
+    runs = [path for path in subfolders(folder) if _RUN_FOLDER.match(os.path.basename(path))]
+    if not runs:
+        trial, files, notes = _read_run(folder)
+        return Store(trial.rows, notes=notes, files=files)
+    said: list[str] = []
+    trials: list[Trial] = []
+    used: dict[str, tuple[str, ...]] = {}
+    for path in runs:
+        trial, files, notes = _read_run(path)
+        trials.append(trial)
+        used[trial.name] = files
+        said += (f"{os.path.basename(path)}: {note}" for note in notes)
+    done = frozenset(trial.name for trial in trials if trial.state == "finished")
+    store = choose([Study("", tuple(trials), done)], choice, EXPERIMENTS, said)
+    chosen = next((t.name for t in store.trials if t.chosen), trials[0].name)
+    return replace(store, files=used[chosen])
+
+
+def _read_run(folder: str) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
+    """(the run, the files it was read from, notes) of one run's folder."""
+    found: list[HParam] = []
+    files: list[str] = []
+    notes: list[str] = []
+    state = ""
+    for name in sorted(names_in(folder)):
+        if name.endswith(".wandb"):
+            path = os.path.join(folder, name)
+            try:
+                run, said = _records(path)
+            except PinspectError as error:
+                notes.append(f"{name}: {error.message}")
+                continue
+            found += _run_rows(run, path)
+            files.append(path)
+            notes += said
+            state = run.state
+    for name, read in (("config.yaml", _yaml_rows), ("wandb-summary.json", _summary_rows)):
+        path = os.path.join(folder, "files", name)
+        if os.path.exists(path):
+            try:
+                found += read(path)
+                files.append(path)
+            except PinspectError as error:
+                notes.append(f"files/{name}: {error.message}")
+    name = os.path.basename(os.path.abspath(folder))
+    return Trial(name.rpartition("-")[2] or name, state, rows=tuple(found)), tuple(files), tuple(notes)
+
+
+def _summary_rows(path: str) -> list[HParam]:
+    return _current(json_object(read_file(path)), path, "")
+
+
+def _sniff_summary(path: str, head: bytes) -> bool:
+    return os.path.basename(path) == "wandb-summary.json" and head.lstrip()[:1] == b"{"
+
+
+def _read_summary(path: str, head: bytes, choice: Choice) -> Store:
+    return Store(tuple(_summary_rows(path)))
+
+
+def _read_any(path: str, head: bytes, choice: Choice) -> Store:
+    return _read_folder(path, choice) if os.path.isdir(path) else _read_records(path, head, choice)
+
+
+SOURCE = (
+    HParamSource(TOOL, _sniff_records, _read_any, _is_folder),
+    HParamSource(TOOL, _sniff_yaml, _read_yaml),
+    HParamSource(TOOL, _sniff_summary, _read_summary),
+)

@@ -1,0 +1,75 @@
+"""YAML: the report's document, the same object as in JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from inspectcli.render.json import strict
+from inspectcli.report import Report
+
+#: Texts that are safe without quotes: no YAML of any version reads them as something else.
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./]|[A-Za-z_]")
+_WORDS = frozenset("true false yes no on off null none y n nan inf".split())
+
+
+def render(report: Report, width: int = 80, color: bool = False) -> str:
+    return "\n".join(_lines(strict(report.document), "")) + "\n"
+
+
+def _lines(value: Any, indent: str) -> list[str]:
+    made: list[str] = []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            made += _entry(f"{indent}{_scalar(key)}:", inner, indent + "  ")
+    else:
+        for inner in value:
+            lines = _lines(inner, indent + "  ") if _deep(inner) else [f"{indent}- {_scalar(inner)}"]
+            if _deep(inner):
+                lines[0] = f"{indent}- {lines[0][len(indent) + 2 :]}"
+            made += lines
+    return made
+
+
+def _entry(start: str, value: Any, indent: str) -> list[str]:
+    return [start, *_lines(value, indent)] if _deep(value) else [f"{start} {_scalar(value)}"]
+
+
+def _deep(value: Any) -> bool:
+    """Whether it stands on lines of its own; a list of scalars does not."""
+    if isinstance(value, dict):
+        return bool(value)
+    return isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
+
+
+def _scalar(value: Any) -> str:
+    """A scalar, an empty container or a flat list."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
+    if isinstance(value, dict):
+        return "{}"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        text = repr(value)
+        # `1e-05` is a number in YAML 1.2 only; with a point it is one in all.
+        return text.replace("e", ".0e") if "e" in text and "." not in text else text
+    return value if _BARE.fullmatch(value) and value.lower() not in _WORDS else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """In double quotes; all but printable ASCII as an escape of YAML."""
+    return '"' + "".join(_escaped(c) for c in text) + '"'
+
+
+def _escaped(c: str) -> str:
+    if c in '"\\':
+        return "\\" + c
+    code = ord(c)
+    if 0x20 <= code < 0x7F:
+        return c
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,228 @@
+"""Folders, neighbours, runs, findings: what is put together from several files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.hparams.collect import read_hparams
+from inspectcli.hparams.settle import agree, shown
+from inspectcli.source import LocalFile
+
+CONFIG = {
+    "model_type": "llama", "architectures": ["L"], "transformers_version": "5.2", "hidden_size": 24,
+    "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 80,
+}  # fmt: skip
+
+
+def llama(layers: int = 2, hidden: int = 24, wide: int = 64, vocabulary: int = 80) -> dict[str, torch.Tensor]:
+    tensors = {"model.embed_tokens.weight": torch.zeros(vocabulary, hidden)}
+    for i in range(layers):
+        tensors |= {
+            f"model.layers.{i}.self_attn.q_proj.weight": torch.zeros(hidden, hidden),
+            f"model.layers.{i}.self_attn.k_proj.weight": torch.zeros(hidden // 2, hidden),
+            f"model.layers.{i}.mlp.up_proj.weight": torch.zeros(wide, hidden),
+            f"model.layers.{i}.input_layernorm.weight": torch.ones(hidden),
+        }
+    return tensors
+
+
+def model(folder: Path, tensors: dict[str, torch.Tensor], **config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    return folder
+
+
+def test_config_and_tensors_that_agree(tmp_path: Path) -> None:
+    found = read_hparams(model(tmp_path / "m", llama()))
+    assert found.findings == ()
+    told = {t.name: t.value for t in found.runs[0].told}
+    assert told == {"vocab_size": 80, "hidden_size": 24, "num_layers": 2, "intermediate_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"hidden_size": 32}, "hidden_size"),
+        ({"num_hidden_layers": 3}, "num_layers"),
+        ({"intermediate_size": 96}, "intermediate_size"),
+        ({"vocab_size": 81}, "vocab_size"),
+        ({"num_key_value_heads": 4}, "num_heads"),
+    ],
+)
+def test_a_config_that_the_tensors_deny_is_a_finding(tmp_path: Path, changed: dict[str, int], name: str) -> None:
+    findings = read_hparams(model(tmp_path / "m", llama(), **changed)).findings
+    assert ("PI601", name) in [(f.code, f.name) for f in findings]
+    (first,) = (f for f in findings if f.name == name)
+    assert "config.json" in first.message
+    assert "model." in first.message  # both places
+
+
+def test_a_padded_vocabulary_is_none(tmp_path: Path) -> None:
+    assert read_hparams(model(tmp_path / "m", llama(vocabulary=128))).findings == ()
+
+
+def test_heads_that_do_not_divide(tmp_path: Path) -> None:
+    findings = read_hparams(model(tmp_path / "m", llama(), num_attention_heads=5)).findings
+    assert [f.code for f in findings] == ["PI604"]
+
+
+def test_lora_rank_of_the_tensors(tmp_path: Path) -> None:
+    tensors = {"base.q_proj.lora_A.weight": torch.zeros(8, 24), "base.q_proj.lora_B.weight": torch.zeros(24, 8)}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16, "lora_alpha": 16}')
+    (finding,) = read_hparams(tmp_path).findings
+    assert (finding.code, finding.name) == ("PI601", "lora_rank")
+
+
+def test_neighbours_of_a_checkpoint_that_was_named(tmp_path: Path) -> None:
+    path = model(tmp_path / "m", llama()) / "model.safetensors"
+    assert read_hparams(path)["num_heads"] == 4
+    assert not read_hparams(path, neighbours=False).entries
+
+
+def test_checkpoints_folder_belongs_to_the_run_around_it(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"hyper_parameters": {"lr": 0.1}, "w": torch.zeros(1)}, tmp_path / "checkpoints" / "epoch=1.ckpt")
+    (tmp_path / "hparams.yaml").write_text("lr: 0.1\nbatch_size: 5\n")
+    for path in (tmp_path, tmp_path / "checkpoints" / "epoch=1.ckpt"):
+        found = read_hparams(path)
+        assert (found["learning_rate"], found["batch_size"]) == (0.1, 5)
+        assert len(found.runs) == 1
+
+
+def test_two_stores_that_disagree(tmp_path: Path) -> None:
+    (tmp_path / "hparams.yaml").write_text("lr: 0.2\n")
+    torch.save({"hyper_parameters": {"lr": 0.1}, "w": torch.zeros(1)}, tmp_path / "last.ckpt")
+    (finding,) = read_hparams(tmp_path).findings
+    assert finding.code == "PI602"
+    assert finding.message == "lr of hparams.yaml is 0.2, but hyper_parameters.lr of last.ckpt is 0.1"
+
+
+def test_a_moving_rate_is_no_conflict_and_a_resumed_one_is(tmp_path: Path) -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    optimizer.param_groups[0]["lr"] = 0.001
+    state = {"optimizer": optimizer.state_dict(), "w": torch.zeros(1)}
+    torch.save({**state, "config": {"lr": 0.1}}, tmp_path / "a.pt")
+    torch.save({**state, "config": {"lr": 0.3}}, tmp_path / "b.pt")
+    assert read_hparams(tmp_path / "a.pt").findings == ()
+    assert [f.code for f in read_hparams(tmp_path / "b.pt").findings] == ["PI603"]
+
+
+def test_several_checkpoints_of_one_folder_do_not_contradict_each_other(tmp_path: Path) -> None:
+    for name, rate in (("a.pt", 0.1), ("b.pt", 0.2)):
+        torch.save({"config": {"lr": rate}, "w": torch.zeros(1)}, tmp_path / name)
+    assert read_hparams(tmp_path).findings == ()
+
+
+def test_only_the_last_checkpoint_of_a_run_is_read(tmp_path: Path) -> None:
+    for step in (9, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": [], "global_step": step}))
+    assert read_hparams(tmp_path).current("step") == 10
+
+
+def test_runs_stay_apart(tmp_path: Path) -> None:
+    for i, rate in enumerate((0.1, 0.2)):
+        folder = tmp_path / f"version_{i}"
+        folder.mkdir()
+        (folder / "hparams.yaml").write_text(f"lr: {rate}\n")
+    found = read_hparams(tmp_path)
+    assert [(run.folder, run.entries["learning_rate"].value) for run in found.runs] == [
+        ("version_0", 0.1),
+        ("version_1", 0.2),
+    ]
+    assert found.findings == ()
+    assert read_hparams(tmp_path, run="version_1")["learning_rate"] == 0.2
+
+
+def test_a_broken_neighbour_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    (tmp_path / "hparams.yaml").write_text("lr: 0.2\n")
+    (tmp_path / "bad.ckpt").write_bytes(b"PK\x03\x04 nothing")
+    found = read_hparams(tmp_path)
+    assert found["learning_rate"] == 0.2
+    assert {note.split(" ")[0] for note in found.notes} == {"config.json", "bad.ckpt"}
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret.yaml").write_text("lr: 0.9\n")
+    (tmp_path / "run" / "hparams.yaml").write_text("lr: 0.2\n")
+    (tmp_path / "run" / "link.yaml").symlink_to(tmp_path / "secret.yaml")
+    (tmp_path / "run" / "loop").symlink_to(tmp_path / "run")
+    assert [r.value for r in read_hparams(tmp_path / "run").rows] == [0.2]
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(NotReadableError, match="no store of hyperparameters in this folder"):
+        read_hparams(tmp_path)
+    with pytest.raises(NotReadableError, match="no such file"):
+        read_hparams(tmp_path / "missing")
+    (tmp_path / "x.bin").write_bytes(b"\x00" * 100)
+    with pytest.raises(PinspectError):
+        read_hparams(tmp_path / "x.bin")
+
+
+def test_of_a_large_checkpoint_only_kilobytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"w": torch.zeros(4_000_000), "v": torch.zeros(4_000_000)}
+    torch.save({"hyper_parameters": {"lr": 0.1}, "state_dict": tensors}, tmp_path / "big.ckpt")
+    read = 0
+    real = LocalFile.read_into
+
+    def counted(self: LocalFile, offset: int, buffer: memoryview) -> None:
+        nonlocal read
+        read += len(buffer)
+        real(self, offset, buffer)
+
+    monkeypatch.setattr(LocalFile, "read_into", counted)
+    assert read_hparams(tmp_path / "big.ckpt")["learning_rate"] == 0.1
+    assert read < 200_000 < (tmp_path / "big.ckpt").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [
+        (0.1, "0.1", True),
+        (0.05, 0.05000000074505806, True),
+        ([0.0005], 0.0005, True),
+        ("(0.9, 0.98)", [0.9, 0.98], True),
+        ("torch.optim.adamw.AdamW", "adamw_torch", True),
+        ("adam", "sgd", False),
+        (64, 64.0, True),
+        (1e-3, 2e-3, False),
+        (None, 0, False),
+    ],
+)
+def test_what_counts_as_the_same(a: object, b: object, wanted: bool) -> None:
+    assert agree(a, b) is wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0003, "3e-4"),
+        (0.05000000074505806, "0.05"),
+        (5.999999999999999e-4, "6e-4"),
+        (1e-8, "1e-8"),
+        (64.0, "64"),
+        (0.1, "0.1"),
+        (True, "yes"),
+        (None, "not set"),
+        ([1, 2.5], "[1, 2.5]"),
+        (float("nan"), "nan"),
+        (-2.5e-5, "-2.5e-5"),
+    ],
+)
+def test_values_for_people(value: object, text: str) -> None:
+    assert shown(value) == text
