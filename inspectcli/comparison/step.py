@@ -140,9 +140,18 @@ def _whole(p: Pair) -> Iterator[Piece]:
 
 def _by_boxes(p: Pair) -> Iterator[Piece]:
     for start, extent in layout.boxes(p.shape, _BOX):
-        sides = [np.concatenate([natural(x) for x in in_order(layout.box(r, start, extent))]) for r in (p.a, p.b)]
+        sides = [_box(ref, start, extent) for ref in (p.a, p.b)]
         grid = np.ix_(*(np.arange(first, first + n) for first, n in zip(start, extent, strict=True)))
         places = np.ravel_multi_index(grid, p.shape).ravel()
         for first in range(0, places.size, PIECE):
             part = slice(first, first + PIECE)
             yield Piece(sides[0][part], sides[1][part], 0, places[part])
+
+
+def _box(ref: TensorRef, start: tuple[int, ...], extent: tuple[int, ...]) -> Array:
+    """The elements of a box in C order: read as they lie in the file, and turned in memory."""
+    part = layout.box(ref, start, extent)
+    axes = layout.storage_order(part)
+    lying = np.concatenate([natural(block) for block in in_order(layout.permuted(part, axes))])
+    turned: Array = lying.reshape([extent[i] for i in axes]).transpose(layout.inverse(axes)).ravel()
+    return turned
