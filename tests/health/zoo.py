@@ -26,6 +26,8 @@ from inspectcli.formats import open_checkpoint
 from inspectcli.values import read_array
 
 DTYPES = ("f32", "bf16")
+#: Small layers are slower with threads that wait for each other on a busy machine.
+torch.set_num_threads(1)
 
 
 class Fresh(NamedTuple):
