@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+#: Layers this small train many times slower with threads that wait for each other on a busy machine.
+torch.set_num_threads(1)
+
 State = dict[str, Tensor]
 
 
