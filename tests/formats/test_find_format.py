@@ -22,6 +22,7 @@ EXPECTED = {
     "array.npy": "npy", "arrays.npz": "npz", "arrays_compressed.npz": "npz", "arrays_inside.pt": "torch-zip",
     "dtypes.pt": "torch-zip", "dtypes.safetensors": "safetensors", "foreign.pt": "torch-zip",
     "gpt2_tiny.safetensors": "safetensors", "gpt2_tiny_nan.safetensors": "safetensors",
+    "half_trained.pt": "torch-zip",
     "gptq.safetensors": "safetensors", "lightning.ckpt": "torch-zip", "mlp.keras": "keras", "mlp.pt": "torch-zip",
     "mlp.safetensors": "safetensors", "mlp.weights.h5": "keras-weights-h5", "mlp_deflated.pt": "torch-zip",
     "mlp_keras2.h5": "keras-h5", "mlp_keras3.h5": "keras-h5", "mlp_legacy.pt": "torch-legacy",
