@@ -250,11 +250,22 @@ def inspect_checkpoint(
 
 def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
     """The ten most important hyperparameters that the file itself holds."""
-    if not checkpoint.objects:
+    if _is_bare(checkpoint.objects):
         return ()
     from inspectcli.hparams.summary import important
 
     return important(checkpoint)
+
+
+def _is_bare(objects: object) -> bool:
+    """Whether there is nothing but tensors: not worth an import."""
+    from inspectcli.pickles.nodes import Dict, Object
+
+    if isinstance(objects, Object) and objects.entries is not None:
+        objects = objects.entries
+    if isinstance(objects, Dict):
+        return all(isinstance(v, Object) and v.path.startswith("torch._utils._rebuild") for v in objects.values)
+    return not objects or (isinstance(objects, dict) and set(objects) <= {"format"})
 
 
 def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:

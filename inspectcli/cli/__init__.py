@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,6 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
-from inspectcli.cli.check import check_command
-from inspectcli.cli.diff import diff_command
-from inspectcli.cli.hparams import hparams_command
-from inspectcli.cli.inspect import inspect_command
-from inspectcli.cli.rules import rules_command
 from inspectcli.errors import PinspectError
 from inspectcli.render.base import escape
 
@@ -23,16 +19,31 @@ EXIT_FAILED = 2
 EXIT_INTERRUPTED = 130
 
 
+#: Command -> module with `<command>_command`, imported when it is asked for.
+_COMMANDS = {name: f"inspectcli.cli.{name}" for name in ("inspect", "diff", "hparams", "check", "rules")}
+
+
 class _Group(click.Group):
     """`pinspect model.pt` is `pinspect inspect model.pt`; the main help shows the options of both."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        return command
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"-h", "--help", "--version"}
-        if args and args[0] not in self.commands and not (args[0] in own and len(args) == 1):
+        if args and args[0] not in _COMMANDS and not (args[0] in own and len(args) == 1):
             args = ["inspect", *args]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from inspectcli.cli.inspect import inspect_command
+
         rows = [r for p in inspect_command.get_params(ctx) if (r := p.get_help_record(ctx)) and "--help" not in r[0]]
         with formatter.section("Options of pinspect MODEL"):
             formatter.write_dl(rows)
@@ -67,10 +78,6 @@ def cli() -> None:
     \b
     Exit codes: 0 read, nothing found; 1 read, and it would run code when loaded; 2 could not be read.
     """
-
-
-for command in (inspect_command, diff_command, hparams_command, check_command, rules_command):
-    cli.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
