@@ -126,6 +126,15 @@ class Subject:
             found.setdefault((pattern(look.name), look.ref.shape, look.ref.dtype.name, look.role.kind), []).append(look)
         return {look.name: tuple(group) for group in found.values() for look in group}
 
+    @cached_property
+    def sibling_sizes(self) -> Mapping[str, tuple[float, ...]]:
+        """Root mean squares of a tensor's siblings, itself included, the smallest first."""
+        found: dict[str, tuple[float, ...]] = {}
+        for name, group in self.siblings.items():
+            if name not in found:
+                found.update(dict.fromkeys((look.name for look in group), tuple(sorted(look.rms for look in group))))
+        return found
+
 
 Check = Callable[[Subject], Iterable[Found]]
 

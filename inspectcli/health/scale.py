@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from statistics import median_high, median_low
 
 from inspectcli.errors import PinspectError
 from inspectcli.health.base import Found, Look, Severity, Subject, rule
@@ -55,12 +55,17 @@ def _outlier(look: Look) -> tuple[float, float] | None:
 def _against_siblings(subject: Subject, look: Look) -> tuple[float, int] | None:
     """How many times the siblings' median root mean square this one has, and how many siblings there are.
 
-    Of an even number, neither of the two in the middle may excuse the other: one of two siblings may be the odd one.
+    Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other: one
+    of two siblings may be the odd one.
     """
-    others = [s.rms for s in subject.siblings.get(look.name, ()) if s is not look and s.rms > _COLLAPSED]
-    if len(others) < 2:
+    own, sizes = look.rms, subject.sibling_sizes.get(look.name, ())
+    first = bisect_left(sizes, _COLLAPSED)
+    itself = bisect_left(sizes, own) if own > _COLLAPSED else len(sizes)
+    others = len(sizes) - first - (own > _COLLAPSED)
+    if others < 2:
         return None
-    return _from_range(look.rms, median_low(others), median_high(others)), len(others)
+    low, high = (sizes[at + (at >= itself)] for at in (first + (others - 1) // 2, first + others // 2))
+    return _from_range(own, low, high), others
 
 
 def _from_range(x: float, low: float, high: float) -> float:
