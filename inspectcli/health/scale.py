@@ -55,8 +55,8 @@ def _outlier(look: Look) -> tuple[float, float] | None:
 def _against_siblings(subject: Subject, look: Look) -> tuple[float, int] | None:
     """How many times the siblings' median root mean square this one has, and how many siblings there are.
 
-    Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other: one
-    of two siblings may be the odd one.
+    Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other:
+    one of two siblings may be the odd one.
     """
     own, sizes = look.rms, subject.sibling_sizes.get(look.name, ())
     first = bisect_left(sizes, _COLLAPSED)
