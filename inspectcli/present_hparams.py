@@ -372,7 +372,7 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
         Column("state", keep=60),
         Column("objective", right=True, keep=98),
         Column("", keep=70),
-        *(Column(name, keep=90 - i, flexible=True, min_width=6) for i, name in enumerate(chosen)),
+        *(Column(name, keep=90 - i, flexible=True, min_width=10) for i, name in enumerate(chosen)),
     )
     lines = []
     for trial in trials:
@@ -393,7 +393,10 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
 def _trial_cell(row: HParam | None) -> Cell:
     if row is None:
         return Cell("")
-    return Cell(MASK, Tone.DIM) if row.private else Cell(shown(row.value))
+    if row.private:
+        return Cell(MASK, Tone.DIM)
+    # A sampled value has sixteen digits; four tell it from the next trial's.
+    return Cell(f"{row.value:.4g}" if isinstance(row.value, float) else shown(row.value))
 
 
 def _span(trials: Sequence[Trial]) -> tuple[float, float]:
