@@ -161,7 +161,7 @@ def test_every_kind_of_config_object(tmp_path: Path) -> None:
     found = rows_of(tmp_path / "c.pt")
     places = {name: [(r.value, r.origin.locator) for r in rows] for name, rows in found.items()}
     assert places["learning_rate"] == [(0.1, "args.__dict__"), (0.5, "hparams.__dict__")]
-    # Python 3.11.0 to 3.11.3 pickles a member by its name, as `getattr(Schedule, "COSINE")`: its value is not in the file.
+    # Python 3.11.0 to 3.11.3 pickles a member as `getattr(Schedule, "COSINE")`: its value is not in the file.
     by_name = Schedule.COSINE.__reduce_ex__(2)[0] is getattr
     assert places["lr_scheduler"] == [("test_checkpoint.Schedule.COSINE" if by_name else "cosine", "args.__dict__")]
     assert places["warmup_epochs"] == [(5, "args.__dict__")]
