@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -90,7 +91,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A name in the file must not be able to end the run because the terminal cannot show it.
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+    _leave(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: to take NumPy apart again would take longer than to read a small file."""
+    children = sys.modules.get("inspectcli.formats._hdf5_process")
+    if children is not None:
+        children.close_all()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def run(args: list[str]) -> int:
