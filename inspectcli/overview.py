@@ -12,9 +12,10 @@ from inspectcli.errors import PinspectError
 from inspectcli.model import TRAINING_STATE, Checkpoint, Hazard, Kind, TensorRef, Training
 
 if TYPE_CHECKING:
+    from inspectcli.crew import Progress
     from inspectcli.health.base import Finding, Rule
     from inspectcli.initializers.recognise import Verdict
-    from inspectcli.scan import Progress, ScannedTensor
+    from inspectcli.scan import ScannedTensor
     from inspectcli.stats import Sampled
 
 SCHEMA = "pinspect/1"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from inspectcli.crew import Crew, Progress
 from inspectcli.dtypes import Family
 from inspectcli.errors import ChecksumError, PinspectError
 from inspectcli.model import Check, Checkpoint, Codec, Segment, TensorRef, aliases
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from inspectcli.source import Source
     from inspectcli.stats import Sampled, Stats
     from inspectcli.values import Bytes
-
-#: Called with the bytes read since the last call.
-Progress = Callable[[int], None]
-
-#: Below this many bytes, starting threads takes longer than they save.
-_WORTH_THREADS = 4 << 20
-#: Each holds a block and what is computed from it, some 10 MiB.
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +65,20 @@ def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = 
 class _Job(NamedTuple):
     """Tensors to read, by position, or a checksum to compare."""
 
-    nbytes: int
     tensors: Sequence[int] = ()
     check: Check | None = None
 
 
 class _Reading:
-    """One pass over a file: jobs that threads take from a list; their results, by position."""
+    """One pass over a file: its jobs, and their results by position."""
 
     def __init__(self, tensors: list[ScannedTensor], checks: Sequence[Check], progress: Progress | None) -> None:
         self._tensors = tensors
-        self._progress = progress
         self._checks = {_extent(check.source, check.offset, check.nbytes): check for check in checks}
         self._bad: list[Check] = []
-        # The largest first, so that no thread works long after the others; from the end of the list.
-        self._jobs = sorted(self._plan(), key=lambda job: job.nbytes)
-        self._size = sum(job.nbytes for job in self._jobs)
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
+        self._crew = Crew(self._plan(), progress)
 
-    def _plan(self) -> Iterator[_Job]:
+    def _plan(self) -> Iterator[tuple[int, _Job]]:
         beside = dict(self._checks)
         decoded = []
         for i, scanned in enumerate(self._tensors):
@@ -106,53 +92,30 @@ class _Reading:
                 for segment in ref.segments:
                     if (extent := _own_extent(segment)) is not None:
                         beside.pop(extent, None)
-            yield _Job(ref.nbytes, (i,))
+            yield ref.nbytes, _Job((i,))
         if decoded:  # one child process decodes them, one after the other
-            yield _Job(sum(self._tensors[i].ref.nbytes for i in decoded), decoded)
+            yield sum(self._tensors[i].ref.nbytes for i in decoded), _Job(decoded)
         for check in beside.values():
-            yield _Job(check.nbytes, check=check)
+            yield check.nbytes, _Job(check=check)
 
     def run(self) -> list[ScannedTensor]:
         """Read all; raises what a thread raised."""
         from inspectcli.values import new_buffer  # imports NumPy, once, before there are threads
 
-        threads = min(os.cpu_count() or 1, _MOST_THREADS, len(self._jobs)) if self._size >= _WORTH_THREADS else 1
-        helpers = [threading.Thread(target=self._help, args=(new_buffer(),), daemon=True) for _ in range(threads - 1)]
-        for helper in helpers:
-            helper.start()
-        try:
-            self._work(new_buffer())
-            for helper in helpers:
-                helper.join()
-        except BaseException as failure:  # Ctrl-C too: the others end with their block
-            self._failure = failure
-            raise
-        if self._failure is not None:
-            raise self._failure
+        self._crew.run(lambda: partial(self._do, buffer=new_buffer()))
         return _marked(self._tensors, self._bad)
 
-    def _help(self, buffer: Bytes) -> None:
-        try:
-            self._work(buffer)
-        except BaseException as failure:
-            self._failure = failure
-
-    def _work(self, buffer: Bytes) -> None:
-        while True:
-            try:
-                job = self._jobs.pop()
-            except IndexError:
-                return
-            for position in job.tensors:
-                self._tensors[position] = self._read(self._tensors[position].ref, buffer)
-            if job.check is not None:
-                self._verify(job.check, buffer)
+    def _do(self, job: _Job, buffer: Bytes) -> None:
+        for position in job.tensors:
+            self._tensors[position] = self._read(self._tensors[position].ref, buffer)
+        if job.check is not None:
+            self._verify(job.check, buffer)
 
     def _read(self, ref: TensorRef, buffer: Bytes) -> ScannedTensor:
         from inspectcli.stats import sampled
 
         try:
-            stats = stats_of(ref, buffer, self._advance)
+            stats = stats_of(ref, buffer, self._crew.advance)
             # What is drawn from the sample is kept, the sample is not.
             return ScannedTensor(ref, stats=replace(stats, sample=()), sampled=sampled(stats))
         except ChecksumError as error:
@@ -169,13 +132,6 @@ class _Reading:
             return  # the reader of the values reports it
         if not good:
             self._bad.append(check)
-
-    def _advance(self, nbytes: int) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._progress is not None:
-            with self._lock:
-                self._progress(nbytes)
 
 
 def _extent(source: Source, offset: int, nbytes: int) -> tuple[Source, int, int]:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "inspectcli"
 
 #: The lowest level first; a module may import from its own level and from those above it in this list.
 LEVELS = (
-    ("errors", "dtypes", "report"),
+    ("errors", "dtypes", "report", "crew"),
     ("source", "model", "kernels", "stats"),
     ("pickles",),
     ("formats",),

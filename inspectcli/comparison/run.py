@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,14 +15,9 @@ from inspectcli.comparison.metadata import changes
 from inspectcli.comparison.rank import rank_of_difference
 from inspectcli.comparison.result import Asked, DiffReport, Side, TensorDiff
 from inspectcli.comparison.verdict import judge
+from inspectcli.crew import Crew, Progress
 from inspectcli.errors import PinspectError
 from inspectcli.model import Checkpoint, Codec, TensorRef, aliases
-from inspectcli.scan import Progress
-
-#: Below this many bytes, starting threads takes longer than they save.
-_WORTH_THREADS = 4 << 20
-#: Each holds two blocks and what is computed from them, some 12 MiB.
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +117,7 @@ def diff_checkpoints(
         match.by_position(made)
     content.settle_layouts(made, tools)
     matches = _in_file_order(made, left)
-    found = _Comparing(matches, options, progress).run()
+    found = _all_compared(matches, options, progress)
     notes = _ties(a, b)
     tensors = tuple(_noted(row, notes) for row in found)
     metadata = tuple(changes(a, b))
@@ -199,68 +193,30 @@ def _noted(row: TensorDiff, ties: Mapping[tuple[str, str], str]) -> TensorDiff:
 # -- all pairs ------------------------------------------------------------------------------------------
 
 
-class _Comparing:
-    """Threads take pairs from a list; their results, by position."""
+def _all_compared(matches: Sequence[Match], options: Options, progress: Progress | None) -> list[TensorDiff]:
+    """A row for each match; pairs are compared by several threads."""
+    rows = [_listed(m) for m in matches]
+    pairs = [i for i, m in enumerate(matches) if m.a is not None and m.b is not None]
+    # One child process a file decodes HDF5, one dataset after the other.
+    decoded = [i for i in pairs if _is_decoded(matches[i])]
+    jobs = [[i] for i in pairs if not _is_decoded(matches[i])] + ([decoded] if decoded else [])
+    crew = Crew(((sum(_nbytes(matches[i]) for i in job), job) for job in jobs), progress)
 
-    def __init__(self, matches: Sequence[Match], options: Options, progress: Progress | None) -> None:
-        self._matches = matches
-        self._options = options
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
-        self._rows: list[TensorDiff] = [_listed(m) for m in matches]
-        whole: list[int] = []
-        decoded: list[int] = []
-        for i, m in enumerate(matches):
-            if m.a is not None and m.b is not None:
-                (decoded if _is_decoded(m) else whole).append(i)
-        # The largest first, so that no thread works long after the others; from the end of the list.
-        whole.sort(key=lambda i: self._bytes(i))
-        # One child process a file decodes HDF5, one dataset after the other.
-        self._jobs: list[list[int]] = [[i] for i in whole] + ([decoded] if decoded else [])
+    def worker() -> Callable[[list[int]], None]:
+        tools = Tools(progress=crew.advance)
 
-    def _bytes(self, i: int) -> int:
-        return sum(ref.nbytes for ref in (self._matches[i].a, self._matches[i].b) if ref is not None)
-
-    def run(self) -> list[TensorDiff]:
-        size = sum(self._bytes(i) for job in self._jobs for i in job)
-        threads = min(os.cpu_count() or 1, _MOST_THREADS, len(self._jobs)) if size >= _WORTH_THREADS else 1
-        helpers = [threading.Thread(target=self._help, daemon=True) for _ in range(threads - 1)]
-        for helper in helpers:
-            helper.start()
-        try:
-            self._work()
-            for helper in helpers:
-                helper.join()
-        except BaseException as failure:  # Ctrl-C too: the others end with their block
-            self._failure = failure
-            raise
-        if self._failure is not None:
-            raise self._failure
-        return self._rows
-
-    def _help(self) -> None:
-        try:
-            self._work()
-        except BaseException as failure:
-            self._failure = failure
-
-    def _work(self) -> None:
-        tools = Tools(progress=self._advance)
-        while True:
-            try:
-                job = self._jobs.pop()
-            except IndexError:
-                return
+        def do(job: list[int]) -> None:
             for i in job:
-                self._rows[i] = _compared(self._matches[i], self._options, tools)
+                rows[i] = _compared(matches[i], options, tools)
 
-    def _advance(self, nbytes: int) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._progress is not None:
-            with self._lock:
-                self._progress(nbytes)
+        return do
+
+    crew.run(worker)
+    return rows
+
+
+def _nbytes(m: Match) -> int:
+    return sum(ref.nbytes for ref in (m.a, m.b) if ref is not None)
 
 
 def _is_decoded(m: Match) -> bool:

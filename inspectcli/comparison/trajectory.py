@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from inspectcli.comparison.modules import by_module, module_of
 from inspectcli.comparison.result import DiffReport
 from inspectcli.comparison.run import Options, diff_checkpoints
+from inspectcli.crew import Progress
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.model import TRAINING_STATE, Checkpoint
 from inspectcli.overview import SCHEMA
 from inspectcli.present import common_prefix, number
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.scan import Progress, scan
+from inspectcli.scan import scan
 
 #: Modules that have a row of their own in the table; the JSON has all.
 _MOST_MODULES = 24
