@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "inspectcli"
 
 #: The lowest level first; a module may import from its own level and from those above it in this list.
 LEVELS = (
-    ("errors", "dtypes", "report", "crew"),
+    ("errors", "dtypes", "report", "arithmetic", "crew"),
     ("source", "model", "kernels", "stats"),
     ("pickles",),
     ("formats",),
-    ("live", "values", "scan", "walk"),
+    ("live", "values", "scan", "walk", "beside"),
     ("hparams",),
     ("roles",),
     ("initializers",),

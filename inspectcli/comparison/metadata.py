@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from inspectcli.beside import read_json
+from inspectcli.errors import PinspectError
 from inspectcli.model import Checkpoint
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
 
@@ -75,14 +76,11 @@ def _roots(checkpoint: Checkpoint) -> Iterator[object]:
 
 def _config_beside(checkpoint: Checkpoint) -> Iterator[object]:
     """config.json of a model folder."""
-    folder = os.path.dirname(checkpoint.path)
-    path = os.path.join(folder, "config.json")
-    if os.path.basename(checkpoint.path) in _NAMES_IN_FOLDERS and os.path.isfile(path):
+    folder, name = os.path.split(checkpoint.path)
+    if name in _NAMES_IN_FOLDERS:
         try:
-            if os.path.getsize(path) <= MAX_CONFIG:
-                with open(path, encoding="utf-8") as file:
-                    yield {"config": json.load(file)}
-        except (OSError, ValueError, RecursionError):
+            yield {"config": read_json(os.path.join(folder, "config.json"), MAX_CONFIG)}
+        except PinspectError:
             return  # it is not the model: what it lacks is not an error of the comparison
 
 

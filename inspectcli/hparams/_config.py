@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from inspectcli.beside import parse_json, read_file
 from inspectcli.errors import DamagedFileError, MissingLibraryError
-from inspectcli.hparams._files import parse_json, read_file
 from inspectcli.hparams._tree import leaves, unresolved
 from inspectcli.hparams.base import HParam, Origin
 from inspectcli.hparams.names import hparam, scope_of

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from inspectcli.hparams._files import parse_json, read_file, siblings
+from inspectcli.beside import parse_json, read_file, siblings
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._yaml import load_yaml
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store

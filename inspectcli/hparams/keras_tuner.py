@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from inspectcli.beside import names_in, read_json, subfolders
 from inspectcli.errors import PinspectError
-from inspectcli.hparams._files import names_in, read_json, subfolders
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial

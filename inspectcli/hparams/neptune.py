@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 
+from inspectcli.beside import first_object, json_lines, names_in, read_file
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams._files import first_object, json_lines, names_in, read_file
 from inspectcli.hparams._tree import unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
+from inspectcli.beside import first_object, json_lines, read_file
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams._files import first_object, json_lines, read_file
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParamSource, Store, Trial

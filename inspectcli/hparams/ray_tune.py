@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from inspectcli.errors import PinspectError
-from inspectcli.hparams._files import (
+from inspectcli.beside import (
     first_object,
     json_object,
     names_in,
@@ -23,6 +22,7 @@ from inspectcli.hparams._files import (
     siblings,
     subfolders,
 )
+from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial

@@ -9,8 +9,8 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from inspectcli.beside import json_object, names_in, read_file, read_json, siblings, subfolders
 from inspectcli.errors import PinspectError
-from inspectcli.hparams._files import json_object, names_in, read_file, read_json, siblings, subfolders
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial

@@ -5,7 +5,7 @@ https://github.com/gradio-app/trackio/blob/main/trackio/sqlite_storage.py
 
 from __future__ import annotations
 
-from inspectcli.hparams._files import json_object
+from inspectcli.beside import json_object
 from inspectcli.hparams._sqlite import Database, has_tables, unmerged
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose

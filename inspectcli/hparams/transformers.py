@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from inspectcli.beside import read_file, read_json
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._config import config_rows
-from inspectcli.hparams._files import read_file, read_json
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from inspectcli.beside import json_object, names_in, parse_json, read_file, subfolders
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.hparams._files import json_object, names_in, parse_json, read_file, subfolders
 from inspectcli.hparams._tree import rows, unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams._wire import Message, log_records

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import NamedTuple
 
+from inspectcli.beside import read_json
+from inspectcli.errors import PinspectError
 from inspectcli.model import Checkpoint
 
 _MOST = 1 << 20
@@ -53,13 +54,9 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
 
 def _beside(path: str) -> dict[str, object]:
     folder = path if os.path.isdir(path) else os.path.dirname(path)
-    name = os.path.join(folder, "config.json")
     try:
-        if not os.path.isfile(name) or os.path.getsize(name) > _MOST:
-            return {}
-        with open(name, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        found = read_json(os.path.join(folder, "config.json"), _MOST)
+    except PinspectError:
         return {}
     return found if isinstance(found, dict) else {}
 
