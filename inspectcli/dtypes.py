@@ -94,6 +94,3 @@ DTYPES: dict[str, DType] = {
         DType("bits4x2", 8, _O, "u1"),
     )
 }
-
-#: Types of which one byte holds more than one element.
-SUB_BYTE = frozenset(d.name for d in DTYPES.values() if d.bits % 8)

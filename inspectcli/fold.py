@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from inspectcli.arithmetic import median
 from inspectcli.overview import TensorRow
 
 
@@ -179,13 +180,6 @@ def _odd_alone(row: TensorRow) -> str:
 def _as_drawn(row: TensorRow) -> bool:
     """Whether its drawn numbers are those of an initialiser."""
     return row.init is not None and row.init.strength == "untouched" and row.init.family != "constant"
-
-
-def median(values: list[float]) -> float:
-    """The middle of a list that is not empty. (`statistics` would take longer to import than all of this.)"""
-    ordered = sorted(values)
-    n = len(ordered)
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 
 
 def far(what: str, value: float | int | None, siblings: list[float], ratio: float) -> str:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inspectcli.arithmetic import unravel
 from inspectcli.fold import Fold, fold, unfolded
-from inspectcli.model import TRAINING_STATE, Kind
+from inspectcli.model import Kind
 from inspectcli.overview import FileReport, InspectReport, TensorRow, Totals
 from inspectcli.present_health import findings_facts, init_cell, trained_fact
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-
-EXIT_OK, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
 
 #: Names of the formats in the words of the README.
 FORMAT_NAMES = {
@@ -303,15 +302,6 @@ def _where(row: TensorRow) -> str:
     kinds = [f"{n:,} {name}" for n, name in ((s.nan, "NaN"), (s.posinf, "+Inf"), (s.neginf, "-Inf")) if n]
     place = f", first at {list(unravel(s.first_nonfinite, row.shape))}" if s.first_nonfinite is not None else ""
     return f"{' and '.join(kinds)} in {row.name}{place}"
-
-
-def unravel(index: int, dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Flat C-order index -> one index per dimension."""
-    made: list[int] = []
-    for dim in reversed(dims):
-        index, at = divmod(index, max(dim, 1))
-        made.append(at)
-    return tuple(reversed(made))
 
 
 # -- the table ------------------------------------------------------------------------------------------
@@ -616,8 +606,3 @@ def _records(files: Sequence[FileReport]) -> Iterable[dict[str, object]]:
                 **{name: getattr(s, name) if s else None for name in figures},
                 "note": row.problem or row.note,
             }
-
-
-def shown_by_default(kind: Kind) -> bool:
-    """Training state has rows of its own only when asked for."""
-    return kind not in TRAINING_STATE

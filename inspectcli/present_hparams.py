@@ -13,6 +13,7 @@ from inspectcli.hparams.collect import HParams, Run
 from inspectcli.hparams.privacy import MASK
 from inspectcli.hparams.settle import IMPORTANT, Entry, agree, shown
 from inspectcli.overview import SCHEMA
+from inspectcli.present import plural
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 
 #: Values without a known name that are shown by default.
@@ -49,7 +50,7 @@ def present_hparams(found: HParams, view: HParamsView, exit_code: int, nonfinite
     else:
         for run in found.runs:
             if len(found.runs) > 1:
-                blocks.append(Heading(run.folder or ".", _count(len(run.stores), "file")))
+                blocks.append(Heading(run.folder or ".", plural(len(run.stores), "file")))
             blocks += _run(run, view, found.path)
             if view.advice:
                 blocks += _advice(run, nonfinite)
@@ -59,11 +60,7 @@ def present_hparams(found: HParams, view: HParamsView, exit_code: int, nonfinite
 
 
 def _aside(found: HParams) -> str:
-    return f"hyperparameters from {_count(len(dict.fromkeys(found.files)), 'file')}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f"hyperparameters from {plural(len(dict.fromkeys(found.files)), 'file')}"
 
 
 # -- what is shown --------------------------------------------------------------------------------------
@@ -274,7 +271,7 @@ def _remark(entry: Entry) -> str:
     parts += [f"{shown(r.value)} in {r.note}" for r in groups[:2]]
     same = sum(1 for r in entry.rows if r is not entry.row and r.kind is Kind.STATIC and not r.note) - len(groups)
     if same > 0 and not entry.layered and not parts:
-        parts.append(f"and in {_count(same, 'other place')}")
+        parts.append(f"and in {plural(same, 'other place')}")
     return "; ".join(parts)
 
 
@@ -286,7 +283,7 @@ def _others(run: Run) -> Iterator[Block]:
         text = ", ".join(f"{r.raw_key} {shown(r.value)}" for r in unnamed[:MAX_OTHERS])
         yield Facts((("other numbers", Cell(text, Tone.DIM)),))
     if hidden > 0:
-        yield Note(f"{_count(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
+        yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
 
 
 def _tensors(run: Run) -> Iterator[Block]:
@@ -351,7 +348,7 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
     yield Table(columns, tuple(lines))
     odd_ones = [f"{entry.name} {shown(entry.value)} is {odd}" for entry, _, odd in known if odd]
     if odd_ones and nonfinite:
-        text = f"{'; '.join(odd_ones)}: and the weights hold {_count(nonfinite, 'value')} that are NaN or Inf"
+        text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
         yield Note(text, Tone.BAD)
     yield Note("advice says what is usual, not what is right: it changes no exit code", Tone.DIM)
 

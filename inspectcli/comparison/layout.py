@@ -39,11 +39,6 @@ class Layout(NamedTuple):
             return "transposed"
         return f"axes {self.axes}"
 
-    def mirrored(self) -> Layout:
-        """The same fact, told from B."""
-        split = tuple(self.split[axis] for axis in self.axes)
-        return Layout(split, inverse(self.axes))
-
 
 def inverse(axes: Sequence[int]) -> tuple[int, ...]:
     """The order that undoes an order."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from inspectcli.arithmetic import unravel
 from inspectcli.comparison import content, match
 from inspectcli.comparison.compare import Comparison, Status, Tools, compare
 from inspectcli.comparison.difference import Tolerance
@@ -309,13 +310,7 @@ def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> Tenso
 
 
 def _index(place: int | None, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if place is None or shape is None:
-        return None
-    made = []
-    for n in reversed(shape):
-        place, i = divmod(place, max(n, 1))
-        made.append(i)
-    return tuple(reversed(made))
+    return None if place is None or shape is None else unravel(place, shape)
 
 
 def _with_rank(row: TensorDiff, a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> TensorDiff:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inspectcli.arithmetic import unravel
 from inspectcli.comparison import layout
 from inspectcli.errors import DamagedFileError
 from inspectcli.model import TensorRef
@@ -39,20 +40,12 @@ class Pair(NamedTuple):
 
     def flat_in_a(self, place: int) -> int:
         """Position in the order of reading -> C-order position in A."""
-        index = _unravel(place, self.shape)
+        index = unravel(place, self.shape)
         original = [index[self.axes.index(i)] for i in range(len(self.axes))]
         flat = 0
         for n, i in zip(self.split, original, strict=True):
             flat = flat * n + i
         return flat
-
-
-def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    made = []
-    for n in reversed(shape):
-        flat, i = divmod(flat, max(n, 1))
-        made.append(i)
-    return tuple(reversed(made))
 
 
 class Piece(NamedTuple):

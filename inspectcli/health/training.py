@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from statistics import median
 from typing import Any
 
+from inspectcli.arithmetic import median
 from inspectcli.errors import PinspectError
 from inspectcli.health.base import Found, Look, Severity, Subject, rule
 from inspectcli.health.optimizer import State, states
@@ -185,7 +185,7 @@ def gradient_outlier(subject: Subject) -> Iterable[Found]:
             sizes[state.parameter.name] = math.sqrt(s.mean)
     if len(sizes) < 4:
         return
-    usual = median(sizes.values())
+    usual = median(list(sizes.values()))
     for name, size in sizes.items():
         if size > _GRADIENT * usual:
             times = f"{size / usual:.1e} times the median of {len(sizes):,} parameters"

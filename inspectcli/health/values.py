@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from inspectcli.arithmetic import unravel
 from inspectcli.health.base import Found, Look, Severity, Subject, rule
 from inspectcli.health.optimizer import learning_rate_remark
 from inspectcli.model import TRAINING_STATE
@@ -21,20 +22,11 @@ def _state(look: Look) -> bool:
     return look.ref.kind in TRAINING_STATE
 
 
-def _index(look: Look, flat: int) -> list[int]:
-    """C-order position in the tensor's shape."""
-    found: list[int] = []
-    for size in reversed(look.ref.shape):
-        found.append(flat % size)
-        flat //= size
-    return found[::-1]
-
-
 def _nonfinite(look: Look, count: int, kind: str, remark: str = "") -> Found:
     s = look.stats
     assert s is not None
     share = count / s.count
-    first = None if s.first_nonfinite is None else _index(look, s.first_nonfinite)
+    first = None if s.first_nonfinite is None else list(unravel(s.first_nonfinite, look.ref.shape))
     percent = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
     where = f", the first NaN or Inf at {first}" if first else ""
     return Found(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -204,16 +203,6 @@ def _of_group(row: HParam) -> bool:
 
 def _as_current(row: HParam) -> HParam:
     return replace(row, name="learning_rate.current", kind=Kind.DYNAMIC, current=row.value)
-
-
-def checkpoint_rows(path: str) -> list[HParam]:
-    """The rows of a file that may be no checkpoint at all."""
-    from inspectcli.formats import open_checkpoint
-
-    try:
-        return of_checkpoint(open_checkpoint(os.fspath(path)))
-    except PinspectError:
-        return []
 
 
 SOURCE = HParamSource("checkpoint", sniff, read, generic=True)
