@@ -2,7 +2,7 @@
 
     Stats.empty().merge(s) == s        a.merge(b).merge(c) ~ a.merge(b.merge(c))        (up to rounding, 1e-9)
 
-Mean and sum of squared deviations are merged by the formula of Chan, Golub and LeVeque (1979).
+Mean and sum of squared deviations are those of `moments`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from inspectcli import kernels
 from inspectcli.dtypes import DType, Family
+from inspectcli.moments import Moments, moments_of, scale_of
 
 Array = npt.NDArray[Any]
 
@@ -29,11 +30,6 @@ HISTOGRAM_BINS = 20
 KNOTS = 129
 #: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
 FEW = 200
-
-#: Where the sum of squared deviations is a smaller part of the sum of squares, it is computed anew, about the mean.
-_CANCELLATION = 1e-4
-#: Magnitudes of which a billion squares neither overflow nor vanish.
-_LEAST, _MOST = 1e-140, 1e140
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +88,24 @@ class Stats:
         return self.nan + self.posinf + self.neginf
 
     @property
+    def moments(self) -> Moments:
+        """Of the finite values."""
+        return Moments(self.finite, self.mean, self.m2, self.scale)
+
+    @property
     def std(self) -> float:
         """Population standard deviation of the finite values; NaN if there are none."""
-        return self.scale * math.sqrt(self.m2 / self.finite) if self.finite else math.nan
+        return self.moments.std
 
     @property
     def l2(self) -> float:
         """Euclidean norm of the finite values."""
-        centre = self.mean / self.scale
-        return self.scale * math.sqrt(self.m2 + self.finite * centre * centre)
+        return self.moments.norm
 
     @property
     def rms(self) -> float:
         """Root mean square of the finite values; NaN if there are none."""
-        if not self.finite:
-            return math.nan
-        centre = self.mean / self.scale
-        return self.scale * math.sqrt(self.m2 / self.finite + centre * centre)
+        return self.moments.rms
 
     @property
     def abs_max(self) -> float | int | None:
@@ -122,18 +119,7 @@ class Stats:
             return other
         if not other.count:
             return self
-        a, b = self.finite, other.finite
-        mean, m2, scale = self.mean, self.m2, self.scale
-        if not a:
-            mean, m2, scale = other.mean, other.m2, other.scale
-        elif b:
-            scale = max(self.scale, other.scale)
-            delta = other.mean / scale - self.mean / scale
-            mean = (
-                self.mean + (other.mean - self.mean) * (b / (a + b)) if _near(self, other) else _far_mean(self, other)
-            )
-            m2 = self.m2 * (self.scale / scale) ** 2 + other.m2 * (other.scale / scale) ** 2
-            m2 += delta * delta * (a * (b / (a + b)))
+        _, mean, m2, scale = self.moments.merge(other.moments)
         first = self.first_nonfinite
         if first is None and other.first_nonfinite is not None:
             first = self.count + other.first_nonfinite
@@ -172,18 +158,8 @@ class Stats:
         """The same with `zeros` more values that are 0 and stored nowhere: a sparse tensor."""
         if not zeros:
             return self
-        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=_scale_of(0.0))
+        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=scale_of(0.0))
         return replace(self.merge(more), sample=self.sample)
-
-
-def _near(a: Stats, b: Stats) -> bool:
-    """Whether the difference of the means cannot overflow."""
-    return a.scale == b.scale == 1.0
-
-
-def _far_mean(a: Stats, b: Stats) -> float:
-    n = a.finite + b.finite
-    return a.mean * (a.finite / n) + b.mean * (b.finite / n)
 
 
 def _pick(choose: Any, a: float | int | None, b: float | int | None) -> float | int | None:
@@ -233,44 +209,15 @@ def _moments(
     x: Array, engine: kernels.Backend, bounds: Callable[[Array], tuple[float | int, float | int]] = _bounds
 ) -> Stats:
     """count, mean, m2, scale, bounds and non-finite counts of a float array."""
-    n = x.size
     total, squares = engine.moments(x)
     if not math.isfinite(squares) or not math.isfinite(total):
         return _with_nonfinite(x, engine)
     low, high = bounds(x)
-    largest = max(abs(low), abs(high))
-    if low == high:
-        return Stats(count=n, mean=low, low=low, high=high, scale=_scale_of(largest))
-    if _scale_of(largest) != 1.0:
-        return _scaled(x, largest, low, high)
-    mean = total / n
-    m2 = squares - total * mean
-    if m2 < _CANCELLATION * squares:
-        mean, m2 = _about_the_mean(x, mean)
-    return Stats(count=n, mean=mean, m2=m2, low=low, high=high)
+    return _bounded(moments_of(x, low, high, (total, squares)), low, high)
 
 
-def _about_the_mean(x: Array, guess: float) -> tuple[float, float]:
-    """Second pass: deviations from a first guess, corrected for its error."""
-    deviations = x.astype(np.float64) - guess
-    shift = float(deviations.sum()) / x.size
-    m2 = float(np.dot(deviations, deviations)) - x.size * shift * shift
-    return guess + shift, max(m2, 0.0)
-
-
-def _scaled(x: Array, largest: float, low: float | int, high: float | int) -> Stats:
-    """Squares of these would overflow or vanish: work in units of a power of two near the largest."""
-    scale = _scale_of(largest)
-    unit = x.astype(np.float64) / scale
-    mean, m2 = _about_the_mean(unit, float(unit.sum()) / x.size)
-    return Stats(count=x.size, mean=mean * scale, m2=m2, scale=scale, low=low, high=high)
-
-
-def _scale_of(largest: float) -> float:
-    """1, or the power of two near magnitudes whose squares would overflow or vanish; for zeros the smallest one."""
-    if _LEAST <= largest <= _MOST:
-        return 1.0
-    return math.ldexp(1.0, min(max(math.frexp(largest)[1], -1021), 1023) if largest else -1021)
+def _bounded(made: Moments, low: float | int, high: float | int) -> Stats:
+    return Stats(count=made.n, mean=made.mean, m2=made.m2, scale=made.scale, low=low, high=high)
 
 
 def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
@@ -278,7 +225,7 @@ def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
     bad = np.flatnonzero(~ok)
     if not bad.size:  # only the squares overflowed
         low, high = _bounds(x)
-        return _scaled(x, max(abs(low), abs(high)), low, high)
+        return _bounded(moments_of(x, low, high), low, high)
     rest = np.ascontiguousarray(x[ok])
     made = _moments(rest, engine) if rest.size else Stats()
     wrong = x[bad]
@@ -297,7 +244,7 @@ def _of_integers(values: Array, start: int, total: int | None) -> Stats:
     low, high = _bounds(values)
     zeros = values.size - int(np.count_nonzero(values))
     if low == high:
-        made = Stats(count=values.size, mean=float(low), scale=_scale_of(abs(float(low))))
+        made = Stats(count=values.size, mean=float(low), scale=scale_of(abs(float(low))))
     else:
         made = _moments(values, engine) if values.dtype.itemsize <= 2 else _moments(values.astype(np.float64), engine)
     return replace(made, zeros=zeros, low=low, high=high, sample=_sample(values, start, total))

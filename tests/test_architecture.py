@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "inspectcli"
 #: The lowest level first; a module may import from its own level and from those above it in this list.
 LEVELS = (
     ("errors", "dtypes", "report", "arithmetic", "crew"),
-    ("source", "model", "kernels", "stats"),
+    ("source", "model", "kernels", "moments", "stats"),
     ("pickles",),
     ("formats",),
     ("live", "values", "scan", "walk", "beside"),

@@ -12,9 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from inspectcli import kernels
+from inspectcli.moments import CANCELLATION, Moments, merge_products, moments_of, products_of
 from inspectcli.values import Array
 
 _Bools = npt.NDArray[np.bool_]
+
+#: Sums of squares of float32 values between which none of the values was too small or too large for the sum.
+_LEAST_SQUARES, _MOST_SQUARES = 1e-70, 1e100
+#: Differences are rounded to float32: where one side's spread, squared, is this often the other's, too much is lost.
+_OF_ONE_SIZE = 100.0
+_NOTHING = Moments()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,9 @@ class Difference:
         first_nonfinite: the first of these.
         max_abs: largest |a - b| of the finite places.
         max_at: where; None if nothing differs.
-        sum_a, sum_b, squares_a, squares_b, squares_d: over the finite places.
+        a, b: moments of each side, over the finite places; of complex values, of their magnitudes, as `Stats`.
+        d: moments of the differences, or of their magnitudes, over the finite places.
+        products: sum of the products of the deviations of a and b from their means.
     """
 
     count: int = 0
@@ -55,11 +64,10 @@ class Difference:
     first_nonfinite: int | None = None
     max_abs: float = 0.0
     max_at: int | None = None
-    sum_a: float = 0.0
-    sum_b: float = 0.0
-    squares_a: float = 0.0
-    squares_b: float = 0.0
-    squares_d: float = 0.0
+    a: Moments = _NOTHING
+    b: Moments = _NOTHING
+    d: Moments = _NOTHING
+    products: float = 0.0
 
     def merge(self, other: Difference) -> Difference:
         """Of these places and the others together."""
@@ -77,11 +85,10 @@ class Difference:
             first_nonfinite=self.first_nonfinite if self.first_nonfinite is not None else other.first_nonfinite,
             max_abs=larger.max_abs,
             max_at=larger.max_at,
-            sum_a=self.sum_a + other.sum_a,
-            sum_b=self.sum_b + other.sum_b,
-            squares_a=self.squares_a + other.squares_a,
-            squares_b=self.squares_b + other.squares_b,
-            squares_d=self.squares_d + other.squares_d,
+            a=self.a.merge(other.a),
+            b=self.b.merge(other.b),
+            d=self.d.merge(other.d),
+            products=merge_products((self.a, self.b, self.products), (other.a, other.b, other.products)),
         )
 
     # -- figures ----------------------------------------------------------------------------------------
@@ -93,64 +100,47 @@ class Difference:
     @property
     def l2(self) -> float:
         """||a - b||"""
-        return math.sqrt(self.squares_d)
+        return self.d.norm
 
     @property
     def rel_l2(self) -> float | None:
         """||a - b|| / ||a||: 0 if both are 0, None if only a is."""
-        if not self.squares_d:
+        if not self.l2:
             return 0.0
-        return math.sqrt(self.squares_d / self.squares_a) if self.squares_a else None
+        return self.l2 / self.a.norm if self.a.norm else None
 
     @property
     def cosine(self) -> float | None:
-        """Of two zero tensors 1, as they are equal; None if one alone is zero."""
-        if not self.squares_d:
+        """Of two zero tensors 1, as they are equal; None if one alone is zero, or a norm overflows."""
+        d, a, b = self.l2, self.a.norm, self.b.norm
+        if not d:
             return 1.0
-        if not (self.squares_a and self.squares_b):
+        if not (a and b and all(map(math.isfinite, (a, b, d)))):
             return None
-        # Of the norms apart: their product could overflow.
-        a, b = math.sqrt(self.squares_a), math.sqrt(self.squares_b)
-        return max(-1.0, min(1.0, self._products / a / b))
+        # (aa + bb - dd) / 2ab, of ratios: a product could overflow.
+        return max(-1.0, min(1.0, (a / b + b / a - d / a * (d / b)) / 2))
 
     @property
     def correlation(self) -> float | None:
-        """The cosine after the means are taken away: two independent models have none. None of constants."""
-        if not self.finite:
-            return None
-        spread = self.std_a * self.std_b
-        if not spread:
-            return None
-        covariance = self._products / self.finite - self.mean_a * self.mean_b
-        return max(-1.0, min(1.0, covariance / spread))
-
-    @property
-    def _products(self) -> float:
-        return (self.squares_a + self.squares_b - self.squares_d) / 2
+        """Pearson's: two independent models have none. None of constants."""
+        spread = math.sqrt(self.a.m2) * math.sqrt(self.b.m2)
+        return max(-1.0, min(1.0, self.products / spread)) if spread else None
 
     @property
     def mean_a(self) -> float:
-        return self.sum_a / self.finite if self.finite else math.nan
+        return self.a.mean if self.finite else math.nan
 
     @property
     def mean_b(self) -> float:
-        return self.sum_b / self.finite if self.finite else math.nan
+        return self.b.mean if self.finite else math.nan
 
     @property
     def std_a(self) -> float:
-        return _std(self.squares_a, self.mean_a, self.finite)
+        return self.a.std
 
     @property
     def std_b(self) -> float:
-        return _std(self.squares_b, self.mean_b, self.finite)
-
-
-def _std(squares: float, mean: float, n: int) -> float:
-    """Population standard deviation; one below the rounding of the sums is 0."""
-    if not n:
-        return math.nan
-    variance = squares / n - mean * mean
-    return math.sqrt(variance) if variance > 1e-14 * (squares / n) else 0.0
+        return self.b.std
 
 
 # -- one piece ------------------------------------------------------------------------------------------
@@ -209,10 +199,11 @@ def _of_floats(
     peak = max(high, -low)
     if not math.isfinite(peak):
         return None
-    moments = kernels.backend().moments
-    (sum_a, squares_a), (sum_b, squares_b), (_, squares_d) = moments(a), moments(b), moments(d)
-    if not math.isfinite(squares_a + squares_b):
+    sums = kernels.backend().moments
+    sums_a, sums_b, sums_d = sums(a), sums(b), sums(d)
+    if not math.isfinite(sums_a[1] + sums_b[1]):
         return None
+    of_a, of_b, of_d = _moments(a, sums_a), _moments(b, sums_b), Moments(d.size, 0.0, sums_d[1])
     changed = int(np.count_nonzero(room.unequal(a, b)))
     max_abs, max_at = 0.0, None
     if peak and peak >= np.float32(least):
@@ -232,12 +223,33 @@ def _of_floats(
         beyond=beyond,
         max_abs=max_abs,
         max_at=max_at,
-        sum_a=sum_a,
-        sum_b=sum_b,
-        squares_a=squares_a,
-        squares_b=squares_b,
-        squares_d=squares_d,
+        a=of_a,
+        b=of_b,
+        d=of_d,
+        products=_products(a, b, of_a, of_b, sums_d),
     )
+
+
+def _moments(x: Array, sums: tuple[float, float] | None = None) -> Moments:
+    """Of finite values. The bounds, a pass of their own, are asked for only where the sums do not suffice."""
+    if not x.size:
+        return Moments()
+    if sums is not None and _LEAST_SQUARES < sums[1] < _MOST_SQUARES:
+        mean = sums[0] / x.size
+        m2 = sums[1] - sums[0] * mean
+        if m2 >= CANCELLATION * sums[1]:
+            return Moments(x.size, mean, m2)
+    return moments_of(x, x.min().item(), x.max().item())
+
+
+def _products(a: Array, b: Array, of_a: Moments, of_b: Moments, sums_d: tuple[float, float]) -> float:
+    """Sum of products of deviations: from the spread of the differences, where rounding leaves enough of it."""
+    m2_d = sums_d[1] - sums_d[0] * sums_d[0] / a.size
+    ample = m2_d >= CANCELLATION * sums_d[1] and of_a.scale == of_b.scale == 1.0
+    small, large = sorted((of_a.m2, of_b.m2))
+    if ample and large < _OF_ONE_SIZE * small:
+        return (of_a.m2 + of_b.m2 - m2_d) / 2
+    return products_of(a, b, of_a, of_b)
 
 
 def _careful(a: Array, b: Array, start: int, tolerance: Tolerance) -> Difference:
@@ -252,6 +264,8 @@ def _careful(a: Array, b: Array, start: int, tolerance: Tolerance) -> Difference
     unequal = ~equal if finite.all() else ~equal[finite]
     bound = tolerance.absolute + tolerance.relative * np.maximum(np.abs(x), np.abs(y)) if tolerance else 0.0
     best = int(size.argmax()) if size.size and unequal.any() else None
+    magnitude_x, magnitude_y = (np.abs(x), np.abs(y)) if wide is np.complex128 else (x, y)
+    of_x, of_y = _moments(magnitude_x), _moments(magnitude_y)
     return Difference(
         count=a.size,
         finite=int(x.size),
@@ -263,20 +277,15 @@ def _careful(a: Array, b: Array, start: int, tolerance: Tolerance) -> Difference
         first_nonfinite=start + int(odd.argmax()) if odd.any() else None,
         max_abs=0.0 if best is None else float(size[best]),
         max_at=None if best is None else start + int(np.flatnonzero(finite)[best]),
-        sum_a=float(x.real.sum()),
-        sum_b=float(y.real.sum()),
-        squares_a=_squares(x),
-        squares_b=_squares(y),
-        squares_d=float(np.square(size).sum()),
+        a=of_x,
+        b=of_y,
+        d=_moments(size) if np.isfinite(size).all() else Moments(size.size, 0.0, math.inf),
+        products=products_of(magnitude_x, magnitude_y, of_x, of_y) if x.size else 0.0,
     )
 
 
 def _has_nan(values: Array) -> bool:
     return values.dtype.kind in "fc"
-
-
-def _squares(values: Array) -> float:
-    return float(np.square(values.real).sum() + np.square(values.imag).sum())
 
 
 def _integer_distance(a: Array, b: Array) -> Array:

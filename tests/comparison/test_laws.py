@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_any_chunking_gives_the_same_answer(
         start = max(start, end)
     for name in ("count", "finite", "changed", "beyond", "nan_a", "nan_b", "nonfinite", "first_nonfinite", "max_abs"):
         assert getattr(total, name) == getattr(whole, name), name
-    assert total.squares_d == pytest.approx(whole.squares_d, rel=1e-6, nan_ok=True)
+    assert total.l2 == pytest.approx(whole.l2, rel=1e-6, nan_ok=True)
 
 
 @settings(max_examples=200, deadline=None)
@@ -126,3 +127,86 @@ def test_the_figures_are_those_of_numpy(pairs: list[tuple[float, float]]) -> Non
     norm = np.linalg.norm(a[finite].astype(np.float64))
     if norm > 1e-18 and distance.any():
         assert found.rel_l2 == pytest.approx(np.linalg.norm(distance) / norm, rel=1e-6)
+
+
+# -- moments: those of NumPy, wherever the mean lies --------------------------------------------------------------
+
+TYPES = [
+    *(np.dtype(t) for t in "float64 float32 float16 int8 uint8 int16 uint16 int32 int64 uint64".split()),
+    np.dtype(ml_dtypes.bfloat16),
+    np.dtype(np.complex64),
+]
+SPREADS = {0: 1e-3, 1: 1e-3, 1e3: 1e-3, 1e6: 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean"),
+    [
+        pytest.param(kind, mean, id=f"{kind}-{mean}")
+        for kind in TYPES
+        for mean in SPREADS
+        if kind != np.float16 or mean < 65_504
+    ],
+)
+@pytest.mark.parametrize("sizes", [(0.1, 1.0), (1.0, 1e-4), (1e4, 1.0)], ids=["alike", "b is flat", "b is wide"])
+def test_mean_std_and_correlation_are_those_of_numpy(mean: float, kind: np.dtype, sizes: tuple[float, float]) -> None:
+    rng = np.random.default_rng(20250101)
+    noise = rng.normal(size=(2, 10_000))
+    spread = SPREADS[mean] if kind.kind not in "iu" else 5.0
+    center = mean if kind.kind not in "iu" else min(mean, float(np.iinfo(kind).max) / 2)
+    own, scale = sizes
+    a = _cast(center + spread * noise[0], kind)
+    b = _cast(center + spread * scale * (noise[0] + own * noise[1]), kind)
+    total = Difference()
+    for start in range(0, a.size, 3_000):
+        part = slice(start, start + 3_000)
+        values = [x[part].astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else x[part] for x in (a, b)]
+        total = total.merge(difference(*values, start))
+    x, y = (_wide(side) for side in (a, b))
+    assert total.mean_a == pytest.approx(x.mean(), rel=1e-12, abs=1e-15)
+    assert total.mean_b == pytest.approx(y.mean(), rel=1e-12, abs=1e-15)
+    assert total.std_a == pytest.approx(x.std(), rel=1e-8)
+    assert total.std_b == pytest.approx(y.std(), rel=1e-8)
+    if np.ptp(x) and np.ptp(y):
+        assert total.correlation == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
+    else:
+        assert total.correlation is None
+
+
+def _cast(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
+    return (values + 0.25j * values[::-1]).astype(kind) if kind.kind == "c" else values.astype(kind)
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "c":  # of magnitudes, as in `pinspect MODEL`
+        return np.abs(values.astype(np.complex128))
+    return values.astype(np.float64)
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e300, 1e-300, 0.0])
+def test_figures_of_the_largest_and_the_smallest_values(size: float) -> None:
+    a, b = np.array([1.0, 0.25, 0.5, -0.5]) * size, np.array([0.5, 0.5, 0.25, -0.25]) * size
+    found = difference(a, b)
+    unit = np.array([1.0, 0.25, 0.5, -0.5]), np.array([0.5, 0.5, 0.25, -0.25])
+    assert found.std_a == pytest.approx(unit[0].std() * size, rel=1e-12)
+    assert found.std_b == pytest.approx(unit[1].std() * size, rel=1e-12)
+    if size > 1e307:  # a norm is larger than the largest float64
+        assert found.correlation == pytest.approx(np.corrcoef(*unit)[0, 1], rel=1e-12)
+        assert found.cosine is None
+    elif size:
+        assert found.correlation == pytest.approx(np.corrcoef(*unit)[0, 1], rel=1e-12)
+        assert found.cosine == pytest.approx(np.dot(*unit) / np.linalg.norm(unit[0]) / np.linalg.norm(unit[1]))
+    else:
+        assert (found.correlation, found.cosine) == (None, 1.0)
+
+
+def test_moving_all_values_changes_no_correlation() -> None:
+    rng = np.random.default_rng(20250101)
+    a = rng.normal(size=4_096) * 1e-3
+    b = a + rng.normal(size=4_096) * 1e-5
+    plain, moved = difference(a, b), difference(a + 1e6, b + 1e6)
+    assert moved.correlation == pytest.approx(plain.correlation, abs=1e-6)
+    assert moved.std_a == pytest.approx(plain.std_a, rel=1e-6)
