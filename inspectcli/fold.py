@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from inspectcli.arithmetic import median
 from inspectcli.overview import TensorRow
@@ -127,8 +127,10 @@ def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
         return [Fold(name, tuple(m.row for m in members))]
     outer = next(i for i, c in enumerate(columns) if len(c) > 1)
     made: list[Fold[Row]] = []
-    for value in columns[outer]:
-        group = [m for m in members if m.numbers[outer] == value]
+    groups: dict[int, list[_Member[Row]]] = {value: [] for value in columns[outer]}
+    for member in members:
+        groups[member.numbers[outer]].append(member)
+    for group in groups.values():
         made.extend(_named(group) if len(group) >= MIN_MEMBERS else unfolded(m.row for m in group))
     return made
 
@@ -157,8 +159,8 @@ def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
         _odd_alone(row) or ("as initialised" if alike and apart else "") for row, alike in zip(rows, still, strict=True)
     ]
     sound = [row for row, why in zip(rows, reasons, strict=True) if not why]
-    stds = [row.stats.std for row in sound if row.stats and row.stats.std is not None]
-    peaks = [float(row.stats.abs_max) for row in sound if row.stats and row.stats.abs_max is not None]
+    stds = usual([row.stats.std for row in sound if row.stats and row.stats.std is not None])
+    peaks = usual([float(row.stats.abs_max) for row in sound if row.stats and row.stats.abs_max is not None])
     for i, row in enumerate(rows):
         if reasons[i] or row.stats is None:
             continue
@@ -182,20 +184,40 @@ def _as_drawn(row: TensorRow) -> bool:
     return row.init is not None and row.init.strength == "untouched" and row.init.family != "constant"
 
 
-def far(what: str, value: float | int | None, siblings: list[float], ratio: float) -> str:
-    """Whether a figure is far from the median of the siblings, measured by how much they differ themselves."""
-    if value is None or len(siblings) < MIN_MEMBERS:
-        return ""
+class Usual(NamedTuple):
+    """Where the figures of siblings lie: worked out once, however many there are.
+
+    Attributes:
+        middle: their median.
+        center: its logarithm; 0 if it is 0.
+        spread: the median distance of the logarithms from it.
+    """
+
+    middle: float
+    center: float
+    spread: float
+
+
+def usual(siblings: Sequence[float]) -> Usual | None:
+    """None of too few to say what is usual."""
+    if len(siblings) < MIN_MEMBERS:
+        return None
     middle = median(siblings)
-    if not middle or not value:
-        return (
-            "" if bool(middle) == bool(value) else f"{what} {'is' if value else 'is not'} above 0, unlike its siblings"
-        )
-    logs = [math.log(s) for s in siblings if s > 0]
-    centre = math.log(middle)
-    usual = median([abs(x - centre) for x in logs])
-    distance = abs(math.log(value) - centre)
-    if distance <= max(math.log(ratio), _SPREAD * usual):
+    if not middle:
+        return Usual(middle, 0.0, 0.0)
+    center = math.log(middle)
+    return Usual(middle, center, median([abs(math.log(s) - center) for s in siblings if s > 0]))
+
+
+def far(what: str, value: float | int | None, siblings: Usual | None, ratio: float) -> str:
+    """Whether a figure is far from the median of the siblings, measured by how much they differ themselves."""
+    if value is None or siblings is None:
+        return ""
+    if not siblings.middle or not value:
+        alike = bool(siblings.middle) == bool(value)
+        return "" if alike else f"{what} {'is' if value else 'is not'} above 0, unlike its siblings"
+    distance = abs(math.log(value) - siblings.center)
+    if distance <= max(math.log(ratio), _SPREAD * siblings.spread):
         return ""
     times = math.exp(distance)
-    return f"{what} {times:,.0f} times {'above' if value > middle else 'below'} its siblings"
+    return f"{what} {times:,.0f} times {'above' if value > siblings.middle else 'below'} its siblings"

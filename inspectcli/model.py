@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
@@ -204,7 +205,7 @@ class Training(NamedTuple):
         return bool(self.optimizer) or self.epoch is not None or self.step is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checkpoint:
     """A file, or the files of one model, as its reader understood it.
 
@@ -247,10 +248,11 @@ class Checkpoint:
         return len(self.tensors)
 
     def __getitem__(self, name: str) -> TensorRef:
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return tensor
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorRef]:
+        return {tensor.name: tensor for tensor in reversed(self.tensors)}  # of equal names the first counts
 
 
 def aliases(tensors: tuple[TensorRef, ...]) -> dict[int, str]:

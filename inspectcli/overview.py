@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inspectcli.dtypes import Family
@@ -95,7 +96,7 @@ class FileError(NamedTuple):
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileReport:
     """One checkpoint.
 
@@ -130,10 +131,11 @@ class FileReport:
         return tuple(row for row in self.tensors if row.problem)
 
     def __getitem__(self, name: str) -> TensorRow:
-        for row in self.tensors:
-            if row.name == name:
-                return row
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorRow]:
+        return {row.name: row for row in reversed(self.tensors)}  # of equal names the first counts
 
 
 @dataclass(frozen=True, slots=True)

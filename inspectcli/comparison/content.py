@@ -7,8 +7,11 @@ ever concluded from comparing the values themselves.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from operator import itemgetter
 
 from inspectcli.comparison import names
 from inspectcli.comparison.compare import Tools, agrees, compare
@@ -101,15 +104,15 @@ def by_content(made: Matching, tools: Tools) -> None:
     known: dict[int, Stats | None] = {}
     taken: set[int] = set()
     found = []
-    right: defaultdict[int, list[TensorRef]] = defaultdict(list)
-    for ref in made.right:
-        if _can_tell(ref):
-            right[ref.numel].append(ref)
+    sizes = {ref.numel for ref in made.left if _can_tell(ref)}
+    right = _ByFigures(
+        (r for r in made.right if r.numel in sizes and _can_tell(r)), lambda r: _figures(r, known, tools)
+    )
     order = {id(ref): i for i, ref in enumerate(made.right)}
     for i, a in enumerate(made.left):
         if not _can_tell(a):
             continue
-        candidates = [b for b in right.get(a.numel, ()) if id(b) not in taken]
+        candidates = [b for b in right.like(a, _figures(a, known, tools)) if id(b) not in taken]
         candidates.sort(key=lambda b: (not _same_checksum(a, b), _leaf(a) != _leaf(b), abs(order[id(b)] - i)))
         for b in candidates:
             match = _verified(a, b, channels, known, tools)
@@ -118,6 +121,41 @@ def by_content(made: Matching, tools: Tools) -> None:
                 found.append(match)
                 break
     made.take(found)
+
+
+class _ByFigures:
+    """Tensors found by their figures: those of one type by equal ones, those of another by a smallest value nearby."""
+
+    def __init__(self, refs: Iterable[TensorRef], figures: Callable[[TensorRef], Stats | None]) -> None:
+        self._equal: defaultdict[_Key, list[TensorRef]] = defaultdict(list)
+        self._near: defaultdict[int, dict[str, list[tuple[float, int, TensorRef]]]] = defaultdict(dict)
+        for position, ref in enumerate(refs):
+            stats = figures(ref)
+            if stats is not None and stats.low is not None:
+                self._equal[_key(ref, stats)].append(ref)
+                of_type = self._near[ref.numel].setdefault(ref.dtype.name, [])
+                of_type.append((float(stats.low), position, ref))
+        for types in self._near.values():
+            for rows in types.values():
+                rows.sort(key=itemgetter(0, 1))
+
+    def like(self, a: TensorRef, stats: Stats | None) -> Iterator[TensorRef]:
+        """Those that may hold the values of `a`."""
+        if stats is None or stats.low is None or stats.high is None:
+            return
+        yield from self._equal.get(_key(a, stats), ())
+        low, room = float(stats.low), _CAST_MOVES * max(abs(stats.low), abs(stats.high))
+        for dtype, rows in self._near.get(a.numel, {}).items():
+            if dtype != a.dtype.name:
+                first = bisect_left(rows, low - room, key=itemgetter(0))
+                yield from (ref for _, _, ref in rows[first : bisect_right(rows, low + room, key=itemgetter(0))])
+
+
+_Key = tuple[int, str, int, float | int | None, float | int | None, int]
+
+
+def _key(ref: TensorRef, stats: Stats) -> _Key:
+    return (ref.numel, ref.dtype.name, stats.nan, stats.low, stats.high, stats.zeros)
 
 
 def _can_tell(ref: TensorRef) -> bool:
@@ -171,6 +209,8 @@ def _could_be(a: TensorRef, b: TensorRef, known: dict[int, Stats | None], tools:
 def _figures(ref: TensorRef, known: dict[int, Stats | None], tools: Tools) -> Stats | None:
     """Figures that do not depend on the order; None of a tensor that holds one value only."""
     if id(ref) not in known:
-        stats = stats_of(ref, tools.buffers[0])
-        known[id(ref)] = stats if stats.low is not None and stats.low != stats.high else None
+        known[id(ref)] = None
+        with suppress(PinspectError):  # an unreadable tensor is matched by nothing
+            stats = stats_of(ref, tools.buffers[0])
+            known[id(ref)] = stats if stats.low is not None and stats.low != stats.high else None
     return known[id(ref)]

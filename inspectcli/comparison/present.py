@@ -12,7 +12,7 @@ from inspectcli.comparison.metadata import Changed
 from inspectcli.comparison.modules import Module, by_module
 from inspectcli.comparison.result import DiffReport, Side, TensorDiff
 from inspectcli.comparison.verdict import relative_change
-from inspectcli.fold import Fold, far, fold_by, unfolded
+from inspectcli.fold import Fold, far, fold_by, unfolded, usual
 from inspectcli.present import FORMAT_NAMES, common_prefix, count, number, percent, shape, short, size, span
 from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 
@@ -228,7 +228,7 @@ def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
 
 def _odd(tensors: Sequence[TensorDiff]) -> list[str]:
     """Members whose change is far from their siblings'."""
-    changes = [t.rel_l2 for t in tensors if t.rel_l2]
+    changes = usual([t.rel_l2 for t in tensors if t.rel_l2])
     return [far("relative change", t.rel_l2, changes, _RATIO) if t.rel_l2 else "" for t in tensors]
 
 

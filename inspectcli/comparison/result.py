@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -131,7 +132,7 @@ class Asked(NamedTuple):
     tolerance: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DiffReport:
     """What `diff` returns: the same data as `pinspect diff --format json`.
 
@@ -195,10 +196,12 @@ class DiffReport:
         return made
 
     def __getitem__(self, name: str) -> TensorDiff:
-        for tensor in self.tensors:
-            if name in (tensor.a, tensor.b):
-                return tensor
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorDiff]:
+        """By the name on either side; of equal names the first row counts."""
+        return {name: row for row in reversed(self.tensors) for name in (row.a, row.b) if name is not None}
 
     def document(self) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`, with numbers as numbers."""

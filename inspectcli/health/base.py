@@ -115,6 +115,11 @@ class Subject:
         return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
 
     @cached_property
+    def last_weights(self) -> Mapping[Kind, Look]:
+        """The last weight of each kind, in the order of the file."""
+        return {look.ref.kind: look for look in self.unique if look.role.is_weight}
+
+    @cached_property
     def by_name(self) -> Mapping[str, Look]:
         return {look.name: look for look in self.looks}
 
@@ -124,7 +129,8 @@ class Subject:
         found: dict[tuple[object, ...], list[Look]] = {}
         for look in self.unique:
             found.setdefault((pattern(look.name), look.ref.shape, look.ref.dtype.name, look.role.kind), []).append(look)
-        return {look.name: tuple(group) for group in found.values() for look in group}
+        shared = [tuple(group) for group in found.values()]
+        return {look.name: group for group in shared for look in group}
 
     @cached_property
     def sibling_sizes(self) -> Mapping[str, tuple[float, ...]]:

@@ -44,8 +44,7 @@ def _untouched_weights(subject: Subject) -> list[Look]:
 
 
 def _is_head(subject: Subject, look: Look) -> bool:
-    weights = [other for other in subject.unique if other.role.is_weight and other.ref.kind is look.ref.kind]
-    return bool(_HEAD.search(look.role.module)) or (bool(weights) and weights[-1] is look)
+    return bool(_HEAD.search(look.role.module)) or subject.last_weights.get(look.ref.kind) is look
 
 
 def _start(look: Look) -> str:

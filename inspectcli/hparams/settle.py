@@ -188,10 +188,13 @@ def conflicts(entries: Mapping[str, Entry], models: frozenset[str] = frozenset()
 
 def _between_files(entry: Entry, models: frozenset[str]) -> list[Finding]:
     told: list[HParam] = []
-    files = dict.fromkeys(row.origin.file for row in entry.rows)
-    for file in files:
-        rows = [r for r in entry.rows if r.origin.file == file and _comparable(r)]
-        best = [r for r in rows if rank(r) == min(map(rank, rows))]
+    by_file: dict[str, list[HParam]] = {}
+    for row in entry.rows:
+        if _comparable(row):
+            by_file.setdefault(row.origin.file, []).append(row)
+    for rows in by_file.values():
+        first = min(map(rank, rows))
+        best = [row for row in rows if rank(row) == first]
         if best and all(agree(r.value, best[0].value) for r in best):
             told.append(best[0])
     of_models = [row for row in told if row.origin.file in models]
