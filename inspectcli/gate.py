@@ -144,7 +144,7 @@ def _file_document(file: CheckedFile) -> dict[str, Any]:
         "path": file.path,
         "format": file.format,
         "size": file.size,
-        "error": None if file.error is None else {"code": file.error.code, "message": file.error.message},
+        "error": file.error and file.error._asdict(),
         "findings": [finding._asdict() for finding in file.findings],
         "ignored": [
             {"code": f.code, "tensor": f.tensor, "patterns": by.patterns, "reason": by.reason} for f, by in file.ignored

@@ -95,6 +95,10 @@ class FileError(NamedTuple):
     message: str
     hint: str = ""
 
+    @staticmethod
+    def of(error: PinspectError) -> FileError:
+        return FileError(error.code, error.message, error.hint)
+
 
 @dataclass(frozen=True)
 class FileReport:
@@ -154,7 +158,7 @@ def _file_document(report: FileReport) -> dict[str, Any]:
         "path": report.path,
         "format": report.format,
         "size": report.size,
-        "error": None if report.error is None else {"code": report.error.code, "message": report.error.message},
+        "error": report.error and report.error._asdict(),
         "totals": report.totals and {name: getattr(report.totals, name) for name in Totals._fields},
         "tensors": [_tensor_document(row) for row in report.tensors],
         "metadata": report.metadata,
@@ -372,7 +376,7 @@ def inspect_path(
 def unreadable(path: str, error: PinspectError) -> FileReport:
     """The report of a file that gave an error and nothing else."""
     size = os.path.getsize(path) if os.path.isfile(path) else 0
-    why = FileError(error.code, error.message, error.hint)
+    why = FileError.of(error)
     return FileReport(path, "", size, why, None, ())
 
 

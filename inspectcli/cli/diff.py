@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, output_options, write_report
+from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.errors import UsageError
 
@@ -100,7 +100,7 @@ def diff_command(
     from inspectcli.comparison.present import View, present
     from inspectcli.comparison.run import diff_checkpoints, opened
 
-    with Meter(quiet) as meter:
+    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(paths[1])
         report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
     code = 2 if report.problems else 0 if report.same else 1
@@ -185,7 +185,7 @@ def _trajectory(path: str, options: Options, chosen: str, output: str | None, qu
         raise click.UsageError("two checkpoints expected, or one folder with several")
     from inspectcli.comparison.trajectory import present_trajectory, trajectory
 
-    with Meter(quiet) as meter:
+    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
     code = 2 if found.problems else 1 if any(not step.same for step in found.steps[1:]) else 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, quiet_option, report_options, write_report
+from inspectcli.cli.output import choose_format, errors_for_programs, quiet_option, report_options, write_report
 
 if TYPE_CHECKING:
     from inspectcli.hparams.collect import HParams
@@ -57,7 +57,8 @@ def hparams_command(
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
     format_name = choose_format(format_name, output, FORMATS)
-    found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
+    with errors_for_programs("hparams", "" if quiet else format_name, output):
+        found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
     if len(found) == 2:
         report = present_comparison(found[0], found[1], 0, all_rows)
         report = report._replace(exit_code=1 if report.records else 0)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from inspectcli.errors import PinspectError
 
 if TYPE_CHECKING:
     from inspectcli.overview import FileError
@@ -89,6 +92,23 @@ def write_report(report: Report, format_name: str, output: str | None) -> None:
         return
     with open(output, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
+
+
+@contextmanager
+def errors_for_programs(command: str, format_name: str, output: str | None) -> Iterator[None]:
+    """An error is an object of the same schema where the report is for programs; it is raised all the same."""
+    try:
+        yield
+    except PinspectError as error:
+        if format_name in ("json", "yaml"):
+            from inspectcli.overview import SCHEMA, FileError
+            from inspectcli.report import Report
+
+            told = {"path": error.path, **FileError.of(error)._asdict()}
+            write_report(
+                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), 2), format_name, output
+            )
+        raise
 
 
 def complain(path: str, error: FileError) -> None:

@@ -15,7 +15,12 @@ _MAX_INTEGER = 1 << 256
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    return json.dumps(strict(report.document), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+    return json.dumps(strict(whole(report)), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+
+
+def whole(report: Report) -> dict[str, object]:
+    """The report's document with the exit code of the command, whichever it is."""
+    return {**report.document, "exit_code": report.exit_code}
 
 
 def strict(value: Any) -> Any:

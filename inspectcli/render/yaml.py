@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from inspectcli.render.json import strict
+from inspectcli.render.json import strict, whole
 from inspectcli.report import Report
 
 #: Texts that are safe without quotes: no YAML of any version reads them as something else.
@@ -14,7 +14,7 @@ _WORDS = frozenset("true false yes no on off null none y n nan inf".split())
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    return "\n".join(_lines(strict(report.document), "")) + "\n"
+    return "\n".join(_lines(strict(whole(report)), "")) + "\n"
 
 
 def _lines(value: Any, indent: str) -> list[str]:

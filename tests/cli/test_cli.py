@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import FIXTURES
 
 from inspectcli.cli import run
@@ -165,7 +166,8 @@ def test_the_json_object_has_what_is_promised(capsys: pytest.CaptureFixture[str]
     assert {
         "mean", "std", "min", "max", "abs_max", "l2", "zeros", "nan", "posinf", "neginf", "first_nonfinite", "sampled",
     } <= good["tensors"][0]["stats"].keys()  # fmt: skip
-    assert bad["error"] == {"code": "not-readable", "message": "no such file or directory"}
+    assert bad["error"]["code"] == "not-readable"
+    assert bad["error"]["message"] == "no such file or directory"
     assert bad["totals"] is None
 
 
@@ -238,3 +240,26 @@ def test_version() -> None:
 
     process = pinspect("--version")
     assert process.communicate()[0].strip() == f"pinspect, version {inspectcli.__version__}"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["inspect", "none.pt"], ["check", "none.pt"], ["diff", "none.pt", "none.pt"], ["hparams", "none.pt"]],
+    ids=lambda words: words[0],
+)
+def test_an_error_is_an_object_too(arguments: list[str], form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if form == "yaml" and arguments[0] != "hparams":
+        pytest.skip("only hparams writes YAML")
+    assert run([*arguments, "--format", form]) == 2
+    document = yaml.safe_load(capsys.readouterr().out)  # JSON is YAML
+    (error,) = [document["error"]] if "error" in document else [file["error"] for file in document["files"]]
+    assert (document["schema"], document["command"], document["exit_code"]) == ("pinspect/1", arguments[0], 2)
+    assert error["code"] == "not-readable"
+    assert error["message"] == "no such file or directory"
+    assert "hint" in error
+
+
+def test_quiet_prints_no_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["diff", "none.pt", "none.pt", "--format", "json", "--quiet"]) == 2
+    assert capsys.readouterr().out == ""
