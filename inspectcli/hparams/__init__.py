@@ -1,4 +1,4 @@
-"""Hyperparameters, wherever they are stored: sources, one a file, found by being there."""
+"""Hyperparameters, wherever they are stored; what is stored where is known by `sources`, one file a tool."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ from functools import lru_cache
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
 
-__all__ = ["find_source", "read", "sources"]
-
-#: Modules of this folder that are no sources.
-_HELPERS = frozenset({"advice", "base", "collect", "names", "privacy", "settle", "shapes", "summary"})
-
+__all__ = ["all_sources", "find_source", "read"]
 
 #: First bytes that only checkpoints have: for them no other source is imported.
 _ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
 
 
 @lru_cache(maxsize=1)
-def sources() -> tuple[HParamSource, ...]:
-    """Every source: the modules of this folder that have a SOURCE; the generic ones last."""
+def all_sources() -> tuple[HParamSource, ...]:
+    """Every source: the SOURCE of each module in the folder `sources`; the generic ones last."""
+    folder = importlib.import_module(f"{__name__}.sources")
     found: list[HParamSource] = []
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_") and module.name not in _HELPERS:
-            declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCE", None)
-            found += declared if isinstance(declared, tuple) else [declared] if declared else []
+    for module in pkgutil.iter_modules(folder.__path__):
+        declared = importlib.import_module(f"{folder.__name__}.{module.name}").SOURCE
+        found += declared if isinstance(declared, tuple) else [declared]
     return tuple(sorted(found, key=lambda source: source.generic))
 
 
@@ -49,15 +45,15 @@ def head_of(path: str) -> bytes:
 def find_source(path: str, head: bytes) -> HParamSource | None:
     """The one source whose `sniff` knows this file, or whose folder this is."""
     if os.path.isdir(path):
-        return next((s for s in sources() if s.folder is not None and s.folder(path)), None)
+        return next((s for s in all_sources() if s.folder is not None and s.folder(path)), None)
     if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
         return _in_archive(path, head)
-    return next((s for s in sources() if s.sniff(path, head)), None)
+    return next((s for s in all_sources() if s.sniff(path, head)), None)
 
 
 def _in_archive(path: str, head: bytes) -> HParamSource:
     """A checkpoint, unless it is one of the few tools' archives: the other sources need not be imported."""
-    from inspectcli.hparams import checkpoint, clearml, comet
+    from inspectcli.hparams.sources import checkpoint, clearml, comet
 
     return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(path, head)), checkpoint.SOURCE)
 

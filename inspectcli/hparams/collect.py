@@ -11,9 +11,9 @@ from typing import NamedTuple
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams import find_source, head_of
 from inspectcli.hparams.base import Choice, HParam, Kind, Store, Trial
-from inspectcli.hparams.checkpoint import SOURCE as CHECKPOINT
 from inspectcli.hparams.settle import Entry, Finding, conflicts, missing, settle
 from inspectcli.hparams.shapes import Told, contradictions, told_by_shapes
+from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
 from inspectcli.model import TensorRef
 
 #: Folders are looked through this deep, and this many files of them.
@@ -197,7 +197,7 @@ def _one(path: str, choice: Choice) -> _Read:
 def _checkpoint(path: str) -> _Read:
     """A checkpoint's rows, and its tensors' shapes; a pickle without tensors has rows only."""
     from inspectcli.formats import open_checkpoint
-    from inspectcli.hparams.checkpoint import of_checkpoint
+    from inspectcli.hparams.sources.checkpoint import of_checkpoint
 
     checkpoint = open_checkpoint(path)
     notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])

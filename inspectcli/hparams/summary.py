@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams.checkpoint import of_checkpoint
 from inspectcli.hparams.settle import IMPORTANT, settle
+from inspectcli.hparams.sources.checkpoint import of_checkpoint
 from inspectcli.model import Checkpoint
 
 SHOWN = 10

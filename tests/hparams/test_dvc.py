@@ -7,7 +7,7 @@ import pytest
 from storelib import by_key, by_name, claimed, places, read
 
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams import dvc
+from inspectcli.hparams.sources import dvc
 
 LOCK = """\
 schema: '2.0'

@@ -10,8 +10,8 @@ import pytest
 from storelib import by_key, by_name, claimed, read, truncations
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import hyperopt
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import hyperopt
 
 
 class _Trials(dict[str, Any]):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from storelib import by_key, by_name, claimed, places, read
 
-from inspectcli.hparams import keras_tuner
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import keras_tuner
 
 SPACE = [
     {"class_name": "Float", "config": {"name": "lr", "min_value": 1e-4, "max_value": 0.01, "sampling": "log"}},

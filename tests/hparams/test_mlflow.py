@@ -8,8 +8,8 @@ import pytest
 from storelib import by_key, by_name, claimed, places, read
 
 from inspectcli.errors import UsageError
-from inspectcli.hparams import mlflow
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import mlflow
 
 LIBRARY = "needs mlflow: pip install 'inspectcli[stores]'"
 

@@ -24,7 +24,8 @@ from test_wandb import HEADER, run, summary
 from test_wire import log_of, tf_of
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import (
+from inspectcli.hparams.base import Store
+from inspectcli.hparams.sources import (
     ax,
     clearml,
     comet,
@@ -39,7 +40,6 @@ from inspectcli.hparams import (
     trackio,
     wandb,
 )
-from inspectcli.hparams.base import Store
 
 STRANGE: tuple[Any, ...] = (
     None,

@@ -11,8 +11,8 @@ import pytest
 from storelib import by_key, by_name, claimed, places, read, truncations
 
 from inspectcli.errors import PinspectError, UsageError
-from inspectcli.hparams import optuna
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import optuna
 
 LIBRARY = "needs optuna: pip install 'inspectcli[stores]'"
 

@@ -9,8 +9,8 @@ import pytest
 from storelib import by_key, by_name, claimed, places, read
 
 from inspectcli.errors import UsageError
-from inspectcli.hparams import ray_tune
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import ray_tune
 
 STATE = "experiment_state-2026-01-01_00-00-00.json"
 

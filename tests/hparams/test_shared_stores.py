@@ -12,8 +12,8 @@ import pytest
 from conftest import CORPUS
 from storelib import claimed, read
 
-from inspectcli.hparams import mlflow, optuna, ray_tune, wandb
 from inspectcli.hparams.base import HParam
+from inspectcli.hparams.sources import mlflow, optuna, ray_tune, wandb
 
 STORES = [
     pytest.param("optuna", optuna, id="optuna"),

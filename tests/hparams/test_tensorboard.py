@@ -10,7 +10,7 @@ from storelib import by_key, by_name, claimed, places, read, truncations
 from test_wire import field, tf_of, varint
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import tensorboard
+from inspectcli.hparams.sources import tensorboard
 
 LIBRARY = "needs tensorboard: pip install 'inspectcli[stores]'"
 

@@ -15,20 +15,9 @@ import pytest
 from storelib import by_key, by_name, claimed, read, truncations
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import (
-    ax,
-    clearml,
-    comet,
-    find_source,
-    guild,
-    head_of,
-    neptune,
-    nevergrad,
-    sacred,
-    smac,
-    trackio,
-)
+from inspectcli.hparams import find_source, head_of
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import ax, clearml, comet, guild, neptune, nevergrad, sacred, smac, trackio
 
 
 def lines(*objects: object) -> str:

@@ -10,8 +10,8 @@ from storelib import by_key, by_name, claimed, places, read, truncations
 from test_wire import field, log_of, varint
 
 from inspectcli.errors import DamagedFileError, PinspectError, UsageError
-from inspectcli.hparams import wandb
 from inspectcli.hparams.base import Choice
+from inspectcli.hparams.sources import wandb
 
 HEADER = b":W&B\xe1\xbe\x00"
 LIBRARY = "needs wandb: pip install 'inspectcli[stores]'"

@@ -1,0 +1,1 @@
+"""Where hyperparameters are stored: a file for each tool, found by being there."""
