@@ -13,33 +13,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inspectcli.comparison.result import DiffReport as DiffReport
-    from inspectcli.comparison.run import diff as diff
+    from inspectcli.commands.check.run import CheckReport as CheckReport
+    from inspectcli.commands.check.run import check as check
+    from inspectcli.commands.diff.result import DiffReport as DiffReport
+    from inspectcli.commands.diff.run import diff as diff
+    from inspectcli.commands.inspect.report import InspectReport as InspectReport
+    from inspectcli.commands.inspect.report import inspect as inspect
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
-    from inspectcli.gate import CheckReport as CheckReport
-    from inspectcli.gate import check as check
     from inspectcli.hparams.collect import HParams as HParams
     from inspectcli.hparams.collect import read_hparams as read_hparams
-    from inspectcli.model import Checkpoint as Checkpoint
-    from inspectcli.model import TensorRef as TensorRef
-    from inspectcli.overview import InspectReport as InspectReport
-    from inspectcli.overview import inspect as inspect
+    from inspectcli.tensors.model import Checkpoint as Checkpoint
+    from inspectcli.tensors.model import TensorRef as TensorRef
 
 __version__ = "0.1.0"
 
 #: Public name -> the module that has it; imported on first use, so that start-up stays light.
 _HOMES = {
-    "CheckReport": "inspectcli.gate",
-    "Checkpoint": "inspectcli.model",
-    "DiffReport": "inspectcli.comparison.result",
+    "CheckReport": "inspectcli.commands.check.run",
+    "Checkpoint": "inspectcli.tensors.model",
+    "DiffReport": "inspectcli.commands.diff.result",
     "HParams": "inspectcli.hparams.collect",
-    "InspectReport": "inspectcli.overview",
+    "InspectReport": "inspectcli.commands.inspect.report",
     "PinspectError": "inspectcli.errors",
-    "TensorRef": "inspectcli.model",
-    "check": "inspectcli.gate",
-    "diff": "inspectcli.comparison.run",
-    "inspect": "inspectcli.overview",
+    "TensorRef": "inspectcli.tensors.model",
+    "check": "inspectcli.commands.check.run",
+    "diff": "inspectcli.commands.diff.run",
+    "inspect": "inspectcli.commands.inspect.report",
     "open_checkpoint": "inspectcli.formats",
     "read_hparams": "inspectcli.hparams.collect",
 }

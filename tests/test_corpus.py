@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import CORPUS, corpus_truth
 
-from inspectcli.overview import FileReport, TensorRow, inspect_path
+from inspectcli.commands.inspect.report import FileReport, TensorRow, inspect_path
 
 pytestmark = pytest.mark.corpus
 

@@ -14,7 +14,7 @@ import inspectcli
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(inspectcli.__path__, "inspectcli.")
-    if not m.name.endswith(("__main__", "_hdf5_child"))
+    if not m.name.endswith(("__main__", "hdf5.child"))
 ]
 
 

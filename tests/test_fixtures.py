@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import FIXTURES
 
-from inspectcli.model import Kind
-from inspectcli.overview import TensorRow, inspect_path
+from inspectcli.commands.inspect.report import TensorRow, inspect_path
+from inspectcli.tensors.model import Kind
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
 EXACT = ("f64", "f32", "i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "bool", "c128", "c64")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectcli.fold import Fold, fold, unfolded
-from inspectcli.model import Kind
-from inspectcli.overview import TensorRow, TensorStats
+from inspectcli.commands.inspect.report import TensorRow, TensorStats
+from inspectcli.display.fold import Fold, fold, unfolded
+from inspectcli.tensors.model import Kind
 
 
 def stats(std: float = 0.1, peak: float = 0.5, nan: int = 0) -> TensorStats:

@@ -16,10 +16,20 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import inspectcli
-from inspectcli import baseline
+from inspectcli.analysis.health.base import Finding, Found, Rule, Severity, Subject, all_rules
+from inspectcli.commands.check import baseline
+from inspectcli.commands.check.run import (
+    CheckReport,
+    Gate,
+    Policy,
+    TensorIgnore,
+    check,
+    choose,
+    code_of,
+    compare,
+    parse_size,
+)
 from inspectcli.errors import PinspectError, UsageError
-from inspectcli.gate import CheckReport, Gate, Policy, TensorIgnore, check, choose, code_of, compare, parse_size
-from inspectcli.health.base import Finding, Found, Rule, Severity, Subject, all_rules
 
 GOOD = str(FIXTURES / "mlp.safetensors")
 NAN = str(FIXTURES / "gpt2_tiny_nan.safetensors")
@@ -181,7 +191,7 @@ def test_a_file_that_is_named_twice_is_read_once() -> None:
 
 
 def test_no_values_are_read_for_rules_that_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inspectcli import scan
+    from inspectcli.measure import scan
 
     def fail(*_: object) -> None:
         pytest.fail("values were read")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import inspectcli
-from inspectcli.fold import fold
+from inspectcli.display.fold import fold
 
 FEW, TIMES = 60, 4
 #: Four times the tensors may take this many times the calls.

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.health.base import Found, Rule, Severity, Subject
-from inspectcli.judging import Judgement, judge
-from inspectcli.live import from_live
-from inspectcli.scan import scan
+from inspectcli.analysis.health.base import Found, Rule, Severity, Subject
+from inspectcli.analysis.judging import Judgement, judge
+from inspectcli.formats.live import from_live
+from inspectcli.measure.scan import scan
 
 
 def judged(target: Any, read: bool = True, rules: list[Rule] | None = None) -> Judgement:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inspectcli import kernels
+from inspectcli.tensors import kernels
 
 NUMPY = kernels.NumPyBackend()
 NUMKONG = kernels.NumKongBackend(numkong)

@@ -9,7 +9,7 @@ from torch import nn
 
 import inspectcli
 from inspectcli.errors import UsageError
-from inspectcli.model import Kind
+from inspectcli.tensors.model import Kind
 
 
 def rows(target: object) -> dict[str, inspectcli.TensorRow]:

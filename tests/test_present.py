@@ -6,8 +6,8 @@ import pytest
 from conftest import FIXTURES
 
 from inspectcli.cli.inspect import SORT_KEYS as OFFERED
-from inspectcli.overview import inspect
-from inspectcli.present import (
+from inspectcli.commands.inspect.report import inspect
+from inspectcli.commands.inspect.view import (
     SORT_KEYS,
     View,
     common_prefix,
@@ -20,7 +20,7 @@ from inspectcli.present import (
     span,
     unravel,
 )
-from inspectcli.report import Facts, Note, Report, Table
+from inspectcli.display.blocks import Facts, Note, Report, Table
 
 
 def shown(name: str, view: View | None = None) -> Report:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from inspectcli.analysis.health.base import Finding, Severity
+from inspectcli.analysis.initializers.recognise import Strength, Verdict
 from inspectcli.cli import run
-from inspectcli.health.base import Finding, Severity
-from inspectcli.initializers.recognise import Strength, Verdict
-from inspectcli.overview import FileReport, TensorRow, inspect
-from inspectcli.present import View, present
-from inspectcli.present_health import findings_facts, trained_fact
+from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
+from inspectcli.commands.inspect.report import FileReport, TensorRow, inspect
+from inspectcli.commands.inspect.view import View, present
 from inspectcli.render.base import render
 
 
@@ -137,9 +137,9 @@ def test_strict_is_for_errors_and_warnings(model: str, tmp_path: Path, capsys: p
 
 PROBE = """
 import sys
-from inspectcli.health import base
-from inspectcli.judging import judge
-from inspectcli.overview import inspect
+from inspectcli.analysis.health import base
+from inspectcli.analysis.judging import judge
+from inspectcli.commands.inspect.report import inspect
 report = inspect(sys.argv[1], stats=False).files[0]
 print([f.code for f in report.findings], "numpy" in sys.modules)
 """
@@ -165,7 +165,7 @@ LIKE = Verdict(Strength.INIT_LIKE, "N(0, 0.02)", "normal")
 
 
 def report(*verdicts: Verdict | None, findings: tuple[Finding, ...] = (), **more: Any) -> FileReport:
-    from inspectcli.model import Kind
+    from inspectcli.tensors.model import Kind
 
     rows = tuple(
         TensorRow(f"{chr(97 + i)}.weight", (4, 4), "f32", Kind.PARAMETER, 16, 64, None, None, init=verdict)

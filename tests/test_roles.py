@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from inspectcli.analysis.roles import Part, Role, Roles, is_position_table, pattern, split_name
 from inspectcli.formats import open_checkpoint
-from inspectcli.live import from_live
-from inspectcli.roles import Part, Role, Roles, is_position_table, pattern, split_name
+from inspectcli.formats.live import from_live
 
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
-from inspectcli.dtypes import DTYPES
-from inspectcli.model import Affine, Check, Checkpoint, Codec, Segment, TensorRef
-from inspectcli.scan import ScannedTensor, scan
-from inspectcli.source import Memory
-from inspectcli.values import BLOCK
+from inspectcli.measure.scan import ScannedTensor, scan
+from inspectcli.storage.source import Memory
+from inspectcli.tensors.dtypes import DTYPES
+from inspectcli.tensors.model import Affine, Check, Checkpoint, Codec, Segment, TensorRef
+from inspectcli.tensors.values import BLOCK
 
 
 class Counting:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
-from inspectcli.source import LocalFile, Memory, Source, Window
+from inspectcli.storage.source import LocalFile, Memory, Source, Window
 
 DATA = bytes(range(256)) * 4
 SPANS = [(0, 0), (0, 1), (0, 1024), (1, 3), (255, 2), (1000, 24), (1023, 1), (1024, 0)]
@@ -128,7 +128,7 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from inspectcli.errors import NotReadableError\n"
-        "from inspectcli.source import LocalFile\n"
+        "from inspectcli.storage.source import LocalFile\n"
         "try:\n    LocalFile(sys.argv[1])\n"
         "except NotReadableError as error:\n    sys.stdout.write(error.message)"
     )

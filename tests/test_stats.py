@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspectcli.dtypes import DTYPES
-from inspectcli.stats import HISTOGRAM_BINS, SAMPLE_SIZE, Sampled, Stats, sampled
+from inspectcli.measure.stats import HISTOGRAM_BINS, SAMPLE_SIZE, Sampled, Stats, sampled
+from inspectcli.tensors.dtypes import DTYPES
 
 Array = npt.NDArray[Any]
 Wide = npt.NDArray[np.float64]

@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
-from inspectcli import values
-from inspectcli.dtypes import DTYPES
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
-from inspectcli.model import Affine, Codec, Segment, TensorRef
-from inspectcli.scan import stats_of
-from inspectcli.source import LocalFile, Memory
+from inspectcli.measure.scan import stats_of
+from inspectcli.storage.source import LocalFile, Memory
+from inspectcli.tensors import values
+from inspectcli.tensors.dtypes import DTYPES
+from inspectcli.tensors.model import Affine, Codec, Segment, TensorRef
 
 Array = npt.NDArray[Any]
 

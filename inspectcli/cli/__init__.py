@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _leave(code: int) -> NoReturn:
     """End the process at once: to take NumPy apart again would take longer than to read a small file."""
-    children = sys.modules.get("inspectcli.formats._hdf5_process")
+    children = sys.modules.get("inspectcli.formats.hdf5.process")
     if children is not None:
         children.close_all()
     for stream in (sys.stdout, sys.stderr):

@@ -12,7 +12,7 @@ from inspectcli.cli.progress import Meter
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
-    from inspectcli.gate import Policy
+    from inspectcli.commands.check.run import Policy
 
 FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
 #: The members of `health.base.Severity`, which a test compares; importing that module here would slow `--help` down.
@@ -73,9 +73,9 @@ def check_command(
     Exit codes: 0 nothing that fails; 1 a finding at --fail-on or worse; 2 a file could not be read.
     """
     from inspectcli.cli.config import Config, find_config
+    from inspectcli.commands.check.run import Gate, compare
+    from inspectcli.commands.check.view import CheckView, present_check
     from inspectcli.errors import UsageError
-    from inspectcli.gate import Gate, compare
-    from inspectcli.present_check import CheckView, present_check
     from inspectcli.render.base import escape
 
     config = Config() if no_config else find_config(paths[0])
@@ -130,7 +130,7 @@ def _policy(
 
     `--select` also sets aside the configuration's `ignore`: what is asked for by name runs.
     """
-    from inspectcli.gate import Policy, parse_size, severity_of
+    from inspectcli.commands.check.run import Policy, parse_size, severity_of
 
     size = max_size if max_size is not None else config.max_size
     return Policy(

@@ -15,7 +15,7 @@ from inspectcli.cli.progress import Meter
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from inspectcli.comparison.run import Options
+    from inspectcli.commands.diff.run import Options
 
 #: Values of `comparison.compare.Status`, which a test compares; importing that here would slow `--help` down.
 STATUSES = (
@@ -97,8 +97,8 @@ def diff_command(
         return _trajectory(paths[0], options, chosen, output, quiet)
     if len(paths) != 2:
         raise click.UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths")
-    from inspectcli.comparison.present import View, present
-    from inspectcli.comparison.run import diff_checkpoints, opened
+    from inspectcli.commands.diff.run import diff_checkpoints, opened
+    from inspectcli.commands.diff.view import View, present
 
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(paths[1])
@@ -127,8 +127,8 @@ def _options(
     mapped: dict[str, str],
     wanted: Callable[[str], bool] | None,
 ) -> Options:
-    from inspectcli.comparison.difference import Tolerance
-    from inspectcli.comparison.run import Options
+    from inspectcli.commands.diff.difference import Tolerance
+    from inspectcli.commands.diff.run import Options
 
     return Options(Tolerance(atol, rtol), allow_rounding, strict_names, strict_metadata, rank, mapped, wanted)
 
@@ -183,7 +183,7 @@ def _read_map(path: str | None) -> dict[str, str]:
 def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
     if not os.path.isdir(path):
         raise click.UsageError("two checkpoints expected, or one folder with several")
-    from inspectcli.comparison.trajectory import present_trajectory, trajectory
+    from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
 
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(path)
@@ -199,7 +199,7 @@ def _trajectory(path: str, options: Options, chosen: str, output: str | None, qu
 def _as_text(paths: tuple[str, ...]) -> int:
     if len(paths) != 1:
         raise click.UsageError(f"--git-textconv: one file expected, found {len(paths)}")
-    from inspectcli.comparison.textconv import text_lines
+    from inspectcli.commands.diff.textconv import text_lines
     from inspectcli.render.base import escape
 
     for line in text_lines(paths[0]):

@@ -50,9 +50,9 @@ def hparams_command(
     \b
     Exit codes: 0 read, nothing found; 1 places contradict each other, or two sets differ; 2 could not be read.
     """
+    from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
     from inspectcli.errors import UsageError
     from inspectcli.hparams.collect import read_hparams
-    from inspectcli.present_hparams import HParamsView, present_comparison, present_hparams
 
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
@@ -79,7 +79,7 @@ def _nonfinite(found: HParams) -> int | None:
 
     if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
         return None
-    from inspectcli.overview import inspect_path
+    from inspectcli.commands.inspect.report import inspect_path
 
     model = found.path if os.path.isfile(found.path) else next((f for f in found.files if _is_weights(f)), "")
     if not model:

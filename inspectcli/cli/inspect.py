@@ -11,11 +11,11 @@ import click
 from inspectcli.cli.output import choose_format, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.errors import PinspectError
-from inspectcli.walk import expand
+from inspectcli.formats.discovery import expand
 
 if TYPE_CHECKING:
-    from inspectcli.model import TensorRef
-    from inspectcli.overview import FileReport, InspectReport
+    from inspectcli.commands.inspect.report import FileReport, InspectReport
+    from inspectcli.tensors.model import TensorRef
 
 #: Also the keys of `present.SORT_KEYS`, which a test compares; importing that module here would slow `--help` down.
 SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan")
@@ -68,7 +68,7 @@ def inspect_command(
       pinspect model.pt --filter '*.weight' --filter '!*.norm*' --sort std
       pinspect model.safetensors --format markdown -o report.md
     """
-    from inspectcli.overview import InspectReport, inspect_path, unreadable
+    from inspectcli.commands.inspect.report import InspectReport, inspect_path, unreadable
 
     format_name = choose_format(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
@@ -89,7 +89,7 @@ def inspect_command(
     report = InspectReport(tuple(files))
     code = _exit_code(report, strict)
     if not quiet and (format_name == "json" or any(f.totals for f in files)):
-        from inspectcli.present import View, present
+        from inspectcli.commands.inspect.view import View, present
 
         view = View(all_rows, tree, sort, top, brief=folders, **({"left_out": "--filter"} if patterns else {}))
         write_report(present(report, view, code), format_name, output)
@@ -109,7 +109,7 @@ def _exit_code(report: InspectReport, strict: bool) -> int:
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:
     """Whether a tensor is asked for: by name, and by what it is for."""
-    from inspectcli.model import TRAINING_STATE
+    from inspectcli.tensors.model import TRAINING_STATE
 
     only = [p for p in patterns if not p.startswith("!")]
     never = [p[1:] for p in patterns if p.startswith("!")]

@@ -14,8 +14,8 @@ import click
 from inspectcli.errors import PinspectError
 
 if TYPE_CHECKING:
-    from inspectcli.overview import FileError
-    from inspectcli.report import Report
+    from inspectcli.commands.inspect.report import FileError
+    from inspectcli.display.blocks import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,8 +101,8 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         yield
     except PinspectError as error:
         if format_name in ("json", "yaml"):
-            from inspectcli.overview import SCHEMA, FileError
-            from inspectcli.report import Report
+            from inspectcli.commands.inspect.report import SCHEMA, FileError
+            from inspectcli.display.blocks import Report
 
             told = {"path": error.path, **FileError.of(error)._asdict()}
             write_report(

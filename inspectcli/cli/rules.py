@@ -21,9 +21,9 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
       pinspect rules PI1
       pinspect rules PI101
     """
-    from inspectcli.gate import code_of
-    from inspectcli.health.base import all_rules
-    from inspectcli.present_check import present_rules
+    from inspectcli.analysis.health.base import all_rules
+    from inspectcli.commands.check.run import code_of
+    from inspectcli.commands.check.view import present_rules
 
     rules = all_rules()
     codes = tuple(code_of(word, rules) for word in words)

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from inspectcli.errors import PinspectError, TruncatedFileError
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.model import Checkpoint
-from inspectcli.source import LocalFile, Source
+from inspectcli.storage.source import LocalFile, Source
+from inspectcli.tensors.model import Checkpoint
 
 __all__ = ["find_format", "formats", "open_checkpoint", "open_source"]
 
@@ -19,26 +19,32 @@ __all__ = ["find_format", "formats", "open_checkpoint", "open_source"]
 #: First bytes, from which offset -> modules to import before all others, since importing takes longer than reading.
 #: A format that is not here is found all the same, after these.
 _LIKELY = (
-    (0, b"PK\x03\x04", ("torch_zip", "torchscript", "keras", "npz")),
+    (0, b"PK\x03\x04", ("torch.zip", "torch.script", "hdf5.keras", "numpy")),
     (8, b"{", ("safetensors",)),
-    (0, b"\x89HDF", ("hdf5",)),
-    (0, b"\x93NUMPY", ("npz",)),
-    (0, b"\x80", ("torch_legacy",)),
+    (0, b"\x89HDF", ("hdf5.file",)),
+    (0, b"\x93NUMPY", ("numpy",)),
+    (0, b"\x80", ("torch.legacy",)),
 )
 
 
 @lru_cache(maxsize=1)
 def formats() -> tuple[Format, ...]:
-    """Every format: the modules of this folder that have a FORMAT, and those of other packages."""
+    """Every format: those of the modules of this folder that have a FORMAT, and those of other packages."""
     found: list[Format] = []
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_") and module.name != "base":
-            found.extend(_of_module(module.name))
+    for name in _modules():
+        found.extend(_of_module(name))
     from importlib.metadata import entry_points
 
     for point in entry_points(group="inspectcli.formats"):
         found.extend(_declared(point.load()))
     return tuple(found)
+
+
+def _modules() -> Iterator[str]:
+    """Names below this package: a file that is a reader, or of a folder those that it names as READERS."""
+    for module in pkgutil.iter_modules(__path__):
+        readers = getattr(importlib.import_module(f"{__name__}.{module.name}"), "READERS", ())
+        yield from (f"{module.name}.{reader}" for reader in readers) if readers else (module.name,)
 
 
 def _of_module(name: str) -> tuple[Format, ...]:
@@ -67,14 +73,14 @@ def find_format(source: Source) -> Format | None:
     Raises:
         PinspectError: a zip archive that is damaged or plays tricks, whatever it holds.
     """
-    from inspectcli.formats._zip import LOCAL_MAGIC, read_directory
+    from inspectcli.encodings.zip import LOCAL_MAGIC, read_directory
 
     head = source.read_at(0, min(HEAD, source.size))
     if head.startswith(LOCAL_MAGIC):
         try:
             read_directory(source)
         except TruncatedFileError:
-            from inspectcli.formats._truncated_zip import explain
+            from inspectcli.formats.torch.truncated import explain
 
             raise explain(source) from None
     return next((f for f in _candidates(head) if f.sniff(source, head)), None)
@@ -86,7 +92,7 @@ def open_source(path: str, source: Source) -> Checkpoint:
     Raises:
         PinspectError: with `path`, what was found and what to do.
     """
-    from inspectcli.formats._unknown import unknown_file
+    from inspectcli.formats.unknown import unknown_file
 
     try:
         known = find_format(source)
@@ -108,7 +114,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         PinspectError: `path: what is wrong: found, expected`; see `inspectcli.errors`.
     """
-    from inspectcli.formats._sharded import is_index, open_directory, open_index
+    from inspectcli.formats.sharded import is_index, open_directory, open_index
 
     name = os.fspath(path)
     if os.path.isdir(name):

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inspectcli.model import Checkpoint
-from inspectcli.source import Source
+from inspectcli.storage.source import Source
+from inspectcli.tensors.model import Checkpoint
 
 #: Bytes of the head that `sniff` is given: enough for every magic, HDF5 user blocks up to 2 kB, and tar's at 257.
 HEAD = 4096

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from inspectcli.dtypes import DTYPES, DType
+from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
-from inspectcli.formats import _json
-from inspectcli.formats._packed import mark_packed
-from inspectcli.formats._torch_tree import leaf_kind
 from inspectcli.formats.base import Format
-from inspectcli.model import Checkpoint, Segment, TensorRef, Training
-from inspectcli.source import Source
+from inspectcli.formats.packed import mark_packed
+from inspectcli.formats.torch.tree import leaf_kind
+from inspectcli.storage.source import Source
+from inspectcli.tensors.dtypes import DTYPES, DType
+from inspectcli.tensors.model import Checkpoint, Segment, TensorRef, Training
 
 #: The reference reader's bound.
 MAX_HEADER = 100_000_000

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from inspectcli.beside import parse_json, read_file
+from inspectcli.encodings.files import parse_json, read_file
 from inspectcli.errors import DamagedFileError, MissingLibraryError
 from inspectcli.hparams._tree import leaves, unresolved
 from inspectcli.hparams.base import HParam, Origin
@@ -54,7 +54,7 @@ def load(path: str, head: bytes) -> Any:
         from inspectcli.hparams._python import assignments
 
         return assignments(data.decode("utf-8", "replace"))
-    from inspectcli.hparams._yaml import load_yaml
+    from inspectcli.encodings.yaml import load_yaml
 
     return load_yaml(data, what)
 

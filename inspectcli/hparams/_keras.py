@@ -10,7 +10,7 @@ from inspectcli.hparams._pickled import ABSENT, one_number
 from inspectcli.hparams._tree import leaves
 from inspectcli.hparams.base import HParam, Kind, Origin
 from inspectcli.hparams.names import hparam
-from inspectcli.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint
 
 TOOL = "keras"
 

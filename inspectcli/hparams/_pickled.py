@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from inspectcli.formats._torch_tree import key_text
+from inspectcli.formats.torch.tree import key_text
 from inspectcli.hparams._tree import MAX_DEPTH, Attributes
-from inspectcli.model import Codec, TensorRef
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import text_bytes
+from inspectcli.tensors.model import Codec, TensorRef
 
 #: No honest checkpoint has more objects beside its tensors.
 MAX_NODES = 500_000

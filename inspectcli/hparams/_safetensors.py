@@ -10,7 +10,7 @@ from dataclasses import replace
 from inspectcli.hparams._tree import decode_text, rows
 from inspectcli.hparams.base import HParam, Kind, Origin
 from inspectcli.hparams.names import hparam
-from inspectcli.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint
 
 TOOL = "kohya"
 

@@ -14,7 +14,7 @@ from inspectcli.hparams.base import Choice, HParam, Kind, Store, Trial
 from inspectcli.hparams.settle import Entry, Finding, conflicts, missing, settle
 from inspectcli.hparams.shapes import Told, contradictions, told_by_shapes
 from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
-from inspectcli.model import TensorRef
+from inspectcli.tensors.model import TensorRef
 
 #: Folders are looked through this deep, and this many files of them.
 MAX_DEPTH = 6

@@ -268,7 +268,7 @@ def _comparable_value(value: object) -> object:
 def shown(value: object) -> str:
     """A value for people: no noise of 32-bit floats, no endless lists."""
     if isinstance(value, float):
-        from inspectcli.hparams._wire import shortest
+        from inspectcli.encodings.wire import shortest
 
         return _tidy(shortest(value)) if len(repr(value)) > 12 and math.isfinite(value) else _tidy(value)
     if isinstance(value, str):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from inspectcli.hparams.settle import Entry, Finding, shown
-from inspectcli.model import TRAINING_STATE, Kind, TensorRef
+from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 
 _BLOCK = re.compile(r"(?:^|(.*?)\.)(layers|layer|h|blk|blocks|block)\.(\d+)\.(.+)")
 _EMBEDDING = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspectcli.errors import PinspectError
 from inspectcli.hparams.settle import IMPORTANT, settle
 from inspectcli.hparams.sources.checkpoint import of_checkpoint
-from inspectcli.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint
 
 SHOWN = 10
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from enum import Enum
 
-from inspectcli.model import Hazard
 from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Global, Object
+from inspectcli.tensors.model import Hazard
 
 #: Where Python 2 kept what Python 3 keeps elsewhere.
 _RENAMED_MODULES = {

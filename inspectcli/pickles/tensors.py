@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NamedTuple, Protocol
 
-from inspectcli.dtypes import DTYPES, DType
 from inspectcli.errors import DamagedFileError, LimitError, UnsafeFileError
-from inspectcli.model import Segment
 from inspectcli.pickles.globals import canonical
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, key_of, shown
+from inspectcli.tensors.dtypes import DTYPES, DType
+from inspectcli.tensors.model import Segment
 
 MAX_DIMENSIONS = 64
 #: Files kept as bytes inside a pickle, inside such a file, ...; torch writes one level.

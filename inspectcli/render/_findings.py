@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inspectcli.display.blocks import Report
 from inspectcli.errors import UsageError
 from inspectcli.render.base import escape
-from inspectcli.report import Report
 
 #: Messages are cut here: names in them come from the file.
 LIMIT = 1000

@@ -6,7 +6,7 @@ import importlib
 import re
 import unicodedata
 
-from inspectcli.report import Report
+from inspectcli.display.blocks import Report
 
 #: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
 _RENDERERS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from inspectcli.display.blocks import Report
 from inspectcli.render.base import escape
-from inspectcli.report import Report
 
 #: A cell that begins with one of these would be a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from inspectcli.display.blocks import Report
 from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rule_names, sentence
 from inspectcli.render.base import escape
-from inspectcli.report import Report
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from inspectcli.report import Report
+from inspectcli.display.blocks import Report
 
 _MAX_INTEGER = 1 << 256
 

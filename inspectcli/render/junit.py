@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from inspectcli.display.blocks import Report
 from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
 from inspectcli.render.base import escape
-from inspectcli.report import Report
 
 #: Worst first.
 _SEVERITIES = ("error", "warning", "note")

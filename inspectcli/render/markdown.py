@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
+from inspectcli.display.blocks import Block, Cell, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.render.base import escape
-from inspectcli.report import Block, Cell, Facts, Heading, Note, Report, Table, Tone
 
 _LIMIT = 1000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~@$])")

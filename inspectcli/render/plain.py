@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from inspectcli.display.blocks import Block, Facts, Heading, Note, Report, Table
 from inspectcli.render.base import display_width, escape, pad
-from inspectcli.report import Block, Facts, Heading, Note, Report, Table
 
 _LIMIT = 1000
 

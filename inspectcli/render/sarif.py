@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from inspectcli import __version__
+from inspectcli.display.blocks import Report
 from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rules_of, sentence
 from inspectcli.render.base import escape
 from inspectcli.render.json import strict
-from inspectcli.report import Report
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HOME = "https://pypi.org/project/inspectcli/"

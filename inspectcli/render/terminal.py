@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.render.base import display_width, escape, pad, shorten_end, shorten_middle
-from inspectcli.report import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 
 _STYLES = {
     Tone.PLAIN: "",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from inspectcli.display.blocks import Report
 from inspectcli.render.json import strict, whole
-from inspectcli.report import Report
 
 #: Texts that are safe without quotes: no YAML of any version reads them as something else.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./]|[A-Za-z_]")

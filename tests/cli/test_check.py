@@ -16,9 +16,9 @@ import pytest
 from conftest import FIXTURES
 from safetensors.numpy import save_file
 
+from inspectcli.analysis.health.base import RANK
 from inspectcli.cli import run
 from inspectcli.cli.check import FORMATS, SEVERITIES
-from inspectcli.health.base import RANK
 
 GOOD = str(FIXTURES / "mlp.safetensors")
 NAN = str(FIXTURES / "gpt2_tiny_nan.safetensors")

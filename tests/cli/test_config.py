@@ -11,8 +11,8 @@ from conftest import FIXTURES, ROOT
 
 from inspectcli.cli import run
 from inspectcli.cli.config import KEYS, Config, find_config, read_config
+from inspectcli.commands.check.run import TensorIgnore
 from inspectcli.errors import UsageError
-from inspectcli.gate import TensorIgnore
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from inspectcli.cli import run
 from inspectcli.cli.diff import STATUSES
-from inspectcli.comparison.compare import Status
+from inspectcli.commands.diff.compare import Status
 
 
 def save(folder: Path, name: str, state: dict[str, torch.Tensor]) -> str:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from inspectcli.analysis.health.base import Severity, all_rules
 from inspectcli.cli import run
-from inspectcli.health.base import Severity, all_rules
-from inspectcli.present_check import FAMILIES
+from inspectcli.commands.check.view import FAMILIES
 
 RULES = all_rules()
 

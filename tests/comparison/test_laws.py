@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspectcli import DiffReport, diff
-from inspectcli.comparison.compare import Status
-from inspectcli.comparison.difference import Difference, Tolerance, difference
+from inspectcli.commands.diff.compare import Status
+from inspectcli.commands.diff.difference import Difference, Tolerance, difference
 
 MIRROR = {Status.ADDED: Status.REMOVED, Status.REMOVED: Status.ADDED}
 NAMES = ["a.weight", "a.bias", "h.0.w", "h.1.w", "h.2.w", "enc.dense_1.kernel", "enc.dense_2.kernel", "norm.gamma"]

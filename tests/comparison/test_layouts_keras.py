@@ -12,7 +12,7 @@ import torch
 from pairs import write
 
 from inspectcli import diff
-from inspectcli.comparison.compare import Status
+from inspectcli.commands.diff.compare import Status
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")

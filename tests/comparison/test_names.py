@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inspectcli.comparison.names import Rewrite, counted, in_torch_words, parts, rewrites
+from inspectcli.commands.diff.names import Rewrite, counted, in_torch_words, parts, rewrites
 
 
 def found(a: list[str], b: list[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.comparison import rounding
+from inspectcli.commands.diff import rounding
 
 TORCH = {
     "f16": torch.float16,

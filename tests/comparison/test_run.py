@@ -14,7 +14,7 @@ from pairs import gpt, write
 from safetensors.torch import save_file
 
 from inspectcli import DiffReport, diff, open_checkpoint
-from inspectcli.comparison.compare import Status
+from inspectcli.commands.diff.compare import Status
 
 FORMATS = ("pt", "safetensors", "h5")
 COMBINATIONS = list(product(FORMATS, FORMATS))

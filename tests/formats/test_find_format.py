@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.formats import find_format, formats, open_checkpoint, open_source
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.source import LocalFile, Memory
+from inspectcli.storage.source import LocalFile, Memory
 
 #: File -> format of its checkpoint.
 EXPECTED = {

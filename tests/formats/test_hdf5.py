@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from conftest import FIXTURES
 
+from inspectcli.commands.inspect.report import inspect_path
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.formats import _hdf5_process, open_checkpoint
-from inspectcli.model import Checkpoint, Codec, Kind, TensorRef, aliases
-from inspectcli.overview import inspect_path
-from inspectcli.values import blocks
+from inspectcli.formats import open_checkpoint
+from inspectcli.formats.hdf5 import process as _hdf5_process
+from inspectcli.tensors.model import Checkpoint, Codec, Kind, TensorRef, aliases
+from inspectcli.tensors.values import blocks
 
 h5py = pytest.importorskip("h5py")
 ml_dtypes = pytest.importorskip("ml_dtypes")

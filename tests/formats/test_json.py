@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inspectcli.encodings.json import MAX_DEPTH, MAX_DIGITS, parse
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.formats._json import MAX_DEPTH, MAX_DIGITS, parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False)

@@ -18,11 +18,11 @@ h5py = pytest.importorskip("h5py")
 keras = pytest.importorskip("keras")
 layers = keras.layers
 
+from inspectcli.commands.inspect.report import inspect_path, totals  # noqa: E402
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError  # noqa: E402
 from inspectcli.formats import open_checkpoint  # noqa: E402
-from inspectcli.formats._keras_config import risks  # noqa: E402
-from inspectcli.model import Checkpoint, Codec, Kind  # noqa: E402
-from inspectcli.overview import inspect_path, totals  # noqa: E402
+from inspectcli.formats.hdf5.config import risks  # noqa: E402
+from inspectcli.tensors.model import Checkpoint, Codec, Kind  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

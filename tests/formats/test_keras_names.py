@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from inspectcli.formats._keras_config import Layer, layers, optimizer_class, snake_case
-from inspectcli.formats._keras_names import (
+from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, snake_case
+from inspectcli.formats.hdf5.names import (
     Keras3Names,
     legacy_name,
     natural,

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from inspectcli.commands.inspect.report import inspect_path
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint, open_source
-from inspectcli.formats.npz import MAX_HEADER
-from inspectcli.model import Checkpoint, Codec, TensorRef
-from inspectcli.overview import inspect_path
-from inspectcli.source import Memory
+from inspectcli.formats.numpy import MAX_HEADER
+from inspectcli.storage.source import Memory
+from inspectcli.tensors.model import Checkpoint, Codec, TensorRef
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

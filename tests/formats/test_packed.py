@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from inspectcli.dtypes import DTYPES
-from inspectcli.formats._packed import mark_packed
-from inspectcli.model import Kind, TensorRef
-from inspectcli.overview import inspect_path
+from inspectcli.commands.inspect.report import inspect_path
+from inspectcli.formats.packed import mark_packed
+from inspectcli.tensors.dtypes import DTYPES
+from inspectcli.tensors.model import Kind, TensorRef
 
 #: Layout -> name and type of each tensor of one layer, and what it is: words, helper, or - for an ordinary one.
 LAYOUTS: dict[str, list[tuple[str, str, str]]] = {

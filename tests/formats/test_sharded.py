@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from inspectcli.commands.inspect.report import inspect_path
 from inspectcli.errors import (
     DamagedFileError,
     LimitError,
@@ -21,8 +22,7 @@ from inspectcli.errors import (
     UnsafeFileError,
 )
 from inspectcli.formats import open_checkpoint
-from inspectcli.model import Defect
-from inspectcli.overview import inspect_path
+from inspectcli.tensors.model import Defect
 
 Array = np.ndarray[Any, Any]
 

@@ -22,7 +22,7 @@ from torch import nn
 
 import inspectcli
 from inspectcli.errors import DamagedFileError, PinspectError, TruncatedFileError, UnsupportedFormatError
-from inspectcli.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -20,7 +20,7 @@ from torch import nn
 
 import inspectcli
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, UnsafeFileError
-from inspectcli.model import Checkpoint, Kind, aliases
+from inspectcli.tensors.model import Checkpoint, Kind, aliases
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import inspectcli
 from inspectcli.errors import PinspectError
-from inspectcli.model import Checkpoint, Kind
+from inspectcli.tensors.model import Checkpoint, Kind
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import inspectcli
+from inspectcli.encodings import zip as _zip
+from inspectcli.encodings.zip import ZipDirectory, inflate, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
-from inspectcli.formats import _zip
-from inspectcli.formats._zip import ZipDirectory, inflate, read_directory, read_member
-from inspectcli.source import Memory
+from inspectcli.storage.source import Memory
 
 CONTENTS = {"x/data.pkl": b"\x80\x02}q\x00.", "x/data/0": bytes(range(200)), "x/version": b"3\n", "x/empty": b""}
 

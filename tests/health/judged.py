@@ -8,8 +8,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from inspectcli.health.base import Finding, Rule, all_rules
-from inspectcli.overview import inspect_path
+from inspectcli.analysis.health.base import Finding, Rule, all_rules
+from inspectcli.commands.inspect.report import inspect_path
 
 Tensors = Mapping[str, torch.Tensor]
 

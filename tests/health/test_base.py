@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.health import base
-from inspectcli.health.base import RANK, Finding, Found, Look, Rule, Severity, Subject, all_rules, rule
-from inspectcli.live import from_live
-from inspectcli.roles import Roles
-from inspectcli.scan import scan
+from inspectcli.analysis.health import base
+from inspectcli.analysis.health.base import RANK, Finding, Found, Look, Rule, Severity, Subject, all_rules, rule
+from inspectcli.analysis.roles import Roles
+from inspectcli.formats.live import from_live
+from inspectcli.measure.scan import scan
 
 RULES = all_rules()
 

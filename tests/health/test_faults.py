@@ -22,7 +22,7 @@ import faults
 import torch
 from faults import ADAPTED, TASKS, Planted
 
-from inspectcli.overview import inspect_path
+from inspectcli.commands.inspect.report import inspect_path
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

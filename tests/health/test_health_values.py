@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from inspectcli.health.base import Finding
-from inspectcli.overview import inspect
+from inspectcli.analysis.health.base import Finding
+from inspectcli.commands.inspect.report import inspect
 
 INF, NAN = float("inf"), float("nan")
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from inspectcli.analysis.health.base import Look, Subject
+from inspectcli.analysis.health.optimizer import Group, groups, learning_rate_remark, states
+from inspectcli.analysis.roles import Roles
 from inspectcli.formats import open_checkpoint
-from inspectcli.health.base import Look, Subject
-from inspectcli.health.optimizer import Group, groups, learning_rate_remark, states
-from inspectcli.roles import Roles
 
 
 class Net(nn.Module):
@@ -59,7 +59,7 @@ def trained(model: nn.Module, make: Make) -> torch.optim.Optimizer:
 def subject(path: Path, target: dict[str, Any]) -> Subject:
     torch.save(target, path)
     checkpoint = open_checkpoint(str(path))
-    from inspectcli.scan import scan
+    from inspectcli.measure.scan import scan
 
     roles = Roles(checkpoint)
     looks = (Look(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled) for s in scan(checkpoint))

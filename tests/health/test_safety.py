@@ -16,7 +16,7 @@ from conftest import CORPUS, FIXTURES, corpus_truth
 from judged import Tensors, codes, findings, write
 from torch import nn
 
-from inspectcli.health.base import Severity, all_rules
+from inspectcli.analysis.health.base import Severity, all_rules
 from inspectcli.render.base import escape
 
 os.environ["KERAS_BACKEND"] = "torch"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from inspectcli.health.base import Finding
-from inspectcli.overview import inspect
+from inspectcli.analysis.health.base import Finding
+from inspectcli.commands.inspect.report import inspect
 
 
 def weight(*shape: int, std: float = 0.05) -> torch.Tensor:

@@ -14,8 +14,8 @@ from conftest import CORPUS, FIXTURES, corpus_truth
 from judged import Tensors, codes, findings, write
 from torch import nn
 
-from inspectcli.health.base import Severity, all_rules
-from inspectcli.overview import inspect_path
+from inspectcli.analysis.health.base import Severity, all_rules
+from inspectcli.commands.inspect.report import inspect_path
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 FP8 = torch.float8_e4m3fn

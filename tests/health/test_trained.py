@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # when run as a script
 
 from conftest import CORPUS, corpus_truth
 
-from inspectcli.overview import FileReport, TensorRow, inspect_path
+from inspectcli.commands.inspect.report import FileReport, TensorRow, inspect_path
 
 pytestmark = pytest.mark.corpus
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from inspectcli.health.base import Finding
-from inspectcli.overview import inspect
+from inspectcli.analysis.health.base import Finding
+from inspectcli.commands.inspect.report import inspect
 
 
 class Net(nn.Module):

@@ -23,8 +23,8 @@ pytest.importorskip("transformers")
 import zoo
 from drawn import Drawn
 
-from inspectcli.initializers.recognise import Strength, Verdict
-from inspectcli.overview import inspect_path
+from inspectcli.analysis.initializers.recognise import Strength, Verdict
+from inspectcli.commands.inspect.report import inspect_path
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_model
 from zoo_register import ARCHITECTURES, Builder
 
 from inspectcli.formats import open_checkpoint
-from inspectcli.values import read_array
+from inspectcli.tensors.values import read_array
 
 DTYPES = ("f32", "bf16")
 #: Small layers are slower with threads that wait for each other on a busy machine.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inspectcli.encodings import sqlite as _sqlite
+from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError
-from inspectcli.hparams import _sqlite
-from inspectcli.hparams._sqlite import Database, has_tables, unmerged
 
 
 def database(path: Path, *statements: str) -> str:

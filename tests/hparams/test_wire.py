@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectcli.encodings import wire as _wire
+from inspectcli.encodings.wire import Message, log_records, masked_crc32c, shortest, tf_records
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.hparams import _wire
-from inspectcli.hparams._wire import Message, log_records, masked_crc32c, shortest, tf_records
-from inspectcli.source import Memory
+from inspectcli.storage.source import Memory
 
 BLOCK = 32768
 

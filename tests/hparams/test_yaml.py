@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectcli.display.blocks import Report
+from inspectcli.encodings.yaml import MAX_YAML, load_yaml
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.hparams._yaml import MAX_YAML, load_yaml
 from inspectcli.render.yaml import render
-from inspectcli.report import Report
 
 
 @pytest.mark.parametrize(

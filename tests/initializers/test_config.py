@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from inspectcli.initializers.config import ModelConfig, read_config
-from inspectcli.live import from_live
-from inspectcli.model import Checkpoint
+from inspectcli.analysis.initializers.config import ModelConfig, read_config
+from inspectcli.formats.live import from_live
+from inspectcli.tensors.model import Checkpoint
 
 
 def beside(folder: Path, config: object, names: tuple[str, ...] = ()) -> ModelConfig:

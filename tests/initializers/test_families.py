@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectcli.initializers.config import ModelConfig
-from inspectcli.initializers.families import CUT, NORMAL, TRUNCATED, UNIFORM, Candidate, Family, candidates
-from inspectcli.initializers.fans import Framework
-from inspectcli.roles import Part, Role
+from inspectcli.analysis.initializers.config import ModelConfig
+from inspectcli.analysis.initializers.families import CUT, NORMAL, TRUNCATED, UNIFORM, Candidate, Family, candidates
+from inspectcli.analysis.initializers.fans import Framework
+from inspectcli.analysis.roles import Part, Role
 
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")

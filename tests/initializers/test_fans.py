@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectcli.initializers.fans import Fans, Framework, fans
+from inspectcli.analysis.initializers.fans import Fans, Framework, fans
 
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")

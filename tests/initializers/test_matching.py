@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.initializers import matching, numbers
-from inspectcli.initializers.families import CUT, NORMAL, TRUNCATED, UNIFORM, Candidate
-from inspectcli.initializers.numbers import ROUNDING
+from inspectcli.analysis.initializers import matching, numbers
+from inspectcli.analysis.initializers.families import CUT, NORMAL, TRUNCATED, UNIFORM, Candidate
+from inspectcli.analysis.initializers.numbers import ROUNDING
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.health.base import Look
-from inspectcli.initializers import numbers
-from inspectcli.initializers.numbers import ROUNDING, Numbers
-from inspectcli.live import from_live
-from inspectcli.roles import Roles
-from inspectcli.scan import scan
+from inspectcli.analysis.health.base import Look
+from inspectcli.analysis.initializers import numbers
+from inspectcli.analysis.initializers.numbers import ROUNDING, Numbers
+from inspectcli.analysis.roles import Roles
+from inspectcli.formats.live import from_live
+from inspectcli.measure.scan import scan
 
 
 def look_at(value: Any, name: str = "fc.weight") -> Look:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from inspectcli.overview import inspect
+from inspectcli.commands.inspect.report import inspect
 
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")

@@ -22,7 +22,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import inspectcli
 from inspectcli.errors import DamagedFileError, PinspectError
-from inspectcli.model import Checkpoint, TensorRef, aliases
+from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inspectcli.gate import CheckedFile, CheckReport
-from inspectcli.health.base import Finding, Found, Rule, Severity, Subject
-from inspectcli.overview import FileError
-from inspectcli.present_check import CheckView, present_check
-from inspectcli.report import Report
+from inspectcli.analysis.health.base import Finding, Found, Rule, Severity, Subject
+from inspectcli.commands.check.run import CheckedFile, CheckReport
+from inspectcli.commands.check.view import CheckView, present_check
+from inspectcli.commands.inspect.report import FileError
+from inspectcli.display.blocks import Report
 
 
 def nan_values(subject: Subject) -> Iterator[Found]:

@@ -10,9 +10,9 @@ from findings import finding, report_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectcli.display.blocks import Report
 from inspectcli.errors import UsageError
 from inspectcli.render.base import render
-from inspectcli.report import Report
 
 #: As the runner parses it (actions/runner, ActionCommand.TryParseV2): properties end at the first `::`.
 COMMAND = re.compile(r"::(?P<level>error|warning|notice) (?P<properties>[^\r\n]*?)::(?P<message>[^\r\n]*)")

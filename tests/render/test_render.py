@@ -12,11 +12,11 @@ from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectcli.overview import inspect
-from inspectcli.present import View, present
+from inspectcli.commands.inspect.report import inspect
+from inspectcli.commands.inspect.view import View, present
+from inspectcli.display.blocks import Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.render.base import display_width, escape, pad, render, shorten_middle
 from inspectcli.render.json import strict
-from inspectcli.report import Cell, Column, Facts, Heading, Note, Report, Table, Tone
 
 HOSTILE = [
     "\x1b[31mred\x1b[0m", "a\rb", "a\nb", "a\tb", "\u202egnp.exe", "zero\u200bwidth", "\x9b2J", "bell\x07", "\x00",

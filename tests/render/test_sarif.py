@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inspectcli
-from inspectcli.gate import check
-from inspectcli.health.base import all_rules
-from inspectcli.present_check import CheckView, present_check
+from inspectcli.analysis.health.base import all_rules
+from inspectcli.commands.check.run import check
+from inspectcli.commands.check.view import CheckView, present_check
+from inspectcli.display.blocks import Report
 from inspectcli.render.base import render
-from inspectcli.report import Report
 
 TEXT = st.text(st.characters(exclude_categories=()), min_size=1, max_size=60)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from inspectcli.beside import json_object, read_json
+from inspectcli.encodings.files import json_object, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParamSource, Store, Trial

@@ -14,7 +14,7 @@ from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, leaves, unr
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.hparams.settle import rank
-from inspectcli.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint
 
 Tree = Mapping[str, object]
 

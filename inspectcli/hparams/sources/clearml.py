@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from inspectcli.beside import parse_json, read_file, zip_holds, zip_member
-from inspectcli.formats._zip import LOCAL_MAGIC
+from inspectcli.encodings.files import parse_json, read_file, zip_holds, zip_member
+from inspectcli.encodings.zip import LOCAL_MAGIC
 from inspectcli.hparams._tree import decode_text, unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store
 from inspectcli.hparams.names import hparam

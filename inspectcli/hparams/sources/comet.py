@@ -5,7 +5,7 @@ https://www.comet.com/docs/v2/guides/experiment-management/offline-experiment/
 
 from __future__ import annotations
 
-from inspectcli.beside import json_lines, zip_holds, zip_member
+from inspectcli.encodings.files import json_lines, zip_holds, zip_member
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from inspectcli.beside import read_json
+from inspectcli.encodings.files import read_json
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Store
 

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from inspectcli.beside import parse_json, read_file, siblings
+from inspectcli.encodings.files import parse_json, read_file, siblings
+from inspectcli.encodings.yaml import load_yaml
 from inspectcli.hparams._tree import rows
-from inspectcli.hparams._yaml import load_yaml
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store
 
 TOOL = "dvc"

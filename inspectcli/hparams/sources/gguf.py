@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from inspectcli.encodings.wire import shortest
 from inspectcli.errors import DamagedFileError, LimitError
-from inspectcli.hparams._wire import shortest
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.source import LocalFile, Source
+from inspectcli.storage.source import LocalFile, Source
 
 TOOL = "gguf"
 

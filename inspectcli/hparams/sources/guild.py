@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from inspectcli.beside import names_in, read_file, siblings, subfolders
+from inspectcli.encodings.files import names_in, read_file, siblings, subfolders
+from inspectcli.encodings.yaml import load_yaml
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams._yaml import load_yaml
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial
 
 TOOL = "guild"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from inspectcli.beside import read_file
+from inspectcli.encodings.files import read_file
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store, Trial
 from inspectcli.hparams.names import hparam

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from inspectcli.beside import names_in, read_json, subfolders
+from inspectcli.encodings.files import names_in, read_json, subfolders
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose

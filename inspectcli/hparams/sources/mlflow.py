@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from inspectcli.beside import names_in, read_file, read_tail, subfolders
+from inspectcli.encodings.files import names_in, read_file, read_tail, subfolders
+from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import PinspectError
-from inspectcli.hparams._sqlite import Database, has_tables, unmerged
 from inspectcli.hparams._tree import decode_text, unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial

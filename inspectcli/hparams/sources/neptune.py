@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from inspectcli.beside import first_object, json_lines, names_in, read_file
+from inspectcli.encodings.files import first_object, json_lines, names_in, read_file
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import unresolved
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from inspectcli.beside import first_object, json_lines, read_file
+from inspectcli.encodings.files import first_object, json_lines, read_file
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose

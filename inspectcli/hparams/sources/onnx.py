@@ -9,12 +9,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
+from inspectcli.encodings.wire import Message, shortest
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams._wire import Message, shortest
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.source import LocalFile, Source
+from inspectcli.storage.source import LocalFile, Source
 
 TOOL = "onnx"
 

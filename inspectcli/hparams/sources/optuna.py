@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from inspectcli.beside import first_object, json_lines, json_object, read_file
+from inspectcli.encodings.files import first_object, json_lines, json_object, read_file
+from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams._sqlite import Database, has_tables, unmerged
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store, Trial
 from inspectcli.hparams.names import hparam

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from inspectcli.beside import (
+from inspectcli.encodings.files import (
     first_object,
     json_object,
     names_in,

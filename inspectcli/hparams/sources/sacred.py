@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from inspectcli.beside import json_object, names_in, read_file, read_json, siblings, subfolders
+from inspectcli.encodings.files import json_object, names_in, read_file, read_json, siblings, subfolders
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose

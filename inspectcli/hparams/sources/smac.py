@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from inspectcli.beside import names_in, read_json
+from inspectcli.encodings.files import names_in, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import Choice, HParamSource, Store, Trial

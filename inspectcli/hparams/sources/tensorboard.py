@@ -12,11 +12,11 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 
+from inspectcli.encodings.wire import Message, tf_length, tf_records
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams._tree import rows
-from inspectcli.hparams._wire import Message, tf_length, tf_records
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
-from inspectcli.source import LocalFile
+from inspectcli.storage.source import LocalFile
 
 TOOL = "tensorboard"
 

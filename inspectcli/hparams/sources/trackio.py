@@ -5,8 +5,8 @@ https://github.com/gradio-app/trackio/blob/main/trackio/sqlite_storage.py
 
 from __future__ import annotations
 
-from inspectcli.beside import json_object
-from inspectcli.hparams._sqlite import Database, has_tables, unmerged
+from inspectcli.encodings.files import json_object
+from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import Choice, HParamSource, Store, Trial

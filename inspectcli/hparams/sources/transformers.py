@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from inspectcli.beside import read_file, read_json
+from inspectcli.encodings.files import read_file, read_json
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._tree import decode_text

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from inspectcli.beside import json_object, names_in, parse_json, read_file, subfolders
+from inspectcli.encodings.files import json_object, names_in, parse_json, read_file, subfolders
+from inspectcli.encodings.wire import Message, log_records
+from inspectcli.encodings.yaml import load_yaml
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.hparams._tree import rows, unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams._wire import Message, log_records
-from inspectcli.hparams._yaml import load_yaml
 from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial
 from inspectcli.hparams.names import hparam, scope_of
-from inspectcli.source import LocalFile
+from inspectcli.storage.source import LocalFile
 
 TOOL = "wandb"
 

@@ -1,0 +1,75 @@
+"""Blocks of a model by their numbers in the names, and those that are missing between others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+
+_NUMBER = re.compile(r"[0-9]{1,5}")
+
+#: What a block is made of: (rest of the name, shape) of its tensors.
+Made = frozenset[tuple[str, tuple[int, ...]]]
+
+
+class Gap(NamedTuple):
+    """Attributes:
+    prefix: the list that has it, `model.layers`; empty for the model itself.
+    present: numbers of its blocks.
+    missing: numbers that are not there.
+    """
+
+    prefix: str
+    present: tuple[int, ...]
+    missing: tuple[int, ...]
+
+
+def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
+    """Lists of blocks in which one is missing.
+
+    Numbers are left out for many good reasons: layers without parameters, layers chosen for an adapter, keys of a
+    dictionary. So a gap counts only in a list that is mostly complete, between two blocks that are made of the same
+    tensors, of several layers each, as is a third one.
+    """
+    for prefix, blocks in _lists(tensors).items():
+        present = sorted(blocks)
+        if 2 * (present[-1] + 1 - len(present)) >= len(present):
+            continue
+        missing = tuple(n for a, b in pairwise(present) for n in range(a + 1, b) if _alike(blocks, a, b))
+        if missing:
+            yield Gap(prefix, tuple(present), missing)
+
+
+def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
+    """Prefix of a name -> number that follows it -> what is below."""
+    found: dict[str, dict[int, set[tuple[str, tuple[int, ...]]]]] = {}
+    for ref in tensors:
+        if ref.kind in TRAINING_STATE:
+            continue
+        parts = ref.name.split(".")
+        for i, component in enumerate(parts[:-1]):
+            if _NUMBER.fullmatch(component):
+                blocks = found.setdefault(".".join(parts[:i]), {})
+                blocks.setdefault(int(component), set()).add((".".join(parts[i + 1 :]), ref.shape))
+    return {prefix: {n: frozenset(made) for n, made in blocks.items()} for prefix, blocks in found.items()}
+
+
+def _alike(blocks: Mapping[int, Made], before: int, after: int) -> bool:
+    """Whether the blocks on both sides of a gap are of one kind: of several layers, and not the only two."""
+    made = blocks[before]
+    layers = {rest.rpartition(".")[0] for rest, _ in made}
+    return made == blocks[after] and len(layers) > 1 and sum(other == made for other in blocks.values()) > 2
+
+
+def shown(numbers: Sequence[int]) -> str:
+    """`0-6, 8-11`."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][1] == n - 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,117 @@
+"""Tensors of equal content: suspected by their figures, proved by their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from inspectcli.analysis.health.base import Look, Subject
+from inspectcli.analysis.roles import Part, is_position_table
+from inspectcli.errors import PinspectError
+from inspectcli.tensors.model import Kind
+
+#: Small tensors are equal by chance or by design.
+LEAST = 256
+#: Fewer values than these in a tensor are a pattern, not what training made.
+LEAST_DISTINCT = 16
+#: Copies on purpose: averages, targets of reinforcement learning, teachers.
+_COPY = re.compile(
+    r"(^|[._/])(\w*_)?(ema|target|teacher|shadow|averaged?|momentum|ref|reference|frozen|initial|previous|old)"
+    r"(_\w*)?([._/]|$)",
+    re.IGNORECASE,
+)
+_FIXED = re.compile(r"embed_positions|sinusoid|fourier|wavelet|w3j|basis", re.IGNORECASE)
+_JUDGED = frozenset(
+    {Part.WEIGHT, Part.EMBEDDING, Part.RNN_WEIGHT, Part.BIAS, Part.NORM_SCALE, Part.NORM_SHIFT, Part.OTHER}
+)
+
+
+class Copies(NamedTuple):
+    """Modules of which tensors are equal.
+
+    Attributes:
+        modules: `h.3`, `h.4`.
+        groups: of each set of equal tensors one in each of the modules, in this order.
+    """
+
+    modules: tuple[str, ...]
+    groups: tuple[tuple[Look, ...], ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The modules, or the names of the tensors where one of a module is concerned."""
+        return self.modules if len(self.groups) > 1 else tuple(look.name for look in self.groups[0])
+
+
+def copies(subject: Subject) -> Iterator[Copies]:
+    """Equal tensors that are not tied, those of the same modules together."""
+    found: dict[tuple[str, ...], list[tuple[Look, ...]]] = {}
+    for group in _equal(subject):
+        found.setdefault(_modules([look.name for look in group]), []).append(group)
+    for modules, groups in found.items():
+        yield Copies(modules, tuple(groups))
+
+
+def _equal(subject: Subject) -> Iterator[tuple[Look, ...]]:
+    """Groups of equal tensors. Only those whose exact figures agree are read again."""
+    alike: dict[tuple[object, ...], list[Look]] = {}
+    for look in subject.unique:
+        if _is_judged(look):
+            s = look.stats
+            assert s is not None
+            key = (look.ref.dtype.name, s.count, s.zeros, s.nan, s.low, s.high, f"{s.l2:.9g}")
+            alike.setdefault(key, []).append(look)
+    for suspects in alike.values():
+        if len(suspects) < 2:
+            continue
+        same: dict[bytes, list[Look]] = {}
+        for look in suspects:
+            digest = _digest(look)
+            if digest:
+                same.setdefault(digest, []).append(look)
+        yield from (tuple(group) for group in same.values() if len(group) > 1)
+
+
+def _is_judged(look: Look) -> bool:
+    s = look.stats
+    return (
+        s is not None
+        and look.ref.kind is Kind.PARAMETER
+        and look.role.kind in _JUDGED
+        and s.count >= LEAST
+        and s.low != s.high  # constants need not be read again
+        and not is_position_table(look.name)
+        and not _COPY.search(look.name)
+        and not _FIXED.search(look.name)
+    )
+
+
+def _digest(look: Look) -> bytes:
+    """Of all values in C order; empty if they cannot be read, or are few different ones."""
+    import hashlib
+
+    import numpy as np
+
+    from inspectcli.tensors.values import in_order
+
+    made = hashlib.blake2b(digest_size=32)
+    distinct = 0
+    try:
+        for block in in_order(look.ref):
+            if distinct < LEAST_DISTINCT:
+                distinct = max(distinct, len(np.unique(block.values[:65_536])))
+            made.update(np.ascontiguousarray(block.values).data)
+    except PinspectError:
+        return b""
+    return made.digest() if distinct >= LEAST_DISTINCT else b""
+
+
+def _modules(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without the components that all end with: `h.3.attn.weight`, `h.4.attn.weight` -> `h.3`, `h.4`."""
+    parts = [re.split(r"[./]", name) for name in names]
+    least = min(len(p) for p in parts) - 1
+    cut = 0
+    while cut < least and len({p[-1 - cut] for p in parts}) == 1:
+        cut += 1
+    return tuple(".".join(p[: len(p) - cut]) for p in parts)

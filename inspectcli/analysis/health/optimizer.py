@@ -1,0 +1,99 @@
+"""What the optimizer left in a checkpoint: its groups, and which of its tensors belong to which parameter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from inspectcli.pickles.nodes import Dict
+from inspectcli.tensors.model import Checkpoint, Kind
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.health.base import Look, Subject
+
+#: Deeper nodes and longer lists hold no param_groups that anybody wrote.
+_DEPTH, _BREADTH = 6, 64
+#: Learning rates outside of this are rarely meant (Adam and its relatives 1e-6 to 1e-2, SGD up to 1).
+_USUAL_RATE = {"sgd": (1e-5, 2.0)}
+_USUAL_OTHER = (1e-7, 1e-2)
+_STATE = re.compile(r"^(?P<owner>.*?)(?:^|\.)state\.(?P<index>\d+)\.(?P<figure>\w+)$")
+
+
+class Group(NamedTuple):
+    """One of `param_groups`, as far as it is needed."""
+
+    lr: float
+    eps: float
+    params: tuple[int, ...]
+
+
+def groups(checkpoint: Checkpoint) -> tuple[Group, ...]:
+    """All groups of all torch optimizers in the file."""
+    return tuple(_groups(checkpoint.objects, _DEPTH))
+
+
+def _groups(node: object, depth: int) -> Iterator[Group]:
+    if depth == 0:
+        return
+    if isinstance(node, list | tuple):
+        for item in node[:_BREADTH]:
+            yield from _groups(item, depth - 1)
+    elif isinstance(node, Dict):
+        found = node.get("param_groups")
+        if isinstance(found, list):
+            yield from (group for item in found[:_BREADTH] if isinstance(item, Dict) and (group := _group(item)))
+            return
+        for value in node.values[:_BREADTH]:
+            yield from _groups(value, depth - 1)
+
+
+def _group(node: Dict) -> Group | None:
+    lr, eps, params = node.get("lr"), node.get("eps"), node.get("params")
+    if not isinstance(lr, int | float) or isinstance(lr, bool) or not isinstance(params, list):
+        return None
+    numbers = tuple(p for p in params if isinstance(p, int))
+    return Group(float(lr), float(eps) if isinstance(eps, int | float) else 1e-8, numbers)
+
+
+def learning_rate_remark(checkpoint: Checkpoint) -> str:
+    """`; the learning rate is 1, typically 1e-7 to 0.01 for Adam` where it is outside; else nothing."""
+    kind = checkpoint.training.optimizer
+    low, high = _USUAL_RATE.get(kind.lower(), _USUAL_OTHER)
+    for group in groups(checkpoint):
+        if not low <= group.lr <= high and group.lr != 0:
+            return f"; the learning rate is {group.lr:g}, typically {low:g} to {high:g} for {kind or 'this optimizer'}"
+    return ""
+
+
+class State(NamedTuple):
+    """What the optimizer holds of one parameter: `exp_avg`, `exp_avg_sq`, ... by name."""
+
+    parameter: Look
+    figures: Mapping[str, Look]
+    group: Group | None
+
+
+def states(subject: Subject) -> tuple[State, ...]:
+    """The optimizer's tensors with the parameters they belong to; none where that is not certain.
+
+    torch numbers parameters in the order of the model, buffers left out: believed only if every shape agrees.
+    """
+    found: dict[str, dict[int, dict[str, Look]]] = {}
+    for look in subject.looks:
+        if look.ref.kind is Kind.OPTIMIZER and (m := _STATE.match(look.name)) and len(m["index"]) < 9:
+            found.setdefault(m["owner"], {}).setdefault(int(m["index"]), {})[m["figure"]] = look
+    if len(found) != 1:
+        return ()
+    (by_index,) = found.values()
+    parameters = [look for look in subject.looks if look.ref.kind is Kind.PARAMETER and not look.alias_of]
+    of_index = {i: group for group in groups(subject.checkpoint) for i in group.params}
+    made = []
+    for index, figures in sorted(by_index.items()):
+        if index >= len(parameters):
+            return ()
+        parameter = parameters[index]
+        if any(f.ref.shape not in (parameter.ref.shape, (), (1,)) for f in figures.values()):
+            return ()
+        made.append(State(parameter, figures, of_index.get(index)))
+    return tuple(made)

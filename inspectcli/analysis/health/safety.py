@@ -1,0 +1,127 @@
+"""Safety (PI5xx): what a file would do to a machine that loads it carelessly. Headers are enough."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from inspectcli.analysis.health.base import Found, Severity, Subject, rule
+
+
+def _hazards(subject: Subject, kind: str) -> Iterator[Found]:
+    for hazard in subject.checkpoint.hazards:
+        if hazard.kind == kind:
+            yield Found(None, f"{hazard.what}, from {hazard.where}", {"what": hazard.what, "where": hazard.where})
+
+
+@rule("PI501", "runs-code", Severity.ERROR, reads=False)
+def runs_code(subject: Subject) -> Iterator[Found]:
+    """A pickle in the file would run code on the machine that loads it.
+
+    Why it matters: `torch.load(weights_only=False)`, `pickle.load` and `np.load(allow_pickle=True)` do what the file
+    says. No tensor needs that. pinspect only names it.
+
+    What to do: do not load this file, and ask where it comes from.
+    """
+    yield from _hazards(subject, "code")
+
+
+@rule("PI502", "foreign-class", Severity.NOTE, reads=False)
+def foreign_class(subject: Subject) -> Iterator[Found]:
+    """The file names classes that are neither the library's nor Python's.
+
+    Why it matters: a loader imports them, so the file loads only beside the code that wrote it; a loader that is safe
+    refuses it.
+
+    What to do: save `model.state_dict()` and plain settings instead of whole objects.
+    """
+    foreign = subject.checkpoint.foreign
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        noun = "class" if len(foreign) == 1 else "classes"
+        yield Found(
+            None,
+            f"{len(foreign):,} {noun} of other packages needed: {shown}",
+            {"classes": list(foreign[:100]), "count": len(foreign)},
+        )
+
+
+@rule("PI503", "keras-code", Severity.ERROR, reads=False)
+def keras_code(subject: Subject) -> Iterator[Found]:
+    """The config of a Keras model holds code, or names what a loader would call: a Lambda layer and its like.
+
+    Why it matters: a Lambda layer is Python bytecode that Keras runs when `safe_mode` is off; older versions always do.
+
+    What to do: do not load it with `safe_mode=False`, and replace the layer by a registered class.
+    """
+    yield from _hazards(subject, "layer")
+
+
+@rule("PI504", "reads-other-files", Severity.ERROR, reads=False)
+def reads_other_files(subject: Subject) -> Iterator[Found]:
+    """The file makes a loader read other files of the machine, as if they were part of it.
+
+    Why it matters: an HDF5 link to `/etc/passwd` puts its bytes into a weight, which is then sent on.
+
+    What to do: do not load this file where there is something to read, and ask where it comes from.
+    """
+    yield from _hazards(subject, "file")
+
+
+#: Controls, direction marks and what takes no room: nothing that a language needs.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+#: The joiners of Persian, Hindi and emoji; among ASCII they join nothing.
+_JOINERS = re.compile("[\u200c\u200d]")
+
+
+@rule("PI505", "hidden-characters", Severity.WARNING, reads=False)
+def hidden_characters(subject: Subject) -> Iterator[Found]:
+    """The name of a tensor holds control characters, direction marks or characters that take no room.
+
+    Why it matters: a terminal that prints the name obeys it, and what is shown is not what is there: two names that
+    look alike differ. Letters of any language are left alone.
+
+    What to do: rename the tensor, and do not print its name without escaping it.
+    """
+    for look in subject.looks:
+        hidden = _hidden(look.name)
+        if hidden:
+            codes = [_described(c) for c in dict.fromkeys(hidden)]
+            some = ", ".join(codes[:3]) + (", ..." if len(codes) > 3 else "")
+            noun = "character" if len(hidden) == 1 else "characters"
+            yield Found(
+                look.name,
+                f"{len(hidden):,} hidden {noun} in the name: {some}",
+                {"count": len(hidden), "characters": [f"U+{ord(c):04X}" for c in dict.fromkeys(hidden)][:20]},
+            )
+
+
+def _hidden(name: str) -> list[str]:
+    if name.isascii() and name.isprintable():
+        return []
+    found = _HIDDEN.findall(name)
+    return found + _JOINERS.findall(name) if _JOINERS.sub("", name).isascii() else found
+
+
+def _described(c: str) -> str:
+    """`U+202E RIGHT-TO-LEFT OVERRIDE`."""
+    name = unicodedata.name(c, "control character" if unicodedata.category(c) == "Cc" else "")
+    return f"U+{ord(c):04X} {name}".rstrip()
+
+
+@rule("PI506", "pickle-format", Severity.WARNING, reads=False, default=False)
+def pickle_format(subject: Subject) -> Iterator[Found]:
+    """The checkpoint is a pickle.
+
+    Why it matters: a pickle is a program. This one may be harmless, but every loader has to be careful, and the
+    next one that is put in its place may not be.
+
+    What to do: save as safetensors: `safetensors.torch.save_model(model, "model.safetensors")`.
+    """
+    found = subject.checkpoint.format
+    if found.startswith("torch") or found == "pickle":
+        yield Found(None, f"the format is {found}, a pickle: expected safetensors", {"format": found})

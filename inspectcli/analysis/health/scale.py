@@ -1,0 +1,263 @@
+"""PI2xx: numbers of the wrong size, by what the tensor is for and by its siblings in other blocks."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from inspectcli.analysis.health.base import Found, Look, Severity, Subject, rule
+from inspectcli.analysis.roles import Part
+from inspectcli.errors import PinspectError
+
+#: A fresh or a trained weight stays within a few hundred times its initial scale and its siblings.
+_EXPLODED = 1e3
+_VANISHED = 1e-4
+#: Scales of normalisations and biases lie near 1: trained ones reach some hundreds.
+_NEAR_ONE = 1e4
+#: Initial scales of embeddings.
+_TABLES = (0.01, 1.0)
+_COLLAPSED = 1e-20
+#: A share of the sum of squares that no healthy tensor has in one value.
+_DOMINATES = 0.9
+#: So many times the 99 % quantile of the magnitudes.
+_FAR_OUT = 30.0
+_LEAST = 16
+_LEAST_OUTLIER = 64
+#: Larger tensors are not read again to find rows of zeros.
+_MOST_READ = 1 << 26
+#: Tokens, tables and state matrices may begin with zeros (log 1 in Mamba's `A_log`).
+_OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
+#: Share of zeros outside of dead rows from which a weight was pruned.
+_PRUNED = 0.25
+_VECTORS = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
+
+
+def _weights(subject: Subject) -> Iterator[Look]:
+    for look in subject.unique:
+        if look.role.is_weight and look.stats is not None and not look.stats.nonfinite and look.ref.numel >= _LEAST:
+            yield look
+
+
+def _outlier(look: Look) -> tuple[float, float] | None:
+    """(the largest magnitude, that of usual values) if one value dominates."""
+    s, sampled = look.stats, look.sampled
+    if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
+        return None
+    # Of some tens of values, the 99 % quantile leans on the outlier itself.
+    next_ones = max(abs(float(sampled.knots[1])), abs(float(sampled.knots[-2])))
+    usual = min(max(abs(sampled.q01), abs(sampled.q99)), next_ones)
+    largest = float(s.abs_max)
+    share = (largest / s.l2) ** 2
+    return (largest, usual) if share >= _DOMINATES and largest > _FAR_OUT * usual and usual > 0 else None
+
+
+def _against_siblings(subject: Subject, look: Look) -> tuple[float, int] | None:
+    """How many times the siblings' median root mean square this one has, and how many siblings there are.
+
+    Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other:
+    one of two siblings may be the odd one.
+    """
+    own, sizes = look.rms, subject.sibling_sizes.get(look.name, ())
+    first = bisect_left(sizes, _COLLAPSED)
+    itself = bisect_left(sizes, own) if own > _COLLAPSED else len(sizes)
+    others = len(sizes) - first - (own > _COLLAPSED)
+    if others < 2:
+        return None
+    low, high = (sizes[at + (at >= itself)] for at in (first + (others - 1) // 2, first + others // 2))
+    return _from_range(own, low, high), others
+
+
+def _from_range(x: float, low: float, high: float) -> float:
+    """How many times the nearest end of a range; 1 within."""
+    return x / high if x > high else x / low if x < low else 1.0
+
+
+def _against_start(look: Look) -> float | None:
+    """How many times the initial scale; of a table without a default, how many times the usual ones."""
+    if look.verdict is not None and look.verdict.ratio is not None:
+        return None if _is_token(look) else look.verdict.ratio
+    return _from_range(look.rms, *_TABLES) if look.role.kind is Part.EMBEDDING else None
+
+
+def _is_token(look: Look) -> bool:
+    """A class token of (1, 1, d), a layer scale of (d, 1, 1): may begin at 1e-6, and no layer's default is theirs."""
+    return sum(n > 1 for n in look.ref.shape) <= 1 and not _OF_LAYER.search(look.role.leaf)
+
+
+def _scale(subject: Subject, look: Look) -> tuple[float, str] | None:
+    """The ratio that is farthest from 1, and against what."""
+    found = []
+    siblings, start = _against_siblings(subject, look), _against_start(look)
+    if siblings is not None:
+        ratio, n = siblings
+        found.append((ratio, f"{_times(ratio)} the median of its {n} siblings"))
+    elif start is not None:
+        found.append((start, f"{_times(start)} its initial scale"))
+    return found[0] if found else None
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.3g} times" if 0.01 <= ratio < 1e4 else f"{ratio:.1e} times"
+
+
+@rule("PI201", "exploding-scale", Severity.ERROR)
+def exploding_scale(subject: Subject) -> Iterable[Found]:
+    """A tensor is more than a thousand times larger than its siblings or than at its initialisation.
+
+    Why it matters: its layer drowns all others or overflows in half precision. Training has diverged in this layer,
+    or it was scaled or edited by hand.
+
+    What to do: compare it with an earlier checkpoint (`pinspect diff`), and train on from before it grew.
+    """
+    for look in _weights(subject):
+        found = _scale(subject, look)
+        if found is not None and found[0] > _EXPLODED and _outlier(look) is None:
+            yield Found(look.name, f"root mean square {look.rms:.3g}: {found[1]}", {"rms": look.rms, "ratio": found[0]})
+    for look in subject.unique:
+        if look.role.kind not in _VECTORS or look.stats is None or look.stats.nonfinite or _outlier(look) is not None:
+            continue
+        siblings = _against_siblings(subject, look)
+        if look.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
+            message = f"root mean square {look.rms:.3g}: of a {look.role.kind.value}, values near 1 are expected"
+            yield Found(look.name, message, {"rms": look.rms, "ratio": look.rms})
+
+
+@rule("PI202", "vanishing-scale", Severity.WARNING)
+def vanishing_scale(subject: Subject) -> Iterable[Found]:
+    """A weight is more than ten thousand times smaller than its siblings or than at its initialisation.
+
+    Why it matters: its layer passes next to nothing on. Weight decay without a gradient does this, and so does a wrong
+    scale in a conversion.
+
+    What to do: see whether the layer gets gradients at all; if it is not used, remove it from the model.
+    """
+    for look in _weights(subject):
+        found = _scale(subject, look)
+        if found is not None and look.rms >= _COLLAPSED and found[0] < _VANISHED:
+            yield Found(look.name, f"root mean square {look.rms:.3g}: {found[1]}", {"rms": look.rms, "ratio": found[0]})
+
+
+@rule("PI203", "all-zero-weight", Severity.WARNING)
+def all_zero_weight(subject: Subject) -> Iterable[Found]:
+    """A weight of a trained model is all zeros.
+
+    Why it matters: the layer's output does not depend on its input. A fresh model may begin like this on purpose (zero
+    convolutions, LoRA B), a trained one does not end like this.
+
+    What to do: check that the layer was in the optimizer, and that saving or converting did not lose it.
+    """
+    if not subject.trained:
+        return
+    for look in _weights(subject):
+        s = look.stats
+        if s is not None and s.low == s.high == 0 and look.role.kind is not Part.LORA_B:
+            yield Found(look.name, f"all {s.count:,} values are 0", {"count": s.count})
+
+
+@rule("PI204", "constant-weight", Severity.WARNING)
+def constant_weight(subject: Subject) -> Iterable[Found]:
+    """All values of a weight of a trained model are one number, not 0.
+
+    Why it matters: all units of the layer compute the same, and always will: their gradients are the same too.
+
+    What to do: check how the layer was initialised, and whether the file was written completely.
+    """
+    if not subject.trained:
+        return
+    for look in _weights(subject):
+        s = look.stats
+        if s is not None and s.low == s.high and s.low:
+            yield Found(look.name, f"all {s.count:,} values are {s.low:.4g}", {"value": s.low, "count": s.count})
+
+
+@rule("PI205", "collapsed-weight", Severity.WARNING)
+def collapsed_weight(subject: Subject) -> Iterable[Found]:
+    """A weight is not zero, but has decayed to almost nothing (root mean square below 1e-20).
+
+    Why it matters: weight decay without a gradient shrinks a layer for ever: it was never used in training.
+
+    What to do: remove the layer from the model, or find out why no gradient reaches it.
+    """
+    for look in _weights(subject):
+        if 0 < look.rms < _COLLAPSED:
+            yield Found(look.name, f"root mean square {look.rms:.2g}: expected above {_COLLAPSED:g}", {"rms": look.rms})
+
+
+@rule("PI206", "dominant-outlier", Severity.ERROR)
+def dominant_outlier(subject: Subject) -> Iterable[Found]:
+    """One value of a tensor outweighs all others together.
+
+    Why it matters: a flipped bit in an exponent looks like this, from failing memory or a damaged file. Every output
+    that the value takes part in is wrong.
+
+    What to do: compare the file's checksum with its origin, and fetch it again.
+    """
+    for look in subject.unique:
+        if not look.role.is_weight and look.role.kind not in _VECTORS:
+            continue
+        found = _outlier(look)
+        if found is not None:
+            largest, usual = found
+            yield Found(
+                look.name,
+                f"the largest magnitude is {largest:.3g}, 99 % are within {usual:.3g}",
+                {"abs_max": largest, "q99": usual},
+            )
+
+
+@rule("PI207", "dead-rows", Severity.WARNING)
+def dead_rows(subject: Subject) -> Iterable[Found]:
+    """Whole rows or columns of a weight are zeros: units that give nothing, or inputs that are ignored.
+
+    Why it matters: the units are dead weight in every forward pass, and stay dead in training. Padding rows of
+    embeddings are left alone, and so are pruned models.
+
+    What to do: if the model was not pruned on purpose, look for units that died (ReLU with a high learning rate), or
+    for rows that a conversion lost.
+    """
+    for look in _weights(subject):
+        s, shape = look.stats, look.ref.shape
+        if s is None or look.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
+            continue
+        if not _OF_LAYER.search(look.role.leaf):
+            continue
+        if look.ref.numel > _MOST_READ or look.ref.held_shape is not None:  # a sparse tensor has them by design
+            continue
+        least = look.ref.numel // max(shape)
+        if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
+            continue
+        dead = _dead(look)
+        if dead is None:
+            continue
+        for axis, word in zip(dead, ("rows", "columns"), strict=True):
+            indices = dead[axis]
+            gone = len(indices) * (look.ref.numel // shape[axis])
+            if s.zeros - gone > _PRUNED * (s.count - gone):
+                continue
+            if indices and 2 * len(indices) < shape[axis]:
+                shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
+                yield Found(
+                    look.name,
+                    f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {shown}",
+                    {"axis": axis, "count": len(indices), "indices": indices[:100]},
+                )
+                break
+
+
+def _dead(look: Look) -> dict[int, list[int]] | None:
+    """Axis -> indices along it at which everything is 0, for the two axes of units: Keras has them last."""
+    import numpy as np
+
+    from inspectcli.tensors.values import read_array
+
+    try:
+        values = read_array(look.ref)
+    except (PinspectError, ValueError):
+        return None
+    used = values != 0
+    found = {}
+    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in look.role.leaf else (0, 1):
+        others = tuple(i for i in range(used.ndim) if i != axis)
+        found[axis] = np.flatnonzero(~used.any(axis=others)).tolist()
+    return found

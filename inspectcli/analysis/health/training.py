@@ -1,0 +1,225 @@
+"""PI3xx: what training did not touch, and what the optimizer's memory of gradients says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from inspectcli.analysis.health.base import Found, Look, Severity, Subject, rule
+from inspectcli.analysis.health.optimizer import State, states
+from inspectcli.analysis.roles import Part
+from inspectcli.errors import PinspectError
+from inspectcli.tensors.arithmetic import median
+from inspectcli.tensors.model import Kind
+
+_HEAD = re.compile(
+    r"(^|[._/])(head|heads|classifier|cls|score|lm_head|fc_out|output|out|logits|predictions?|predictor|readout|final\w*|"
+    r"fc|qa_outputs|classification_head|last_linear|decoder)([._/]|$)",
+    re.IGNORECASE,
+)
+#: Updates of Adam are usually about a thousandth of the weights.
+_UPDATE = (1e-7, 1e-1)
+_GRADIENT = 1e4
+#: Values of the optimizer's state that are looked at, from the beginning.
+_PREFIX = 1 << 16
+
+
+def _is_untouched(look: Look) -> bool:
+    """A sharp verdict about drawn values: constants may be as they were in any trained model."""
+    verdict = look.verdict
+    return verdict is not None and verdict.strength == "untouched" and verdict.family != "constant"
+
+
+def _untouched_weights(subject: Subject) -> list[Look]:
+    return [
+        look
+        for look in subject.unique
+        if look.role.is_weight
+        and look.role.kind is not Part.LORA_A
+        and _is_untouched(look)
+        and look.ref.kind is not Kind.EMA
+    ]
+
+
+def _is_head(subject: Subject, look: Look) -> bool:
+    return bool(_HEAD.search(look.role.module)) or subject.last_weights.get(look.ref.kind) is look
+
+
+def _start(look: Look) -> str:
+    return look.verdict.sentence if look.verdict is not None else ""
+
+
+@rule("PI301", "untouched-layer", Severity.WARNING)
+def untouched_layer(subject: Subject) -> Iterable[Found]:
+    """A layer of a trained model is exactly as an initialiser drew it.
+
+    Why it matters: the layer adds noise, not knowledge. It was left out of the optimizer, gets no gradient, or was
+    missing in the checkpoint that training began with.
+
+    What to do: see whether it is frozen on purpose; else check that it is used in `forward` and given to the optimizer.
+    """
+    if not subject.trained:
+        return
+    for look in _untouched_weights(subject):
+        if not _is_head(subject, look):
+            yield Found(look.name, _start(look), {"formula": look.verdict.formula if look.verdict else ""})
+
+
+@rule("PI302", "untrained-head", Severity.WARNING)
+def untrained_head(subject: Subject) -> Iterable[Found]:
+    """The last layer of a trained model is exactly as an initialiser drew it.
+
+    Why it matters: a new head on a pretrained body gives random answers until it is trained: the warning `some weights
+    were newly initialized` that scrolled by.
+
+    What to do: fine-tune the model before using its head, or load the checkpoint that has one.
+    """
+    if not subject.trained:
+        return
+    for look in _untouched_weights(subject):
+        if _is_head(subject, look):
+            yield Found(look.name, _start(look), {"formula": look.verdict.formula if look.verdict else ""})
+
+
+@rule("PI303", "lora-b-zero", Severity.WARNING)
+def lora_b_zero(subject: Subject) -> Iterable[Found]:
+    """A LoRA adapter's B matrix is all zeros.
+
+    Why it matters: B times A is zero: the adapter changes nothing. B begins at zero, so it was never trained.
+
+    What to do: check that the adapter's parameters require gradients and are given to the optimizer.
+    """
+    looks = [look for look in subject.unique if look.role.kind is Part.LORA_B and look.ref.numel]
+    zero = [look for look in looks if look.stats is not None and look.stats.low == look.stats.high == 0]
+    if zero and len(zero) == len(looks):
+        message = f"all {len(zero):,} B matrices are zeros: the adapter is as it was created"
+        yield Found(None, message, {"count": len(zero), "first": zero[0].name})
+        return
+    for look in zero:
+        yield Found(look.name, f"all {look.ref.numel:,} values are 0", {"count": look.ref.numel})
+
+
+@rule("PI304", "unused-batchnorm", Severity.WARNING)
+def unused_batchnorm(subject: Subject) -> Iterable[Found]:
+    """A batch normalisation of a trained model has never seen a batch.
+
+    Why it matters: in evaluation it divides by a variance of 1 that nobody measured.
+
+    What to do: run training data through the model in training mode, or remove the layer.
+    """
+    if not subject.trained:
+        return
+    for look in subject.looks:
+        s = look.stats
+        if look.role.kind is not Part.COUNTER or look.ref.kind is Kind.EMA or s is None or s.low != 0 or s.high != 0:
+            continue
+        mean = subject.by_name.get(look.name.replace(look.role.leaf, "running_mean"))
+        if mean is not None and mean.stats is not None and mean.stats.low == mean.stats.high == 0:
+            yield Found(look.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+
+
+@rule("PI305", "ema-at-start", Severity.WARNING)
+def ema_at_start(subject: Subject) -> Iterable[Found]:
+    """The moving average of the weights is as initialised, though the weights have moved.
+
+    Why it matters: evaluation usually takes the average: it would evaluate an untrained model.
+
+    What to do: check that the average is updated in every step, and that its decay is not 1.
+    """
+    ema = [look for look in subject.unique if look.ref.kind is Kind.EMA and look.role.is_weight]
+    still = [look for look in ema if _is_untouched(look)]
+    if subject.trained and still and 2 * len(still) > len(ema):
+        message = f"{len(still):,} of {len(ema):,} averaged weights are as initialised, first {still[0].name}"
+        yield Found(None, message, {"count": len(still), "of": len(ema), "first": still[0].name})
+
+
+@rule("PI306", "update-ratio", Severity.NOTE)
+def update_ratio(subject: Subject) -> Iterable[Found]:
+    """The next step of Adam would change a weight by far more or far less than usual (about a thousandth).
+
+    Why it matters: above a tenth the layer is rewritten at every step, below 1e-7 it is frozen in all but name.
+
+    What to do: change the learning rate of this group; look at its gradients.
+    """
+    for state in _adam(subject):
+        ratio = _ratio(state)
+        if ratio is not None and ratio > 0 and not _UPDATE[0] <= ratio <= _UPDATE[1]:
+            rate = state.group.lr if state.group else 0.0
+            yield Found(
+                state.parameter.name,
+                f"the next update is {ratio:.1e} of the weights at learning rate {rate:g}: typically near 1e-3",
+                {"ratio": ratio, "learning_rate": rate},
+            )
+
+
+@rule("PI307", "dead-parameter", Severity.WARNING)
+def dead_parameter(subject: Subject) -> Iterable[Found]:
+    """The optimizer has never seen a gradient of this parameter, but of others.
+
+    Why it matters: the parameter is given to the optimizer and does not take part in the loss.
+
+    What to do: check that it is used in `forward`, and that nothing detaches it.
+    """
+    found = _adam(subject)
+    dead = [state for state in found if _all_zero(state.figures["exp_avg_sq"])]
+    if len(dead) < len(found):
+        for state in dead:
+            yield Found(state.parameter.name, "the mean square of its gradients is 0", {"exp_avg_sq": 0.0})
+
+
+@rule("PI308", "gradient-outlier", Severity.NOTE)
+def gradient_outlier(subject: Subject) -> Iterable[Found]:
+    """The gradients of a parameter are ten thousand times those of the others.
+
+    Why it matters: clipping by the norm of all gradients then stops every other layer.
+
+    What to do: look at the scale of the layer's inputs and of its loss; clip it in a group of its own.
+    """
+    sizes = {}
+    for state in _adam(subject):
+        s = state.figures["exp_avg_sq"].stats
+        if s is not None and s.finite and s.mean > 0 and state.parameter.ref.numel >= 16:
+            sizes[state.parameter.name] = math.sqrt(s.mean)
+    if len(sizes) < 4:
+        return
+    usual = median(list(sizes.values()))
+    for name, size in sizes.items():
+        if size > _GRADIENT * usual:
+            times = f"{size / usual:.1e} times the median of {len(sizes):,} parameters"
+            message = f"root mean square gradient {size:.2g}: {times}"
+            yield Found(name, message, {"rms": size, "ratio": size / usual})
+
+
+def _adam(subject: Subject) -> list[State]:
+    return [s for s in states(subject) if {"exp_avg", "exp_avg_sq"} <= s.figures.keys()]
+
+
+def _all_zero(look: Look) -> bool:
+    return look.stats is not None and look.stats.low == look.stats.high == 0
+
+
+def _ratio(state: State) -> float | None:
+    """lr * rms(m / (sqrt(v) + eps)) over rms(w), of the first values; None where something cannot be read."""
+    import numpy as np
+
+    if state.group is None or not state.group.lr or not state.parameter.rms or not state.parameter.role.is_weight:
+        return None
+    try:
+        m, v = (next(_prefix(state.figures[name])) for name in ("exp_avg", "exp_avg_sq"))
+    except (PinspectError, StopIteration):
+        return None
+    if m.size != v.size or not np.isfinite(m).all() or not np.isfinite(v).all() or (v < 0).any():
+        return None
+    step = m / (np.sqrt(v) + state.group.eps)
+    return state.group.lr * float(np.sqrt(np.mean(step * step))) / state.parameter.rms
+
+
+def _prefix(look: Look) -> Iterator[Any]:
+    import numpy as np
+
+    from inspectcli.tensors.values import in_order, natural
+
+    for block in in_order(look.ref):
+        yield np.asarray(natural(block)[:_PREFIX], np.float64)

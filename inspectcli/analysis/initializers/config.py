@@ -1,0 +1,65 @@
+"""What the files beside a checkpoint say of its initialisation: `initializer_range` and the like in config.json."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from inspectcli.encodings.files import read_json
+from inspectcli.errors import PinspectError
+from inspectcli.tensors.model import Checkpoint
+
+_MOST = 1 << 20
+#: Keys whose value is the standard deviation of a normal initialiser.
+_STD_KEYS = (
+    "initializer_range",
+    "init_std",
+    "init_method_std",
+    "embedding_init_std",
+    "embed_init_std",
+    "initializer_std",
+    "classifier_initializer_range",
+)
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "depth")
+_BLOCK = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|layer)\.(\d+)\.")
+
+
+class ModelConfig(NamedTuple):
+    """Attributes:
+    stds: (key, standard deviation) of each that the config gives.
+    layers: number of blocks, from the config or counted in the names; 0 if unknown.
+    """
+
+    stds: tuple[tuple[str, float], ...] = ()
+    layers: int = 0
+
+
+def read_config(checkpoint: Checkpoint) -> ModelConfig:
+    """From `config.json` in the folder of the checkpoint. A file that cannot be read says nothing."""
+    found = _beside(checkpoint.path)
+    text = found.get("text_config")
+    sections = [found, *([text] if isinstance(text, dict) else [])]
+    stds = {key: float(s[key]) for s in sections for key in _STD_KEYS if _is_std(s.get(key))}
+    head = found.get("d_kv"), found.get("d_model")
+    if all(isinstance(n, int) and 0 < n < 1 << 24 for n in head):
+        stds["(d_model*d_kv)^-1/2"] = float(head[0] * head[1]) ** -0.5  # type: ignore[operator]
+    counts = (s[key] for s in sections for key in _LAYER_KEYS if type(s.get(key)) is int)
+    layers = next((n for n in counts if isinstance(n, int) and 0 < n < 1 << 16), 0)
+    if not layers:
+        numbers = (int(m[1][:6]) for ref in checkpoint.tensors if (m := _BLOCK.search(ref.name)))
+        layers = max(numbers, default=-1) + 1
+    return ModelConfig(tuple(stds.items()), layers)
+
+
+def _beside(path: str) -> dict[str, object]:
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    try:
+        found = read_json(os.path.join(folder, "config.json"), _MOST)
+    except PinspectError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_std(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 100

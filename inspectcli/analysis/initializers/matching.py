@@ -1,0 +1,117 @@
+"""Do these numbers come from that distribution: tests without a fitted parameter, each at about one in ten thousand.
+
+The thresholds were measured on 60 fresh layers a type and on 2,328 real tensors: uniform and orthogonal families had no
+false alarm in 1,127 matrices, normal ones 4 % below 4,096 values.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
+from inspectcli.analysis.initializers.numbers import Numbers
+
+#: Standard errors that a mean, a mean square or a kurtosis may be off.
+_Z = 3.9
+#: Probability below which an extreme value is not believed.
+_RARE = 1e-4
+#: Kolmogorov-Smirnov distance times sqrt(n).
+_KS = 2.23
+#: Rounding of the float32 bound itself, and of one more multiplication.
+_BOUND = 3e-7
+#: Gains of orthogonal initialisers that people write down, and how a formula shows them; 0.01 is of a policy's head.
+GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 0.01: ", gain 0.01"}
+#: Rows and columns that are read to see whether a matrix is orthogonal.
+_GRAM = 256
+
+
+def fits(x: Numbers, candidate: Candidate) -> bool:
+    """Whether the numbers may be a draw from the candidate."""
+    family, std, rounding = candidate.family, candidate.std, x.rounding
+    if std <= 0 or x.rms <= 0:
+        return False
+    if abs(x.rms / std - 1) > _Z * math.sqrt((family.kurtosis - 1) / (4 * x.n)) + rounding:
+        return False
+    if abs(x.mean) > _Z * std / math.sqrt(x.n) + rounding * std:
+        return False
+    return _extreme_fits(x, candidate) and _kurtosis_fits(x, candidate) and _distance_fits(x, candidate)
+
+
+def _extreme_fits(x: Numbers, candidate: Candidate) -> bool:
+    """The largest of n draws: neither beyond the bound, nor so far below it that it would be rare."""
+    largest = x.largest
+    if candidate.family is NORMAL:
+        beyond = math.erfc(largest / candidate.std / math.sqrt(2))
+        none_so_large = x.n * math.log1p(-beyond) if beyond < 1 else -math.inf
+        return none_so_large > math.log(_RARE) and x.n * beyond > _RARE
+    bound = candidate.bound
+    if largest > bound * (1 + max(x.rounding, _BOUND)):
+        return False
+    reach = min(largest * (1 + x.rounding), bound) / candidate.scale
+    within = candidate.family.cdf(reach) - candidate.family.cdf(-reach)
+    return within > 0 and x.n * math.log(within) > math.log(_RARE)
+
+
+def _kurtosis_fits(x: Numbers, candidate: Candidate) -> bool:
+    if candidate.family is UNIFORM or x.kurtosis is None:
+        return True
+    return abs(x.kurtosis - candidate.family.kurtosis) <= _Z * math.sqrt(24 / x.sample) + 4 * x.rounding
+
+
+def _distance_fits(x: Numbers, candidate: Candidate) -> bool:
+    """Kolmogorov-Smirnov, at the knots."""
+    expected = np.array([candidate.family.cdf(knot / candidate.scale) for knot in x.knots.tolist()])
+    distance = float(np.abs(x.levels - expected).max())
+    # A knot's own value is on either side of its step.
+    return distance <= _KS / math.sqrt(x.sample) + 1 / x.sample + x.rounding
+
+
+def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, rounding: float) -> float | None:
+    """The gain, if the sum of squares is that of `parts` orthogonal matrices side by side; else None."""
+    if min(rows, columns) < 2:
+        return None
+    # Rounding errors of many values cancel.
+    tolerance = 1e-5 + rounding * (1 / 8 + 6 / math.sqrt(parts * rows * columns))
+    for gain in GAINS:
+        if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < tolerance:
+            return gain
+    return None
+
+
+def is_orthogonal(x: npt.NDArray[Any], gain: float, rounding: float) -> bool:
+    """Whether rows (or columns, if there are fewer of them) are orthogonal and of length `gain`."""
+    matrix = np.asarray(x, np.float64)
+    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    short = short[:_GRAM]
+    gram = short @ short.T / (gain * gain)
+    return float(np.abs(gram - np.eye(len(gram))).max()) < 1e-4 + 4 * rounding
+
+
+def is_independent(x: npt.NDArray[Any], candidate: Candidate) -> bool:
+    """Whether rows and columns of a matrix are alike, as in independent draws: training leaves directions.
+
+    Energies and means of rows and of columns, and the largest singular value against the Tracy-Widom edge (Johnstone
+    2001) where it is quick to compute.
+    """
+    matrix = np.asarray(x, np.float64).reshape(len(x), -1) / candidate.std
+    for one in (matrix, matrix.T):
+        rows, columns = one.shape
+        if rows < 8 or columns < 8:
+            continue
+        energy = (one * one).sum(axis=1)
+        spread = float(((energy - columns) ** 2).mean()) / (columns * (candidate.family.kurtosis - 1)) - 1
+        drift = float((one.mean(axis=1) ** 2).mean()) * columns - 1
+        if abs(spread) * math.sqrt(rows / 2) / math.sqrt(1 + 6 / columns) > 4 or abs(drift) * math.sqrt(rows / 2) > 4:
+            return False
+    low, high = sorted(matrix.shape)
+    if not 8 <= low <= 256:
+        return True
+    gram = matrix @ matrix.T if matrix.shape[0] == low else matrix.T @ matrix
+    top = float(np.linalg.eigvalsh(gram)[-1])
+    edge = math.sqrt(low - 1) + math.sqrt(high)
+    width = edge * (1 / math.sqrt(low - 1) + 1 / math.sqrt(high)) ** (1 / 3)
+    return bool(-6 < (top - edge * edge) / width < 4.5)

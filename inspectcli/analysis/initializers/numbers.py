@@ -1,0 +1,100 @@
+"""What the tests of an initialiser need to know of a tensor, or of one part of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectcli.measure.stats import knot_ranks
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.health.base import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Figures about 0, of `n` values; the distribution function is that of `sample` of them.
+
+    Attributes:
+        knots: values of the sorted sample, evenly apart in rank.
+        levels: share of the sample below or at each knot.
+        rounding: relative rounding of the stored type.
+    """
+
+    n: int
+    mean: float
+    rms: float
+    low: float
+    high: float
+    kurtosis: float | None
+    knots: npt.NDArray[np.float64]
+    levels: npt.NDArray[np.float64]
+    sample: int
+    rounding: float
+
+    @property
+    def largest(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+#: Relative rounding of a stored type: half a unit in the last place of the mantissa, with room for rounding twice.
+ROUNDING = {"f64": 0.0, "f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}
+
+
+def of_look(look: Look, without_zeros: bool = False) -> Numbers | None:
+    """Of a scanned tensor; None where there is nothing to test.
+
+    `without_zeros` leaves the zeros out: the padding row of an embedding is not drawn.
+    """
+    s, sampled = look.stats, look.sampled
+    if s is None or sampled is None or s.nonfinite or s.low is None or s.high is None:
+        return None
+    if look.ref.dtype.name not in ROUNDING:
+        return None
+    n = s.finite - (s.zeros if without_zeros else 0)
+    if n <= 0:
+        return None
+    levels = (knot_ranks(sampled.size) + 1) / sampled.size
+    kurtosis, size = sampled.kurtosis, sampled.size
+    if without_zeros and s.zeros:
+        gone = s.zeros / s.finite
+        levels = np.where(sampled.knots < 0, levels, levels - gone) / (1 - gone)
+        kurtosis = kurtosis * (1 - gone) if kurtosis is not None else None
+        size = max(int(size * (1 - gone)), 1)
+    return Numbers(
+        n=n,
+        mean=s.mean * s.finite / n,
+        rms=s.l2 / math.sqrt(n),
+        low=float(s.low),
+        high=float(s.high),
+        kurtosis=kurtosis,
+        knots=sampled.knots,
+        levels=levels,
+        sample=size,
+        rounding=ROUNDING[look.ref.dtype.name],
+    )
+
+
+def of_array(x: npt.NDArray[Any], rounding: float) -> Numbers:
+    """Of the values themselves."""
+    flat = np.sort(np.asarray(x, np.float64).ravel())
+    ranks = knot_ranks(flat.size)
+    mean, square = float(flat.mean()), float((flat * flat).mean())
+    variance = square - mean * mean
+    fourth = float(((flat - mean) ** 4).mean())
+    return Numbers(
+        n=flat.size,
+        mean=mean,
+        rms=math.sqrt(square),
+        low=float(flat[0]),
+        high=float(flat[-1]),
+        kurtosis=fourth / variance**2 if variance > 0 else None,
+        knots=flat[ranks],
+        levels=(ranks + 1) / flat.size,
+        sample=flat.size,
+        rounding=rounding,
+    )

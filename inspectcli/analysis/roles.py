@@ -1,0 +1,185 @@
+"""What a tensor is for in its layer: weight, bias, scale of a norm, table, ... from names, shapes and siblings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import NamedTuple
+
+from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
+
+
+class Part(str, Enum):
+    """The part that a tensor plays in its layer."""
+
+    WEIGHT = "weight"  # of a linear or convolutional layer, two dimensions or more
+    BIAS = "bias"
+    NORM_SCALE = "norm scale"  # gamma
+    NORM_SHIFT = "norm shift"  # beta
+    RUNNING_MEAN = "running mean"
+    RUNNING_VAR = "running variance"
+    COUNTER = "counter"
+    EMBEDDING = "embedding"
+    RNN_WEIGHT = "recurrent weight"
+    RNN_BIAS = "recurrent bias"
+    LORA_A = "LoRA A"
+    LORA_B = "LoRA B"
+    CONSTANT = "constant"  # masks, position tables, rotary frequencies: healthy on purpose
+    QUANTIZATION = "quantization"  # packed words, scales, zero points
+    STATE = "training state"  # optimizer, random numbers, callbacks
+    OTHER = "other"
+
+
+class Role(NamedTuple):
+    """Attributes:
+    kind: the part.
+    module: name of the layer, without the last component.
+    leaf: the last component.
+    """
+
+    kind: Part
+    module: str
+    leaf: str
+
+    @property
+    def is_weight(self) -> bool:
+        return self.kind in (Part.WEIGHT, Part.EMBEDDING, Part.RNN_WEIGHT, Part.LORA_A, Part.LORA_B)
+
+
+#: A whole component of the name: `mask_head` is a layer.
+_CONSTANT = re.compile(
+    r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
+    r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|"
+    r"anchors?|anchor_grid|"
+    r"strides?|token_type_ids|window|mel_filters|filters?_bank|kernel_size|zigzag|sobel|dft|"
+    r"\w*stft\w*|\w*fbank\w*|mel_basis|hann|buffer)([./]|$)",
+    re.IGNORECASE,
+)
+_RNN = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
+_EMBEDDING = re.compile(
+    r"(^|[._/])(\w*embed\w*|\w*embds?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb|relative_attention_bias)([._/]|$)",
+    re.IGNORECASE,
+)
+_NORM_NAME = re.compile(
+    r"(^|[._/])(\w*norm\w*|bn\w*|ln\w*|gn\w*|\w*_ln|\w*_bn|batchnorm\w*|layernorm\w*)([._/]|$)", re.IGNORECASE
+)
+_NORM_CLASS = re.compile(r"Norm|BatchNormalization|PReLU")
+_POSITION = re.compile(
+    r"(^|[._/])(pos_embed\w*|position_embedding\w*|positional\w*|pos_encod\w*|pe|wpe)([._/]|$)", re.IGNORECASE
+)
+
+#: The last component of a name, where it says all.
+_LEAVES = {
+    "gamma": Part.NORM_SCALE,
+    "beta": Part.NORM_SHIFT,
+    "moving_mean": Part.RUNNING_MEAN,
+    "moving_variance": Part.RUNNING_VAR,
+    "running_mean": Part.RUNNING_MEAN,
+    "running_var": Part.RUNNING_VAR,
+    "num_batches_tracked": Part.COUNTER,
+    "embeddings": Part.EMBEDDING,
+    "lora_A": Part.LORA_A,
+    "lora_B": Part.LORA_B,
+    "lora_down": Part.LORA_A,
+    "lora_up": Part.LORA_B,
+    "lora_embedding_A": Part.LORA_A,
+    "lora_embedding_B": Part.LORA_B,
+}
+
+
+#: `layer1` is another kind of layer than `layer2`, `h.1` is not.
+_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
+
+
+def pattern(name: str) -> str:
+    """The name with its block numbers left out: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
+    return _NUMBER.sub("#", name)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(module, leaf) of `a.b.weight` or `a/b/kernel:0`."""
+    name = name.removesuffix(":0")
+    at = max(name.rfind("."), name.rfind("/"))
+    return (name[:at], name[at + 1 :]) if at >= 0 else ("", name)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The roles of all tensors of a checkpoint; a layer's tensors explain each other."""
+
+    checkpoint: Checkpoint
+
+    @cached_property
+    def modules(self) -> Mapping[str, Mapping[str, TensorRef]]:
+        """Layer -> last component -> tensor."""
+        found: dict[str, dict[str, TensorRef]] = {}
+        for ref in self.checkpoint.tensors:
+            module, leaf = split_name(ref.name)
+            found.setdefault(module, {})[leaf] = ref
+        return found
+
+    @property
+    def keras(self) -> bool:
+        """Whether weights are stored (in, out), as Keras does."""
+        return self.checkpoint.format.startswith("keras")
+
+    def of(self, ref: TensorRef) -> Role:
+        module, leaf = split_name(ref.name)
+        return Role(self._part(ref, module, leaf), module, leaf)
+
+    def _part(self, ref: TensorRef, module: str, leaf: str) -> Part:
+        if ref.kind in TRAINING_STATE:
+            return Part.STATE
+        if ref.packed or ref.kind is Kind.QUANTIZATION or ref.affine is not None:
+            return Part.QUANTIZATION
+        if leaf in _LEAVES:
+            return _LEAVES[leaf]
+        for component in module.split(".")[-2:]:  # lora_A.weight, lora_A.default.weight
+            if component.startswith("lora_") and component in _LEAVES:
+                return _LEAVES[component]
+        if (
+            ref.kind is Kind.CONSTANT
+            or ref.dtype.family not in (Family.FLOAT, Family.COMPLEX)
+            or _CONSTANT.search(ref.name)
+        ):
+            return Part.CONSTANT
+        if _RNN.search(leaf):
+            return Part.RNN_BIAS if leaf.startswith("bias") else Part.RNN_WEIGHT
+        own = self.modules.get(module, {})
+        if leaf == "bias" and "recurrent_kernel" in own:
+            return Part.RNN_BIAS
+        if len([d for d in ref.shape if d > 1]) <= 1 and len(ref.shape) <= 1:
+            return self._vector(ref, module, leaf, own)
+        if "Embedding" in ref.layer or (_EMBEDDING.search(ref.name) and len(ref.shape) == 2 and "bias" not in leaf):
+            # A projection inside of an embedding module has a bias; a table has none.
+            return Part.WEIGHT if "bias" in own else Part.EMBEDDING
+        if leaf.startswith("bias") or leaf.endswith("bias"):
+            # GPT-2 calls its causal mask of (1, 1, n, n) a bias.
+            return Part.CONSTANT if ref.shape[:-2] == (1, 1) and ref.shape[-1] == ref.shape[-2] else Part.BIAS
+        return Part.CONSTANT if ref.kind is Kind.BUFFER else Part.WEIGHT
+
+    def _vector(self, ref: TensorRef, module: str, leaf: str, own: Mapping[str, TensorRef]) -> Part:
+        normal = (
+            "running_mean" in own
+            or "moving_mean" in own
+            or bool(_NORM_CLASS.search(ref.layer))
+            or bool(_NORM_NAME.search(module))
+        )
+        if ref.kind is Kind.BUFFER:
+            return Part.CONSTANT
+        if leaf == "weight" or leaf in ("scale", "g"):
+            return Part.NORM_SCALE
+        if leaf.startswith("bias") or leaf.endswith("bias") or leaf == "b":
+            first = own.get("weight")
+            if normal or (leaf == "bias" and first is not None and len(first.shape) <= 1):
+                return Part.NORM_SHIFT
+            return Part.BIAS
+        return Part.OTHER
+
+
+def is_position_table(name: str) -> bool:
+    return bool(_POSITION.search(name))

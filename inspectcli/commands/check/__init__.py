@@ -1,0 +1,1 @@
+"""`pinspect check`."""

@@ -1,0 +1,125 @@
+"""Findings that were there before: a file that is kept with the code, so that only new ones count.
+
+{"pinspect-baseline": 1, "findings": [{"path": "models/a.pt", "code": "PI101", "tensor": "w", "count": 1}, ...]}
+
+Paths are relative to the file itself, so that it says the same on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from inspectcli.analysis.health.base import Finding
+from inspectcli.errors import PinspectError, UsageError
+
+VERSION = 1
+MAX_SIZE = 64 << 20
+
+_HINT = "name a file that `pinspect check --baseline` wrote"
+
+
+class Key(NamedTuple):
+    """What makes a finding the same tomorrow: its figures may change, these do not."""
+
+    path: str
+    code: str
+    tensor: str | None
+
+
+def place(path: str, baseline: str) -> str:
+    """The file's path as the baseline writes it: from its own folder, with slashes."""
+    whole, home = os.path.abspath(path), os.path.dirname(os.path.abspath(baseline))
+    try:
+        found = os.path.relpath(whole, home)
+    except ValueError:  # another drive of Windows
+        found = whole
+    return found.replace(os.sep, "/")
+
+
+def read(path: str) -> Counter[Key]:
+    """How often each finding was there.
+
+    Raises:
+        PinspectError: the file is not a baseline.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_SIZE + 1)
+        if len(text) > MAX_SIZE:
+            raise UsageError(f"a baseline of more than {MAX_SIZE >> 20} MiB", _HINT, path)
+        return _parsed(json.loads(text))
+    except OSError as error:
+        raise UsageError(f"the baseline cannot be read: {error.strerror or error}", "", path) from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError("not a baseline of pinspect", _HINT, path) from None
+
+
+def _parsed(table: Mapping[str, object]) -> Counter[Key]:
+    if table["pinspect-baseline"] != VERSION:
+        raise ValueError
+    rows = table["findings"]
+    if not isinstance(rows, list):
+        raise ValueError
+    known: Counter[Key] = Counter()
+    for row in rows:
+        key, n = Key(row["path"], row["code"], row["tensor"]), row["count"]
+        if not (isinstance(key.path, str) and isinstance(key.code, str) and isinstance(key.tensor, str | None)):
+            raise ValueError
+        if type(n) is not int or n < 0:
+            raise ValueError
+        known[key] += n
+    return known
+
+
+def split(findings: Sequence[Finding], where: str, known: Counter[Key]) -> tuple[tuple[Finding, ...], int]:
+    """The new findings of the file at `where`, and how many are known."""
+    left = known.copy()
+    new = []
+    for finding in findings:
+        key = Key(where, finding.code, finding.tensor)
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            new.append(finding)
+    return tuple(new), len(findings) - len(new)
+
+
+def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) -> int:
+    """Record findings by the path of their file; returns how many.
+
+    Args:
+        path: of the baseline.
+        found: file -> its findings, for the files that were read now.
+        old: what is kept of files that were not read now and are still there.
+
+    Raises:
+        PinspectError: the file cannot be written.
+    """
+    now = {place(file, path): findings for file, findings in found.items()}
+    home = os.path.dirname(os.path.abspath(path))
+    counted = Counter(
+        {k: n for k, n in old.items() if k.path not in now and os.path.exists(os.path.join(home, k.path))}
+    )
+    counted.update(Key(where, f.code, f.tensor) for where, findings in now.items() for f in findings)
+    try:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(_text(counted))
+    except OSError as error:
+        raise PinspectError(f"the baseline cannot be written: {error.strerror or error}", "", path) from None
+    return sum(counted.values())
+
+
+def _text(counted: Counter[Key]) -> str:
+    """One finding a line, in order: changes of the file read well in a review."""
+    rows = sorted(counted.items(), key=lambda item: (item[0].path, item[0].code, item[0].tensor or ""))
+    lines = (json.dumps({**key._asdict(), "count": n}) for key, n in rows)
+    return f'{{"pinspect-baseline": {VERSION}, "findings": [' + _joined(lines) + "]}\n"
+
+
+def _joined(lines: Iterable[str]) -> str:
+    text = ",\n".join(lines)
+    return f"\n{text}\n" if text else ""

@@ -1,0 +1,263 @@
+"""Compare one tensor with another: equal bits, equal values, a rounded copy, or how far apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from inspectcli.commands.diff import rounding, step
+from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
+from inspectcli.commands.diff.layout import Layout
+from inspectcli.measure.scan import is_averaged
+from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.model import Codec, TensorRef
+from inspectcli.tensors.values import Array, Bytes, new_buffer
+
+#: Values on which a supposed cast must hold before whole pieces are cast.
+_HEAD = 64
+#: Where the types do not tell of a cast, it must have moved this share of the values: else it proves nothing that a
+#: few values of one side are shorter than the other's.
+_CAST_CHANGES = 0.5
+
+
+class Status(str, Enum):
+    """What became of a tensor."""
+
+    IDENTICAL = "identical"
+    EQUAL_VALUES = "equal_values"
+    EQUAL_ROUNDED = "equal_rounded"
+    WITHIN_TOLERANCE = "within_tolerance"
+    CHANGED = "changed"
+    RESHAPED = "reshaped"
+    ADDED = "added"
+    REMOVED = "removed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: The values are the same numbers.
+SAME = (Status.IDENTICAL, Status.EQUAL_VALUES)
+
+
+class Rounded(NamedTuple):
+    """One side is the other after a cast."""
+
+    side: str  # "a" or "b": the one that was rounded
+    dtype: str
+
+
+@dataclass(slots=True)
+class Tools:
+    """What one thread works with."""
+
+    buffers: tuple[Bytes, Bytes] = field(default_factory=lambda: (new_buffer(), new_buffer()))
+    room: Workspace = field(default_factory=lambda: Workspace(step.PIECE))
+    progress: Callable[[int], None] = lambda _: None
+
+
+class Comparison(NamedTuple):
+    """Two tensors compared. `figures` is None where the bits are equal, or have no values.
+
+    Attributes:
+        max_at, nonfinite_at: C-order positions in A.
+        nan: NaN on both sides, of tensors that were found equal.
+        varied: of bits that are equal: whether there is more than one value.
+    """
+
+    status: Status
+    figures: Difference | None = None
+    rounded: Rounded | None = None
+    max_at: int | None = None
+    nonfinite_at: int | None = None
+    nan: int = 0
+    varied: bool = False
+
+
+def compare(
+    a: TensorRef,
+    b: TensorRef,
+    lie: Layout | None = None,
+    tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
+    tools: Tools | None = None,
+) -> Comparison:
+    """Compare two tensors of equally many elements, in C order or under a layout.
+
+    Raises:
+        PinspectError: the bytes of one cannot be read.
+    """
+    tools = tools or Tools()
+    if not (is_averaged(a) and is_averaged(b)):
+        return _words(a, b, tools)
+    if lie is None and a.shape != b.shape:
+        b = replace(b, shape=a.shape, strides=None) if b.strides is None else b
+    p = step.pair(a, b, lie)
+    # libhdf5 decodes a whole dataset or none: it is not asked twice only to learn that the first block differs.
+    if step.are_plain(p) and not _is_decoded(a) and not _is_decoded(b):
+        equal, nan, varied = _equal_bits(p, tools)
+        if equal:
+            return Comparison(Status.EQUAL_VALUES if lie else Status.IDENTICAL, nan=nan, varied=varied)
+    found = _measured(p, tolerance, tools)
+    if found.status is Status.EQUAL_VALUES and lie is None and _same_encoding(p) and _equal_bits(p, tools)[0]:
+        return found._replace(status=Status.IDENTICAL)
+    return found
+
+
+def _same_encoding(p: step.Pair) -> bool:
+    """Whether equal bits are equal values, for those that were compared as numbers first."""
+    a, b = p.a.affine, p.b.affine
+    if a is None or b is None:
+        return step.are_plain(p)
+    if p.a.dtype != p.b.dtype or p.a.strides != p.b.strides or a[:3] != b[:3]:
+        return False
+    refs = ((a.scales, b.scales), (a.zero_points, b.zero_points))
+    return all(x is y or (x is not None and y is not None and _equal_arrays(x, y)) for x, y in refs)
+
+
+def _equal_arrays(a: TensorRef, b: TensorRef) -> bool:
+    return np.array_equal(np.asarray(a.numpy()), np.asarray(b.numpy()))
+
+
+def _is_decoded(ref: TensorRef) -> bool:
+    return any(segment.codec is Codec.HDF5 for segment in ref.segments)
+
+
+def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
+    """Packed words and bits without a meaning: the same or not."""
+    if not (a.has_values and b.has_values):
+        same = a.has_values == b.has_values and a.dtype == b.dtype and a.shape == b.shape
+        return Comparison(Status.IDENTICAL if same else Status.CHANGED)
+    if a.dtype != b.dtype or a.held != b.held:
+        return Comparison(Status.CHANGED)
+    equal = _equal_bits(step.pair(a, b), tools)[0]
+    return Comparison(Status.IDENTICAL if equal else Status.CHANGED)
+
+
+# -- bits -----------------------------------------------------------------------------------------------
+
+
+def _equal_bits(p: step.Pair, tools: Tools) -> tuple[bool, int, bool]:
+    """Whether every bit is the same, told by the first difference; then how many NaN there are, and whether the values
+    are not all one.
+
+    Checksums are not compared here: two equal copies are equal, and those that differ are read again.
+    """
+    a, b = _unchecked(p.a), _unchecked(p.b)
+    nan, varied = 0, False
+    first: Array | None = None
+    for piece in step.raw_pieces(p._replace(a=a, b=b), tools.buffers):
+        if not _same_bytes(piece.a, piece.b):
+            return False, 0, False
+        nan += _count_nan(piece.a, p.a)
+        if not varied:
+            first = piece.a[:1].copy() if first is None else first
+            varied = bool((piece.a != first).any())
+        tools.progress(piece.a.nbytes + piece.b.nbytes)
+    return True, nan, varied
+
+
+def _unchecked(ref: TensorRef) -> TensorRef:
+    return replace(ref, affine=None, segments=tuple(replace(s, crc=0) for s in ref.segments))
+
+
+def _same_bytes(a: Array, b: Array) -> bool:
+    x, y = np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8)
+    whole = x.size & ~7
+    words = np.array_equal(x[:whole].view(np.uint64), y[:whole].view(np.uint64))
+    return words and np.array_equal(x[whole:], y[whole:])
+
+
+#: All exponent bits: a magnitude above them is a NaN.
+_TOP = {"f64": 0x7FF << 52, "f32": 0xFF << 23, "f16": 0x1F << 10, "bf16": 0xFF << 7}
+
+
+def _count_nan(raw: Array, ref: TensorRef) -> int:
+    if ref.dtype.family is not Family.FLOAT:
+        return 0
+    top = _TOP.get(ref.dtype.name)
+    if top is None:
+        from inspectcli.tensors.values import Block, natural
+
+        return int(np.count_nonzero(np.isnan(natural(Block(raw, ref.dtype)))))
+    bits = raw.view(f"u{raw.itemsize}")
+    one = bits.dtype.type
+    # As signed numbers, positive NaN lie above infinity; as unsigned ones, negative NaN lie above everything.
+    if bits.view(f"i{raw.itemsize}").max() <= top and bits.max() <= top | 1 << (8 * raw.itemsize - 1):
+        return 0
+    return int(np.count_nonzero(bits & one((1 << (8 * raw.itemsize - 1)) - 1) > one(top)))
+
+
+# -- values ---------------------------------------------------------------------------------------------
+
+
+def _measured(p: step.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
+    total = Difference()
+    casts = _possible_casts(p.a, p.b)
+    places: dict[str, int] = {}
+    for piece in step.pieces(p, tools.buffers):
+        found = difference(piece.a, piece.b, piece.start, tolerance, tools.room, total.max_abs)
+        if found.changed and casts:
+            casts = [r for r in casts if _holds(r, piece)]
+        if piece.places is not None:
+            found = _placed(found, piece.places)
+        total = total.merge(found)
+        tools.progress(piece.a.nbytes + piece.b.nbytes)
+    if not total.changed:
+        return Comparison(Status.EQUAL_VALUES, total, nan=total.nan_a)
+    if p.a.dtype == p.b.dtype and total.changed < _CAST_CHANGES * total.count:
+        casts = []
+    status = Status.EQUAL_ROUNDED if casts else Status.CHANGED
+    if not casts and tolerance and not total.beyond:
+        status = Status.WITHIN_TOLERANCE
+    places = {
+        name: p.flat_in_a(at) for name in ("max_at", "first_nonfinite") if (at := getattr(total, name)) is not None
+    }
+    return Comparison(status, total, casts[0] if casts else None, places.get("max_at"), places.get("first_nonfinite"))
+
+
+def agrees(a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> bool:
+    """Whether the values are the same, or those of a cast; told by the first difference."""
+    p = step.pair(a, b, lie)
+    casts = _possible_casts(p.a, p.b) if a.dtype != b.dtype else []
+    for piece in step.pieces(p, tools.buffers):
+        head = step.Piece(piece.a[:_HEAD], piece.b[:_HEAD], 0)
+        for part in (head, piece):
+            if difference(part.a, part.b, room=tools.room).changed:
+                casts = [r for r in casts if _holds(r, part)]
+                if not casts:
+                    return False
+    return True
+
+
+def _placed(found: Difference, places: Array) -> Difference:
+    """With positions in the order of reading, where the piece's elements are not consecutive."""
+    return replace(
+        found,
+        max_at=None if found.max_at is None else int(places[found.max_at]),
+        first_nonfinite=None if found.first_nonfinite is None else int(places[found.first_nonfinite]),
+    )
+
+
+def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
+    """Casts that could lead from one side to the other, by their types."""
+    families = {a.dtype.family, b.dtype.family}
+    if families != {Family.FLOAT} or a.affine or b.affine:
+        return []
+    if a.dtype == b.dtype:
+        names = [n for n in rounding.WIDENED_FROM if a.dtype.bits > 16] + (["f32"] if a.dtype.bits == 64 else [])
+        return [Rounded(side, name) for name in names for side in ("b", "a")]
+    sides = [Rounded("b", b.dtype.name), Rounded("a", a.dtype.name)]
+    sides += [Rounded("b", n) for n in rounding.WIDENED_FROM if b.dtype.bits > 16]
+    sides += [Rounded("a", n) for n in rounding.WIDENED_FROM if a.dtype.bits > 16]
+    return [r for r in dict.fromkeys(sides) if r.dtype in rounding.ROUNDED_TO]
+
+
+def _holds(rounded: Rounded, piece: step.Piece) -> bool:
+    x, y = (piece.a, piece.b) if rounded.side == "b" else (piece.b, piece.a)
+    head = y[:_HEAD]
+    could_be = rounding.is_short(head) and rounding.is_cast(x[:_HEAD], head, rounded.dtype)
+    return could_be and rounding.is_cast(x, y, rounded.dtype)

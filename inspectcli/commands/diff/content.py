@@ -1,0 +1,216 @@
+"""Which tensor of A is which tensor of B, by their values: renames, and layouts.
+
+What two tensors have in common whatever their order (bounds, zeros, deviation) tells where to look; a match is only
+ever concluded from comparing the values themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from operator import itemgetter
+
+from inspectcli.commands.diff import names
+from inspectcli.commands.diff.compare import Tools, agrees, compare
+from inspectcli.commands.diff.layout import Layout, layouts
+from inspectcli.commands.diff.match import Match, Matching
+from inspectcli.errors import PinspectError
+from inspectcli.measure.scan import is_averaged, stats_of
+from inspectcli.measure.stats import Stats
+from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
+
+#: A layout that no framework's convention asks for needs values at least as similar as this.
+LIKELY_CORRELATION = 0.5
+#: How far bounds may move by a cast to 8 bits, relative to the largest value.
+_CAST_MOVES = 0.07
+#: Orders tried on one pair whose values were changed.
+_MOST_GUESSES = 3
+
+
+def settle_layouts(made: Matching, tools: Tools) -> None:
+    """Find how the elements lie where names agree and shapes are each other's permutation."""
+    channels = _channels(made)
+    made.pairs = [_settled(match, channels, tools) for match in made.pairs]
+    if any(m.layout is not None and m.how != "convention" for m in made.pairs):
+        # One kernel is transposed: square ones, whose shape cannot tell, may be too.
+        made.pairs = [_square(match, tools) for match in made.pairs]
+
+
+def _settled(match: Match, channels: Sequence[int], tools: Tools) -> Match:
+    a, b = match.a, match.b
+    if a is None or b is None or match.layout is not None or not (is_averaged(a) and is_averaged(b)):
+        return match
+    expected = _crosses(match) and len(a.shape) > 1
+    if a.shape == b.shape and not expected:
+        return match
+    candidates = list(layouts(a, b, channels))
+    try:
+        for lie in candidates:
+            if agrees(a, b, lie, tools):
+                return match._replace(layout=lie)
+        if a.shape == b.shape and agrees(a, b, None, tools):
+            return match
+        if expected and candidates:
+            return match._replace(layout=candidates[0])
+        return _likeliest(match, candidates[:_MOST_GUESSES], tools)
+    except PinspectError:
+        return match  # the comparison reports it
+
+
+def _crosses(match: Match) -> bool:
+    """Whether one side is a Keras kernel and the other a torch weight."""
+    assert match.a is not None
+    assert match.b is not None
+    return match.how == "convention" and names.is_kernel(match.a.name) != names.is_kernel(match.b.name)
+
+
+def _likeliest(match: Match, candidates: Sequence[Layout], tools: Tools) -> Match:
+    """A layout under which trained values still resemble each other."""
+    assert match.a is not None
+    assert match.b is not None
+    for lie in candidates:
+        figures = compare(match.a, match.b, lie, tools=tools).figures
+        if figures is not None and (figures.correlation or 0.0) >= LIKELY_CORRELATION:
+            return match._replace(layout=lie)
+    return match
+
+
+def _square(match: Match, tools: Tools) -> Match:
+    a, b = match.a, match.b
+    if a is None or b is None or match.layout or len(a.shape) != 2 or a.shape != b.shape or a.shape[0] != a.shape[1]:
+        return match
+    try:
+        lie = next((x for x in layouts(a, b) if not agrees(a, b, None, tools) and agrees(a, b, x, tools)), None)
+    except PinspectError:
+        return match
+    return match if lie is None else match._replace(layout=lie)
+
+
+def _channels(made: Matching) -> list[int]:
+    """Sizes that convolution kernels have: of channels, among others."""
+    refs = [ref for m in made.pairs for ref in (m.a, m.b) if ref is not None] + made.left + made.right
+    return sorted({n for ref in refs if len(ref.shape) > 2 for n in ref.shape})
+
+
+# -- renames --------------------------------------------------------------------------------------------
+
+
+def by_content(made: Matching, tools: Tools) -> None:
+    """Match what no name explains by equal values. Constant tensors prove nothing and are left alone."""
+    channels = _channels(made)
+    known: dict[int, Stats | None] = {}
+    taken: set[int] = set()
+    found = []
+    sizes = {ref.numel for ref in made.left if _can_tell(ref)}
+    right = _ByFigures(
+        (r for r in made.right if r.numel in sizes and _can_tell(r)), lambda r: _figures(r, known, tools)
+    )
+    order = {id(ref): i for i, ref in enumerate(made.right)}
+    for i, a in enumerate(made.left):
+        if not _can_tell(a):
+            continue
+        candidates = [b for b in right.like(a, _figures(a, known, tools)) if id(b) not in taken]
+        candidates.sort(key=lambda b: (not _same_checksum(a, b), _leaf(a) != _leaf(b), abs(order[id(b)] - i)))
+        for b in candidates:
+            match = _verified(a, b, channels, known, tools)
+            if match is not None:
+                taken.add(id(b))
+                found.append(match)
+                break
+    made.take(found)
+
+
+class _ByFigures:
+    """Tensors found by their figures: those of one type by equal ones, those of another by a smallest value nearby."""
+
+    def __init__(self, refs: Iterable[TensorRef], figures: Callable[[TensorRef], Stats | None]) -> None:
+        self._equal: defaultdict[_Key, list[TensorRef]] = defaultdict(list)
+        self._near: defaultdict[int, dict[str, list[tuple[float, int, TensorRef]]]] = defaultdict(dict)
+        for position, ref in enumerate(refs):
+            stats = figures(ref)
+            if stats is not None and stats.low is not None:
+                self._equal[_key(ref, stats)].append(ref)
+                of_type = self._near[ref.numel].setdefault(ref.dtype.name, [])
+                of_type.append((float(stats.low), position, ref))
+        for types in self._near.values():
+            for rows in types.values():
+                rows.sort(key=itemgetter(0, 1))
+
+    def like(self, a: TensorRef, stats: Stats | None) -> Iterator[TensorRef]:
+        """Those that may hold the values of `a`."""
+        if stats is None or stats.low is None or stats.high is None:
+            return
+        yield from self._equal.get(_key(a, stats), ())
+        low, room = float(stats.low), _CAST_MOVES * max(abs(stats.low), abs(stats.high))
+        for dtype, rows in self._near.get(a.numel, {}).items():
+            if dtype != a.dtype.name:
+                first = bisect_left(rows, low - room, key=itemgetter(0))
+                yield from (ref for _, _, ref in rows[first : bisect_right(rows, low + room, key=itemgetter(0))])
+
+
+_Key = tuple[int, str, int, float | int | None, float | int | None, int]
+
+
+def _key(ref: TensorRef, stats: Stats) -> _Key:
+    return (ref.numel, ref.dtype.name, stats.nan, stats.low, stats.high, stats.zeros)
+
+
+def _can_tell(ref: TensorRef) -> bool:
+    """Whether its values are evidence. A buffer may be computed (a mask, a window), and equal in strangers."""
+    return is_averaged(ref) and ref.numel > 1 and ref.kind not in (*TRAINING_STATE, Kind.BUFFER)
+
+
+def _leaf(ref: TensorRef) -> str:
+    return names.in_torch_words(names.parts(ref.name))[-1]
+
+
+def _same_checksum(a: TensorRef, b: TensorRef) -> bool:
+    """A hint where to look first."""
+    return bool(a.segments and b.segments and a.segments[0].crc and a.segments[0].crc == b.segments[0].crc)
+
+
+def _verified(
+    a: TensorRef, b: TensorRef, channels: Sequence[int], known: dict[int, Stats | None], tools: Tools
+) -> Match | None:
+    try:
+        if not _could_be(a, b, known, tools):
+            return None
+        for lie in _orders(a, b, channels):
+            if agrees(a, b, lie, tools):
+                return Match(a, b, "content", lie)
+    except PinspectError:
+        pass  # an unreadable tensor is matched by nothing
+    return None
+
+
+def _orders(a: TensorRef, b: TensorRef, channels: Sequence[int]) -> Iterator[Layout | None]:
+    if a.shape == b.shape:
+        yield None
+    yield from layouts(a, b, channels)
+
+
+def _could_be(a: TensorRef, b: TensorRef, known: dict[int, Stats | None], tools: Tools) -> bool:
+    x, y = _figures(a, known, tools), _figures(b, known, tools)
+    if x is None or y is None or x.nan != y.nan:
+        return False
+    assert x.low is not None
+    assert x.high is not None
+    assert y.low is not None
+    assert y.high is not None
+    if a.dtype == b.dtype:
+        return (x.low, x.high, x.zeros) == (y.low, y.high, y.zeros) and math.isclose(x.std, y.std, rel_tol=1e-9)
+    room = _CAST_MOVES * max(abs(x.low), abs(x.high))
+    return abs(x.low - y.low) <= room and abs(x.high - y.high) <= room and abs(x.std - y.std) <= room
+
+
+def _figures(ref: TensorRef, known: dict[int, Stats | None], tools: Tools) -> Stats | None:
+    """Figures that do not depend on the order; None of a tensor that holds one value only."""
+    if id(ref) not in known:
+        known[id(ref)] = None
+        with suppress(PinspectError):  # an unreadable tensor is matched by nothing
+            stats = stats_of(ref, tools.buffers[0])
+            known[id(ref)] = stats if stats.low is not None and stats.low != stats.high else None
+    return known[id(ref)]

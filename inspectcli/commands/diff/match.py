@@ -1,0 +1,158 @@
+"""Which tensor of A is which tensor of B, by what the headers say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from inspectcli.commands.diff import names
+from inspectcli.commands.diff.layout import Layout
+from inspectcli.errors import UsageError
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+
+
+class Match(NamedTuple):
+    """One tensor of each side, or one alone.
+
+    Attributes:
+        how: `name`, `separator`, `prefix`, `convention` (Keras's and torch's words), `content` (equal values),
+            `module` (its module was renamed), `position` (among numbered siblings), `map`; empty for one alone.
+        layout: how A's elements lie in B, if not in the same order.
+    """
+
+    a: TensorRef | None
+    b: TensorRef | None
+    how: str = ""
+    layout: Layout | None = None
+
+
+@dataclass(slots=True)
+class Matching:
+    """Pairs found so far, and what is left, in file order.
+
+    Attributes:
+        prefixes: the changes of prefix that were used: said once.
+    """
+
+    left: list[TensorRef]
+    right: list[TensorRef]
+    pairs: list[Match] = field(default_factory=list)
+    prefixes: list[names.Rewrite] = field(default_factory=list)
+
+    def take(self, found: Iterable[Match]) -> int:
+        """Add pairs and strike their tensors from what is left; how many there were."""
+        made = list(found)
+        self.pairs.extend(made)
+        gone_a, gone_b = {id(m.a) for m in made}, {id(m.b) for m in made}
+        self.left = [ref for ref in self.left if id(ref) not in gone_a]
+        self.right = [ref for ref in self.right if id(ref) not in gone_b]
+        return len(made)
+
+    def by_key(self, key_a: Callable[[TensorRef], Hashable], key_b: Callable[[TensorRef], Hashable], how: str) -> int:
+        """Pair tensors whose keys are equal; of several with one key, in order. A key of None fits nothing."""
+        waiting: defaultdict[Hashable, list[TensorRef]] = defaultdict(list)
+        for ref in reversed(self.right):
+            waiting[key_b(ref)].append(ref)
+        found = []
+        for ref in self.left:
+            key = key_a(ref)
+            if key is not None and waiting.get(key):
+                found.append(Match(ref, waiting[key].pop(), how))
+        return self.take(found)
+
+
+def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str, str]) -> Matching:
+    """Match by the user's map, by name, by separator, by prefix, and by the words of the other framework.
+
+    Raises:
+        UsageError: the map names a tensor that is not there.
+    """
+    made = Matching(list(a), list(b))
+    _by_map(made, mapped)
+    made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), "name")
+    for words, how in ((names.parts, "separator"), (_torch_parts, "convention")):
+        made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
+        for state in (False, True):
+            _by_prefix(made, words, state, "prefix" if how == "separator" else how)
+    return made
+
+
+def _is_state(ref: TensorRef) -> bool:
+    return ref.kind in TRAINING_STATE
+
+
+def _torch_parts(name: str) -> names.Parts:
+    return names.in_torch_words(names.parts(name))
+
+
+def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:
+    left, right = {r.name: r for r in made.left}, {r.name: r for r in made.right}
+    for name_a, name_b in mapped.items():
+        for side, name, known in (("A", name_a, left), ("B", name_b, right)):
+            if name not in known:
+                raise UsageError(f"--map: {side} has no tensor {name!r}", "list its tensors with `pinspect FILE --all`")
+    made.take([Match(left[x], right[y], "map") for x, y in mapped.items()])
+
+
+def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool, how: str) -> None:
+    left = [words(r.name) for r in made.left if _is_state(r) is state]
+    right = [words(r.name) for r in made.right if _is_state(r) is state]
+    for rewrite in names.rewrites(left, right):
+        moved = {r.name: names.applied(rewrite, words(r.name)) for r in made.left if _is_state(r) is state}
+        found = made.by_key(
+            lambda r: moved.get(r.name),  # noqa: B023
+            lambda r: words(r.name) if _is_state(r) is state else (),
+            how,
+        )
+        if found and rewrite not in made.prefixes:
+            made.prefixes.append(rewrite)
+
+
+def by_module(made: Matching) -> None:
+    """Match what is left of modules whose other tensors were renamed: `ln_f.bias` goes where `ln_f.weight` went."""
+    moved = {
+        (names.parts(m.a.name)[:-1], _is_state(m.a)): names.parts(m.b.name)[:-1]
+        for m in made.pairs
+        if m.a is not None and m.b is not None and m.how in ("content", "map")
+    }
+
+    def in_b(ref: TensorRef) -> Hashable:
+        path = _torch_parts(ref.name)
+        module = moved.get((names.parts(ref.name)[:-1], _is_state(ref)))
+        return None if module is None else (module, path[-1], _dimensions(ref), _is_state(ref))
+
+    def there(ref: TensorRef) -> Hashable:
+        return (names.parts(ref.name)[:-1], _torch_parts(ref.name)[-1], _dimensions(ref), _is_state(ref))
+
+    if moved:
+        made.by_key(in_b, there, "module")
+
+
+def _dimensions(ref: TensorRef) -> tuple[int, ...]:
+    return tuple(sorted(ref.shape))
+
+
+def by_position(made: Matching) -> None:
+    """Match numbered siblings in order: `net.0, net.2` with `net.1, net.3`.
+
+    Only where both sides have equally many of one shape, none of which was matched by its name: else those that are
+    left were truly added and removed.
+    """
+    settled = {_family(ref) for match in made.pairs for ref in (match.a, match.b) if ref is not None}
+    sides: list[defaultdict[Hashable, list[TensorRef]]] = [defaultdict(list), defaultdict(list)]
+    for side, refs in zip(sides, (made.left, made.right), strict=True):
+        for ref in sorted(refs, key=lambda r: names.numbers(r.name)):
+            side[_family(ref)].append(ref)
+    found = [
+        Match(x, y, "position")
+        for family, members in sides[0].items()
+        if family not in settled and "#" in str(family) and len(members) == len(sides[1].get(family, ()))
+        for x, y in zip(members, sides[1][family], strict=True)
+    ]
+    made.take(found)
+
+
+def _family(ref: TensorRef) -> Hashable:
+    return names.counted(ref.name), ref.shape, _is_state(ref)

@@ -1,0 +1,239 @@
+"""What `pinspect diff` knows of two checkpoints, as plain data: the `pinspect/1` object of the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+from inspectcli.commands.diff.compare import SAME, Status
+from inspectcli.commands.diff.metadata import Changed
+from inspectcli.commands.diff.names import Rewrite
+from inspectcli.commands.inspect.report import SCHEMA
+from inspectcli.tensors.model import TRAINING_STATE, Kind
+
+
+class TensorDiff(NamedTuple):
+    """One tensor: on both sides, or on one.
+
+    Attributes:
+        a, b: its names; None where it is not.
+        status: None if it could not be read: see `problem`.
+        how_matched: `name`, `prefix`, `separator`, `convention`, `content`, `module`, `position`, `map`, or empty.
+        layout: how the elements lie in B, in words; empty if as in A.
+        max_abs: largest |a - b| of finite values, at `max_abs_index` of A.
+        rel_l2: ||a - b|| / ||a||.
+        cosine: of the two as vectors; 1 of two zero tensors.
+        correlation: the cosine after the means are taken away.
+        changed: values that differ.
+        nonfinite_changed: places where one side is NaN or infinite, and the other is not the same.
+        rounded_to, rounded_side: the cast, and the side that was cast.
+        rank: of the difference, above the rounding of the stored values; `rank_at_least`: no more were looked for.
+        note: what else a reader should know: tied tensors.
+    """
+
+    a: str | None
+    b: str | None
+    status: Status | None
+    how_matched: str
+    kind: Kind
+    shape_a: tuple[int, ...] | None = None
+    shape_b: tuple[int, ...] | None = None
+    dtype_a: str | None = None
+    dtype_b: str | None = None
+    layout: str = ""
+    max_abs: float | None = None
+    max_abs_index: tuple[int, ...] | None = None
+    l2: float | None = None
+    rel_l2: float | None = None
+    cosine: float | None = None
+    correlation: float | None = None
+    changed: int | None = None
+    changed_fraction: float | None = None
+    mean_a: float | None = None
+    mean_b: float | None = None
+    std_a: float | None = None
+    std_b: float | None = None
+    norm_a: float | None = None
+    norm_b: float | None = None
+    nan_a: int = 0
+    nan_b: int = 0
+    nonfinite_changed: int = 0
+    nonfinite_index: tuple[int, ...] | None = None
+    within_tolerance: bool | None = None
+    rounded_to: str = ""
+    rounded_side: str = ""
+    rank: int | None = None
+    rank_at_least: bool = False
+    note: str = ""
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """As B has it, and A if B does not."""
+        return self.b if self.b is not None else self.a or ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.shape_b if self.shape_b is not None else self.shape_a or ()
+
+    @property
+    def dtype(self) -> str:
+        return self.dtype_b or self.dtype_a or ""
+
+    @property
+    def numel(self) -> int:
+        """Elements, of the larger side."""
+        return max(prod(shape) for shape in (self.shape_a, self.shape_b) if shape is not None)
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it belongs to the training, not to the model."""
+        return self.kind in TRAINING_STATE
+
+    @property
+    def is_same(self) -> bool:
+        return self.status in SAME
+
+
+class Side(NamedTuple):
+    """One of the two checkpoints."""
+
+    path: str
+    format: str
+    size: int
+    tensors: int
+    parameters: int
+    writer: str = ""
+
+
+class Verdict(NamedTuple):
+    """What the differences amount to.
+
+    Attributes:
+        code: for programs; the README lists them.
+        text: one sentence, with no more certainty than the evidence has.
+        evidence: what it rests on, a sentence each.
+    """
+
+    code: str
+    text: str
+    evidence: tuple[str, ...] = ()
+
+
+class Asked(NamedTuple):
+    """What counts as a difference."""
+
+    rounding_allowed: bool = False
+    names_strict: bool = False
+    metadata_strict: bool = False
+    tolerance: bool = False
+
+
+@dataclass(frozen=True)
+class DiffReport:
+    """What `diff` returns: the same data as `pinspect diff --format json`.
+
+    Attributes:
+        tensors: in A's order, those only in B at the end.
+        metadata: keys besides the tensors that differ.
+        prefixes: changes of prefix that explain most names.
+    """
+
+    a: Side
+    b: Side
+    verdict: Verdict
+    tensors: tuple[TensorDiff, ...]
+    metadata: tuple[Changed, ...] = ()
+    prefixes: tuple[Rewrite, ...] = ()
+    asked: Asked = Asked()  # noqa: RUF009  (immutable)
+
+    @property
+    def same(self) -> bool:
+        """Whether every tensor has an equal one on the other side, under the same name."""
+        return (
+            all(self.is_equal(t) for t in self.tensors)
+            and self.names_agree
+            and not (self.asked.metadata_strict and self.metadata)
+        )
+
+    def is_equal(self, tensor: TensorDiff) -> bool:
+        """Whether a tensor counts as equal: rounded and close ones do if that was asked for."""
+        return (
+            tensor.is_same
+            or (self.asked.tolerance and bool(tensor.within_tolerance))
+            or (self.asked.rounding_allowed and tensor.status is Status.EQUAL_ROUNDED)
+        )
+
+    @property
+    def names_agree(self) -> bool:
+        """Whether all names are the same, but for one wrapper's prefix on all of them or the container's separator."""
+        allowed = ("name",) if self.asked.names_strict else ("name", "separator")
+        if all(t.how_matched in allowed for t in self.tensors):
+            return True
+        model = [t for t in self.tensors if not t.is_state]
+        rest = [t for t in self.tensors if t.is_state]
+        return not self.asked.names_strict and (
+            len(self.prefixes) == 1
+            and self.prefixes[0].is_wrapper
+            and all(t.how_matched == "prefix" for t in model)
+            and all(t.how_matched in (*allowed, "prefix") for t in rest)
+        )
+
+    @property
+    def problems(self) -> tuple[TensorDiff, ...]:
+        """Tensors that could not be compared."""
+        return tuple(t for t in self.tensors if t.problem)
+
+    def counts(self) -> dict[str, int]:
+        """Tensors by status."""
+        made = {status.value: 0 for status in Status}
+        for tensor in self.tensors:
+            if tensor.status is not None:
+                made[tensor.status.value] += 1
+        return made
+
+    def __getitem__(self, name: str) -> TensorDiff:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorDiff]:
+        """By the name on either side; of equal names the first row counts."""
+        return {name: row for row in reversed(self.tensors) for name in (row.a, row.b) if name is not None}
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object of schema `pinspect/1`, with numbers as numbers."""
+        return {
+            "schema": SCHEMA,
+            "command": "diff",
+            "same": self.same,
+            "verdict": self.verdict._asdict(),
+            "a": self.a._asdict(),
+            "b": self.b._asdict(),
+            "counts": self.counts(),
+            "prefixes": [{"a": ".".join(p.before), "b": ".".join(p.after)} for p in self.prefixes],
+            "metadata": [_metadata_document(c) for c in self.metadata],
+            "tensors": [tensor_document(t) for t in self.tensors],
+        }
+
+
+def _metadata_document(changed: Changed) -> dict[str, Any]:
+    return {
+        "key": changed.key,
+        **({"a": changed.a} if changed.in_a else {}),
+        **({"b": changed.b} if changed.in_b else {}),
+    }
+
+
+#: Left out of the JSON where they say nothing.
+_QUIET: Mapping[str, object] = {
+    "layout": "", "rounded_to": "", "rounded_side": "", "rank": None, "rank_at_least": False, "note": "",
+    "problem": "", "nonfinite_index": None, "within_tolerance": None,
+}  # fmt: skip
+
+
+def tensor_document(tensor: TensorDiff) -> dict[str, Any]:
+    """One tensor for programs."""
+    return {name: value for name, value in tensor._asdict().items() if name not in _QUIET or value != _QUIET[name]}

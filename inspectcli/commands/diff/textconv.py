@@ -1,0 +1,83 @@
+"""A checkpoint as text, a line for each tensor: what git compares in place of its bytes.
+
+Every line ends with a digest of the tensor's values, so that no change hides behind rounded figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from inspectcli.commands.diff.metadata import facts
+from inspectcli.commands.diff.run import opened
+from inspectcli.commands.inspect.view import number, shape
+from inspectcli.errors import PinspectError
+from inspectcli.measure.scan import ScannedTensor, scan
+from inspectcli.tensors.model import Checkpoint, TensorRef
+from inspectcli.tensors.values import blocks, in_order
+
+#: Hexadecimal digits of a digest.
+_DIGITS = 16
+#: A file that is no checkpoint is shown as it is, if it is text and no longer than this: a Git LFS pointer.
+_MOST_TEXT = 4096
+
+
+def text_lines(path: str) -> Iterator[str]:
+    """The text of a file, raw. Never fails: git would show nothing at all, so what is wrong becomes the text."""
+    try:
+        yield from list(_lines(opened(path)))
+    except PinspectError as error:
+        yield from _plain_text(path) or (f"not compared as a checkpoint: {error.message}", _digest_of(path))
+
+
+def _lines(checkpoint: Checkpoint) -> Iterator[str]:
+    yield f"format: {checkpoint.format}"
+    for key, value in sorted(facts(checkpoint).items()):
+        yield f"{key}: {value}"
+    yield ""
+    for scanned in sorted(scan(checkpoint), key=lambda s: s.ref.name):
+        yield _line(scanned)
+
+
+def _line(scanned: ScannedTensor) -> str:
+    ref, s = scanned.ref, scanned.stats
+    name = f"{ref.name}  {shape(ref.shape)} {ref.dtype.name}"
+    if scanned.problem:
+        return f"{name}  unreadable: {scanned.problem}"
+    if scanned.alias_of:
+        return f"{name}  = {scanned.alias_of}"
+    figures = ""
+    if s is not None and s.finite:
+        figures = f"  mean {number(s.mean)} std {number(s.std)} min {number(s.low)} max {number(s.high)}"
+        figures += f" NaN {s.nan:,}" if s.nan else ""
+    return f"{name}{figures}  #{_digest(ref)}"
+
+
+def _digest(ref: TensorRef) -> str:
+    digest = hashlib.blake2b(digest_size=_DIGITS // 2)
+    for block in in_order(ref) if ref.strides is not None else blocks(replace(ref, affine=None)):
+        digest.update(block.values.tobytes())
+    return digest.hexdigest()
+
+
+def _plain_text(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_TEXT + 1)
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    return text.splitlines() if len(data) <= _MOST_TEXT and "\0" not in text else []
+
+
+def _digest_of(path: str) -> str:
+    digest, size = hashlib.blake2b(digest_size=_DIGITS // 2), 0
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return f"{size:,} bytes #{digest.hexdigest()}"

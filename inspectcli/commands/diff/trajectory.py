@@ -1,0 +1,283 @@
+"""A folder of one run's checkpoints: how far each is from the first, and from the one before."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from inspectcli.commands.diff.modules import by_module, module_of
+from inspectcli.commands.diff.result import DiffReport
+from inspectcli.commands.diff.run import Options, diff_checkpoints
+from inspectcli.commands.inspect.report import SCHEMA
+from inspectcli.commands.inspect.view import common_prefix, number
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.measure.scan import scan
+from inspectcli.measure.workers import Progress
+from inspectcli.tensors.model import TRAINING_STATE, Checkpoint
+
+#: Modules that have a row of their own in the table; the JSON has all.
+_MOST_MODULES = 24
+
+
+class Change(NamedTuple):
+    """How far two checkpoints, or two modules, are apart: ||a - b||, and as a share of the first checkpoint's norm."""
+
+    l2: float
+    rel: float | None
+
+
+class Step(NamedTuple):
+    """One checkpoint of a run.
+
+    Attributes:
+        step: of the training, as far as the file says so.
+        same: whether it equals the one before in every tensor.
+        from_first, from_previous: changes of all; None of the first checkpoint itself.
+        modules: name -> the same two, by module.
+        structure: tensors added and removed since the one before.
+    """
+
+    name: str
+    step: int | float | None
+    same: bool
+    from_first: Change | None = None
+    from_previous: Change | None = None
+    modules: tuple[tuple[str, Change, Change], ...] = ()
+    structure: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A run, checkpoint by checkpoint. `problems` are those that could not be read."""
+
+    path: str
+    steps: tuple[Step, ...]
+    problems: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object of schema `pinspect/1`."""
+        return {
+            "schema": SCHEMA,
+            "command": "diff",
+            "path": self.path,
+            "trajectory": [_step_document(s) for s in self.steps],
+            "problems": self.problems,
+        }
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "step": step.step,
+        "same_as_previous": step.same,
+        "from_first": step.from_first and step.from_first._asdict(),
+        "from_previous": step.from_previous and step.from_previous._asdict(),
+        "added": step.structure[0],
+        "removed": step.structure[1],
+        "modules": [
+            {"name": name, "from_first": a._asdict(), "from_previous": b._asdict()} for name, a, b in step.modules
+        ],
+    }
+
+
+def trajectory(path: str, options: Options, progress: Progress | None = None) -> Trajectory:
+    """Compare the checkpoints of a folder in the order of their steps.
+
+    Raises:
+        NotReadableError: there are fewer than two.
+    """
+    opened, problems = _checkpoints(path)
+    if len(opened) < 2:
+        raise NotReadableError(
+            f"{len(opened)} readable checkpoints, at least two expected" + (f" ({problems[0]})" if problems else ""),
+            "name two checkpoints, or the folder that holds those of a run",
+            path,
+        )
+    first = opened[0][1]
+    norms = _norms(first, options)
+    steps = [Step(opened[0][0], first.training.step, True)]
+    for (_, before), (name, now) in pairwise(opened):
+        since_first = diff_checkpoints(first, now, options, progress)
+        since_last = since_first if before is first else diff_checkpoints(before, now, options, progress)
+        problems += [f"{name}: {t.name}: {t.problem}" for t in since_last.problems]
+        steps.append(_step(name, now, since_first, since_last, norms))
+    return Trajectory(path, tuple(steps), tuple(problems))
+
+
+def _step(name: str, now: Checkpoint, first: DiffReport, last: DiffReport, norms: dict[str, float]) -> Step:
+    a, b = _by_module(first, norms), _by_module(last, norms)
+    none = Change(0.0, 0.0)
+    counts = last.counts()
+    return Step(
+        name=name,
+        step=now.training.step,
+        same=last.same,
+        from_first=_together(a.values(), norms),
+        from_previous=_together(b.values(), norms),
+        modules=tuple((module, a.get(module, none), b.get(module, none)) for module in dict.fromkeys([*a, *b])),
+        structure=(counts["added"], counts["removed"]),
+    )
+
+
+def _by_module(report: DiffReport, norms: dict[str, float]) -> dict[str, Change]:
+    rows = [t for t in report.tensors if not t.is_state]
+    return {m.name: _change(m.l2, norms.get(m.name, 0.0)) for m in by_module(rows)}
+
+
+def _together(changes: Iterable[Change], norms: dict[str, float]) -> Change:
+    total = math.sqrt(sum(c.l2**2 for c in changes))
+    return _change(total, math.sqrt(sum(n**2 for n in norms.values())))
+
+
+def _change(l2: float, norm: float) -> Change:
+    return Change(l2, l2 / norm if norm else 0.0 if not l2 else None)
+
+
+def _norms(checkpoint: Checkpoint, options: Options) -> dict[str, float]:
+    """Norm of each module of the first checkpoint."""
+    wanted = options.wanted
+    refs = [r for r in checkpoint.tensors if r.kind not in TRAINING_STATE and (wanted is None or wanted(r.name))]
+    prefix = common_prefix([ref.name for ref in refs])
+    names = {id(ref) for ref in refs}
+    squares: dict[str, float] = {}
+    for scanned in scan(checkpoint):
+        if id(scanned.ref) in names and scanned.stats is not None:
+            module = module_of(scanned.ref.name, prefix)
+            squares[module] = squares.get(module, 0.0) + scanned.stats.l2**2
+    return {module: math.sqrt(s) for module, s in squares.items()}
+
+
+# -- which checkpoints ------------------------------------------------------------------------------------
+
+
+def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
+    """(name, checkpoint) in the order of steps; and what could not be read."""
+    from inspectcli.formats import open_checkpoint
+
+    opened, problems = [], []
+    for name in _candidates(path):
+        try:
+            opened.append((name, open_checkpoint(os.path.join(path, name))))
+        except PinspectError as error:
+            problems.append(f"{name}: {error.message}")
+    steps = [c.training.step for _, c in opened]
+    known = [s for s in steps if s is not None]
+    if len(known) == len(steps) == len(set(known)):
+        opened.sort(key=lambda item: item[1].training.step or 0)
+    return opened, problems
+
+
+def _candidates(path: str) -> list[str]:
+    """Models in the folder and folders with a model, those without a number at the end: `final` follows the steps."""
+    from inspectcli.formats.sharded import models_in
+
+    found = [os.path.basename(m) for m in models_in(path)]
+    for name in os.listdir(path):
+        inner = os.path.join(path, name)
+        if not name.startswith(".") and os.path.isdir(inner) and models_in(inner):
+            found.append(name)
+    return sorted(found, key=_natural)
+
+
+def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """`checkpoint-500` before `checkpoint-1000`."""
+    stem = re.sub(r"\.(pt|pth|bin|ckpt|h5|tar|safetensors|keras|hdf5|npz)\b", "", name)
+    parts = re.split(r"(\d+)", stem)
+    return not re.search(r"\d", stem), [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+
+
+# -- what people see --------------------------------------------------------------------------------------
+
+
+def present_trajectory(found: Trajectory, exit_code: int = 0) -> Report:
+    """Blocks for people, the document for programs, one record for each checkpoint and module."""
+    blocks: list[Block] = [Heading(found.path, f"{len(found.steps):,} checkpoints in step order")]
+    if found.problems:
+        blocks.append(Facts(tuple(("not read", Cell(text, Tone.BAD)) for text in found.problems[:5])))
+    blocks.append(_table(found.steps))
+    blocks.extend(_modules(found.steps))
+    blocks.append(
+        Note("changes are ||a - b|| as a share of the norm in the first checkpoint; --format json has both", Tone.DIM)
+    )
+    return Report("diff", tuple(blocks), found.document(), tuple(_records(found)), exit_code)
+
+
+def _table(steps: Sequence[Step]) -> Table:
+    columns = (
+        Column("checkpoint", keep=100, flexible=True, min_width=16),
+        Column("step", right=True, keep=60),
+        Column("from the first", right=True, keep=95),
+        Column("scale", keep=40),
+        Column("from the previous", right=True, keep=94),
+        Column("scale", keep=39),
+        Column("most changed", keep=50, flexible=True, min_width=12),
+    )
+    longest = [max((c.l2 for s in steps if (c := getattr(s, which))), default=0.0) for which in _WHICH]
+    return Table(columns, tuple(_row(step, longest) for step in steps))
+
+
+_WHICH = ("from_first", "from_previous")
+
+
+def _row(step: Step, longest: Sequence[float]) -> tuple[Cell, ...]:
+    cells = [Cell(step.name), Cell("" if step.step is None else f"{step.step:,}", Tone.DIM)]
+    for change, most in zip((step.from_first, step.from_previous), longest, strict=True):
+        if change is None:
+            cells += [Cell("–", Tone.DIM), Cell("")]
+            continue
+        cells += [
+            Cell(_share(change), Tone.STRONG),
+            Cell("█" * round(10 * change.l2 / most) if most else "", Tone.WARN),
+        ]
+    top = max(step.modules, key=lambda m: m[2].rel or 0.0, default=None)
+    added, removed = step.structure
+    structure = f"{added:,} tensors added, {removed:,} removed" if added or removed else ""
+    remark = "same as the one before" if step.same and step.from_first else structure
+    cells.append(Cell(top[0] if top and top[2].l2 and not remark else remark, Tone.DIM))
+    return tuple(cells)
+
+
+def _share(change: Change) -> str:
+    return "was zero" if change.rel is None else number(change.rel)
+
+
+def _modules(steps: Sequence[Step]) -> Iterator[Block]:
+    """From the first and from the previous checkpoint, by module; a column for each checkpoint."""
+    names = list(dict.fromkeys(name for step in steps for name, _, _ in step.modules))
+    known = [{name: (a, b) for name, a, b in step.modules} for step in steps[1:]]
+    names.sort(key=lambda name: -max((k[name][0].rel or 0.0) for k in known if name in k))
+    for title, which in (("from the first, by module", 0), ("from the previous, by module", 1)):
+        yield Heading(title)
+        columns = (
+            Column("module", keep=1000, flexible=True, min_width=12),
+            *(Column(step.name, right=True, keep=100 + i) for i, step in enumerate(steps[1:])),
+        )
+        yield Table(
+            columns,
+            tuple(
+                (Cell(name), *(Cell(_share(k[name][which]) if name in k else "") for k in known))
+                for name in names[:_MOST_MODULES]
+            ),
+        )
+        if len(names) > _MOST_MODULES:
+            yield Note(f"{len(names) - _MOST_MODULES:,} modules changed less", Tone.DIM)
+
+
+def _records(found: Trajectory) -> Iterator[dict[str, object]]:
+    for step in found.steps:
+        for name, first, last in step.modules:
+            yield {
+                "checkpoint": step.name,
+                "step": step.step,
+                "module": name,
+                "from_first": first.l2,
+                "from_first_relative": first.rel,
+                "from_previous": last.l2,
+                "from_previous_relative": last.rel,
+            }

@@ -1,0 +1,288 @@
+"""What the differences amount to, in one sentence that claims no more than its evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from inspectcli.commands.diff.compare import SAME, Status
+from inspectcli.commands.diff.metadata import Changed
+from inspectcli.commands.diff.result import TensorDiff, Verdict
+from inspectcli.tensors.model import Kind
+
+#: Tensors with fewer values correlate by chance.
+LEAST_VALUES = 32
+#: Correlation of what was trained from one base, and of what was not; both beyond what chance gives.
+RELATED, UNRELATED = 0.3, 0.1
+_SIGMAS_RELATED, _SIGMAS_UNRELATED = 5.0, 3.0
+#: Relative change that training on from a base rarely passes.
+LITTLE = 0.3
+#: Share of the values that must speak for a verdict.
+_MOST = 0.5
+
+
+class Tally(NamedTuple):
+    """The model's tensors, sorted by what became of them."""
+
+    pairs: tuple[TensorDiff, ...]
+    added: tuple[TensorDiff, ...]
+    removed: tuple[TensorDiff, ...]
+    state: tuple[TensorDiff, ...]
+
+    @property
+    def same(self) -> tuple[TensorDiff, ...]:
+        return tuple(t for t in self.pairs if t.status in SAME)
+
+    @property
+    def compared(self) -> tuple[TensorDiff, ...]:
+        return tuple(t for t in self.pairs if t.status is not Status.RESHAPED)
+
+    @property
+    def reshaped(self) -> tuple[TensorDiff, ...]:
+        return tuple(t for t in self.pairs if t.status is Status.RESHAPED)
+
+    @property
+    def changed(self) -> tuple[TensorDiff, ...]:
+        return tuple(t for t in self.pairs if t.status in (Status.CHANGED, Status.WITHIN_TOLERANCE))
+
+
+def tally(tensors: Iterable[TensorDiff]) -> Tally:
+    """Sort the tensors of a comparison."""
+    model = [t for t in tensors if not t.is_state]
+    return Tally(
+        pairs=tuple(t for t in model if t.a is not None and t.b is not None),
+        added=tuple(t for t in model if t.status is Status.ADDED),
+        removed=tuple(t for t in model if t.status is Status.REMOVED),
+        state=tuple(t for t in tensors if t.is_state),
+    )
+
+
+def judge(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> Verdict:
+    """The verdict and what it rests on."""
+    t = tally(tensors)
+    code, text = next(found for rule in _RULES if (found := rule(t)) is not None)
+    beside = _beside(t, metadata) if code in _ABOUT_EQUAL else ""
+    return Verdict(code, text + beside, tuple(_evidence(t, metadata)))
+
+
+# -- the rules, the first that fits decides -----------------------------------------------------------------
+
+Found = tuple[str, str] | None
+
+
+def _unreadable(t: Tally) -> Found:
+    bad = [x for x in (*t.pairs, *t.state) if x.problem]
+    if not bad:
+        return None
+    return "not_compared", f"Not compared: {_tensors(len(bad))} could not be read"
+
+
+def _nothing(t: Tally) -> Found:
+    if t.pairs or t.added or t.removed:
+        return None
+    return ("no_weights", "No weights on either side" + ("; training state only" if t.state else ""))
+
+
+def _equal(t: Tally) -> Found:
+    if t.added or t.removed or len(t.same) < len(t.pairs):
+        return None
+    renamed = _renamed(t)
+    if renamed:
+        turned = " and layout" if any(x.layout for x in t.pairs) else ""
+        return "same_weights_other_names", f"Same weights, other names{turned}"
+    if all(x.status is Status.IDENTICAL for x in t.pairs):
+        return "same_weights", "Same weights, bit for bit"
+    types = sorted({(x.dtype_a, x.dtype_b) for x in t.pairs if x.dtype_a != x.dtype_b}, key=str)
+    if types:
+        told = ", ".join(f"{a} as {b}" for a, b in types[:3])
+        return "same_weights_other_type", f"Same weights, stored in another type: {told}"
+    return "same_weights_other_layout", "Same weights, stored in another layout"
+
+
+def _rounded(t: Tally) -> Found:
+    rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
+    if t.added or t.removed or not rounded or len(t.same) + len(rounded) < len(t.pairs):
+        return None
+    sides = {x.rounded_side for x in rounded}
+    types = sorted({x.rounded_to for x in rounded})
+    names = ", other names" if _renamed(t) else ""
+    side = "" if sides == {"b"} else "; A is the rounded one" if sides == {"a"} else "; some in A, some in B"
+    return "same_weights_rounded", f"Same weights rounded to {' and '.join(types)}{names}{side}"
+
+
+def _close(t: Tally) -> Found:
+    alike = (*SAME, Status.EQUAL_ROUNDED, Status.WITHIN_TOLERANCE)
+    if t.added or t.removed or not all(x.status in alike for x in t.pairs):
+        return None
+    return "same_within_tolerance", "Same weights within the tolerance"
+
+
+def _more_or_less(t: Tally) -> Found:
+    """Everything that is on both sides is equal; one side, or each, has more."""
+    if not t.pairs or len(t.same) < len(t.pairs) or not _shares_most(t):
+        return None
+    parts = [f"{side} has {_tensors(len(x))} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
+    names = ", other names" if _renamed(t) else ""
+    return "same_weights_and_more", f"Same weights{names} in what both have; {', '.join(parts)}"
+
+
+def _architecture(t: Tally) -> Found:
+    if _shares_most(t):
+        return None
+    n, common = len(t.pairs) + max(len(t.added), len(t.removed)), len(t.compared)
+    return "different_architectures", f"Different architectures: {common:,} of {_tensors(n)} can be compared"
+
+
+def _fine_tune(t: Tally) -> Found:
+    if kinship(t) is not True or not _moved_little(t):
+        return None
+    structure = _structure(t)
+    largest = _largest(t.changed)
+    where = f", largest change in {largest.name}" if largest else ""
+    return "fine_tune", f"Fine-tune of the same base: {_untouched(t)}{where}{structure}"
+
+
+def _untouched(t: Tally) -> str:
+    rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
+    text = f"{len(t.same) + len(rounded):,} of {_tensors(len(t.pairs))} untouched"
+    return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
+
+
+def _relatives(t: Tally) -> Found:
+    """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
+    if kinship(t) is not True:
+        return None
+    return "related_models", f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
+
+
+def _strangers(t: Tally) -> Found:
+    if kinship(t) is not False:
+        return None
+    structure = _structure(t)
+    if structure:
+        return "different_models_similar_architecture", f"Different models of similar architectures{structure}"
+    return "different_models", "Different models of the same architecture"
+
+
+def _unsure(t: Tally) -> Found:
+    largest = _largest(t.changed)
+    where = f", largest change in {largest.name}" if largest else ""
+    return (
+        "changed",
+        f"Same architecture{_structure(t)}: {_untouched(t)}{where}; the values do not say whether they share a base",
+    )
+
+
+_RULES: tuple[Callable[[Tally], Found], ...] = (
+    _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _relatives, _strangers,
+    _unsure,
+)  # fmt: skip
+
+#: Verdicts under which other differences must be told in the same breath.
+_ABOUT_EQUAL = frozenset(
+    "no_weights same_weights same_weights_other_names same_weights_other_type same_weights_other_layout "
+    "same_weights_rounded same_within_tolerance same_weights_and_more".split()
+)
+
+
+def _renamed(t: Tally) -> bool:
+    return any(x.how_matched not in ("name", "prefix", "separator") for x in t.pairs)
+
+
+def _shares_most(t: Tally) -> bool:
+    """Whether most values of the larger side have a counterpart of their shape."""
+    common = sum(x.numel for x in t.compared)
+    sides = (sum(x.numel for x in t.added), sum(x.numel for x in t.removed))
+    reshaped = sum(x.numel for x in t.reshaped)
+    return common > 0 and common >= _MOST * (common + reshaped + max(sides))
+
+
+def _structure(t: Tally) -> str:
+    parts = [
+        f"{len(x):,} {word}" for x, word in ((t.added, "added"), (t.removed, "removed"), (t.reshaped, "reshaped")) if x
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _largest(changed: Sequence[TensorDiff]) -> TensorDiff | None:
+    """The tensor of the largest relative change; one that was zero before comes first."""
+    return max(changed, key=relative_change, default=None)
+
+
+def relative_change(t: TensorDiff) -> float:
+    """For ranking: a change of zeros has no relative size and comes first."""
+    if t.changed and t.rel_l2 is None:
+        return math.inf
+    return math.inf if t.nonfinite_changed else t.rel_l2 or 0.0
+
+
+def kinship(t: Tally) -> bool | None:
+    """Whether the values come from one base: True, False, or None if they do not say.
+
+    Independent models do not correlate once the means are gone (norms are near 1 in every model). A tensor that is
+    bit-identical and not constant was copied.
+    """
+    related = unrelated = total = 0
+    for x in t.compared:
+        n = x.numel
+        if x.kind is Kind.BUFFER or n < LEAST_VALUES:
+            continue
+        if x.status in (*SAME, Status.EQUAL_ROUNDED):
+            # What no training touched may be constant, and then says nothing.
+            if x.correlation is not None:
+                related, total = related + n, total + n
+            continue
+        if x.correlation is None:
+            continue
+        total += n
+        sigmas = abs(x.correlation) * math.sqrt(n)
+        related += n * (x.correlation > RELATED and sigmas > _SIGMAS_RELATED)
+        unrelated += n * (abs(x.correlation) < UNRELATED or sigmas < _SIGMAS_UNRELATED)
+    if not total:
+        return None
+    return True if related > _MOST * total else False if unrelated > _MOST * total else None
+
+
+def _moved_little(t: Tally) -> bool:
+    """Whether most values lie in tensors that changed little, measured by the larger side: the same from both."""
+    little = sum(x.numel for x in t.compared if (x.l2 or 0.0) <= LITTLE * max(x.norm_a or 0.0, x.norm_b or 0.0))
+    return little > _MOST * sum(x.numel for x in t.compared)
+
+
+# -- evidence -------------------------------------------------------------------------------------------
+
+
+def _beside(t: Tally, metadata: Sequence[Changed]) -> str:
+    parts = []
+    differing = [x for x in t.state if not x.is_same]
+    if differing:
+        kinds, statuses = {x.kind for x in differing}, {x.status for x in t.state}
+        what = "optimizer state" if kinds == {Kind.OPTIMIZER} else "training state"
+        alone = {(Status.REMOVED,): "A", (Status.ADDED,): "B"}.get(tuple(statuses))  # type: ignore[arg-type]
+        parts.append(f"{alone} alone has {what}" if alone else f"the {what} differs")
+    if metadata:
+        parts.append(f"metadata differs in {metadata[0].key}" if len(metadata) == 1 else "metadata differs")
+    return "; " + "; ".join(parts) if parts else ""
+
+
+def _evidence(t: Tally, metadata: Sequence[Changed]) -> Iterable[str]:
+    if t.pairs:
+        yield f"{len(t.same):,} of {_tensors(len(t.pairs))} on both sides have equal values"
+    for found, what in ((t.added, "only in B"), (t.removed, "only in A"), (t.reshaped, "of another shape")):
+        if found:
+            yield f"{_tensors(len(found))} {what}"
+    values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
+    if values:
+        weight = sum(x.numel for x in values)
+        mean = sum((x.correlation or 0.0) * x.numel for x in values) / weight
+        yield f"the {_tensors(len(values))} of {LEAST_VALUES} or more values that changed correlate by {mean:.3g}"
+    if t.state:
+        differing = sum(not x.is_same for x in t.state)
+        yield f"training state: {differing:,} of {_tensors(len(t.state))} differ"
+    if metadata:
+        yield f"{len(metadata):,} {'key' if len(metadata) == 1 else 'keys'} of metadata differ"
+
+
+def _tensors(n: int) -> str:
+    return "1 tensor" if n == 1 else f"{n:,} tensors"

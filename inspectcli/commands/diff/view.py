@@ -1,0 +1,434 @@
+"""How `pinspect diff A B` tells it: from the comparison to blocks of a Report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from inspectcli.commands.diff.compare import Status
+from inspectcli.commands.diff.metadata import Changed
+from inspectcli.commands.diff.modules import Module, by_module
+from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
+from inspectcli.commands.diff.verdict import relative_change
+from inspectcli.commands.inspect.view import (
+    FORMAT_NAMES,
+    common_prefix,
+    count,
+    number,
+    percent,
+    shape,
+    short,
+    size,
+    span,
+)
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
+
+#: Metadata keys shown; the JSON has all.
+_MOST_KEYS = 8
+#: A fold's member is shown apart if its change is this many times its siblings'.
+_RATIO = 3.0
+
+_TONES = {
+    Status.ADDED: Tone.GOOD,
+    Status.REMOVED: Tone.BAD,
+    Status.CHANGED: Tone.WARN,
+    Status.RESHAPED: Tone.WARN,
+    Status.EQUAL_ROUNDED: Tone.ACCENT,
+    Status.WITHIN_TOLERANCE: Tone.ACCENT,
+    Status.IDENTICAL: Tone.DIM,
+    Status.EQUAL_VALUES: Tone.DIM,
+}
+_WORDS = {
+    Status.ADDED: "added",
+    Status.REMOVED: "removed",
+    Status.CHANGED: "changed",
+    Status.RESHAPED: "reshaped",
+    Status.EQUAL_ROUNDED: "rounded",
+    Status.WITHIN_TOLERANCE: "close",
+    Status.IDENTICAL: "identical",
+    Status.EQUAL_VALUES: "equal",
+}
+_HOW = {
+    "content": "found by its values",
+    "module": "its module was renamed",
+    "position": "matched by position",
+    "convention": "",
+    "map": "by --map",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the person asked to see.
+
+    Attributes:
+        all_rows: unchanged tensors too, and no folding.
+        only: these statuses; empty for all that are not equal.
+        top: at most this many rows; 0 for all.
+        stat: one line a module.
+    """
+
+    all_rows: bool = False
+    only: frozenset[str] = frozenset()
+    top: int = 0
+    stat: bool = False
+
+
+def present(report: DiffReport, view: View, exit_code: int = 0) -> Report:
+    """The whole report: blocks for people, the document for programs, records for spreadsheets."""
+    shown = [t for t in report.tensors if _is_wanted(t, report, view)]
+    model = [t for t in shown if not t.is_state]
+    state = [t for t in shown if t.is_state]
+    blocks: list[Block] = [
+        Heading(f"{report.a.path} → {report.b.path}"),
+        Note(report.verdict.text, _verdict_tone(report)),
+        Facts(tuple(_facts(report))),
+    ]
+    if view.stat:
+        blocks.extend(_stat(report))
+    else:
+        blocks.extend(_rows(model, view))
+        if state:
+            blocks.append(Heading("training state"))
+            blocks.extend(_rows(state, view))
+    more = _hidden(report, shown)
+    if more and not view.stat:
+        blocks.append(Note(more, Tone.DIM))
+    return Report("diff", tuple(blocks), report.document(), tuple(_records(report)), exit_code)
+
+
+def _verdict_tone(report: DiffReport) -> Tone:
+    return Tone.BAD if report.problems else Tone.GOOD if report.same else Tone.WARN
+
+
+def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
+    if view.only:
+        return t.status is not None and t.status.value in view.only
+    renamed = t.how_matched in ("content", "module", "position")
+    return (
+        view.all_rows or not t.is_same or renamed or bool(t.note) or t.dtype_a != t.dtype_b or bool(t.nan_a or t.nan_b)
+    )
+
+
+# -- facts ------------------------------------------------------------------------------------------------
+
+
+def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
+    yield "A", Cell(_side(report.a))
+    yield "B", Cell(_side(report.b))
+    for rewrite in report.prefixes:
+        before, after = (".".join(p) for p in rewrite)
+        yield "names", Cell(_prefix(before, after, report))
+    counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts().items() if n]
+    if counted:
+        yield "tensors", Cell(" · ".join(counted), Tone.STRONG)
+    parameters = " · ".join(_parameters(report))
+    if parameters:
+        yield "parameters", Cell(parameters)
+    evidence = [e for e in report.verdict.evidence if "correlate" in e]
+    if evidence:
+        yield "evidence", Cell("; ".join(evidence))
+    nan = [t for t in report.tensors if t.nan_a or t.nan_b]
+    if nan:
+        told = "; ".join(f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan[:3])
+        more = f"; and {len(nan) - 3:,} more tensors" if len(nan) > 3 else ""
+        tone = Tone.BAD if any(t.nan_a != t.nan_b for t in nan) else Tone.WARN
+        yield "NaN", Cell(told + more, tone)
+    for tensor in report.problems[:3]:
+        yield "unreadable", Cell(f"{tensor.name}: {tensor.problem}", Tone.BAD)
+    for changed in report.metadata[:_MOST_KEYS]:
+        yield "metadata", Cell(_metadata(changed))
+    if len(report.metadata) > _MOST_KEYS:
+        yield "metadata", Cell(f"and {len(report.metadata) - _MOST_KEYS:,} more keys (--format json has all)", Tone.DIM)
+
+
+def _side(side: Side) -> str:
+    name = FORMAT_NAMES.get(side.format, side.format)
+    return f"{name} · {size(side.size)} · {count(side.parameters)} parameters in {side.tensors:,} tensors"
+
+
+def _prefix(before: str, after: str, report: DiffReport) -> str:
+    n = sum(t.how_matched in ("prefix", "convention") for t in report.tensors)
+    if not before:
+        return f"B puts {after}. before {n:,} names of A"
+    if not after:
+        return f"A puts {before}. before {n:,} names of B"
+    return f"{before}. of A is {after}. of B in {n:,} names"
+
+
+def _parameters(report: DiffReport) -> Iterable[str]:
+    model = [t for t in report.tensors if not t.is_state]
+    for word, statuses in (
+        ("added", (Status.ADDED,)),
+        ("removed", (Status.REMOVED,)),
+        ("reshaped", (Status.RESHAPED,)),
+        ("in changed tensors", (Status.CHANGED,)),
+        ("close", (Status.WITHIN_TOLERANCE,)),
+        ("rounded", (Status.EQUAL_ROUNDED,)),
+        ("untouched", (Status.IDENTICAL, Status.EQUAL_VALUES)),
+    ):
+        n = sum(t.numel for t in model if t.status in statuses)
+        if n:
+            yield f"{short(n)} {word}"
+
+
+def _metadata(changed: Changed) -> str:
+    if not changed.in_a:
+        return f"+ {changed.key}: {_value(changed.b)}"
+    if not changed.in_b:
+        return f"- {changed.key}: {_value(changed.a)}"
+    return f"{changed.key}: {_value(changed.a)} → {_value(changed.b)}"
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+# -- the table --------------------------------------------------------------------------------------------
+
+Line = Fold[TensorDiff]
+
+
+class _Shown(NamedTuple):
+    column: Column
+    cell: Callable[[Line], Cell]
+
+
+def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
+    lines = unfolded(tensors) if view.all_rows else _folded(tensors)
+    lines.sort(key=_rank)
+    below = len(lines) - view.top if view.top else 0
+    if view.top:
+        lines = lines[: view.top]
+    if not lines:
+        return
+    columns = list(_columns(lines))
+    prefix = common_prefix([line.name for line in lines])
+    if prefix:
+        title = columns[0].column._replace(title=f"tensor below {prefix.rstrip('./')}")
+        columns[0] = _Shown(title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
+    yield Table(tuple(c.column for c in columns), tuple(tuple(c.cell(line) for c in columns) for line in lines))
+    if below > 0:
+        yield Note(f"{below:,} more rows below the top {view.top}", Tone.DIM)
+
+
+def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
+    return fold_by(
+        tensors,
+        lambda t: (
+            t.status,
+            t.shape_a,
+            t.shape_b,
+            t.dtype_a,
+            t.dtype_b,
+            t.kind,
+            t.how_matched,
+            t.layout,
+            t.note,
+            t.rank,
+        ),
+        lambda t: bool(t.problem or t.nan_a or t.nan_b or t.nonfinite_changed),
+        _odd,
+    )
+
+
+def _odd(tensors: Sequence[TensorDiff]) -> list[str]:
+    """Members whose change is far from their siblings'."""
+    changes = usual([t.rel_l2 for t in tensors if t.rel_l2])
+    return [far("relative change", t.rel_l2, changes, _RATIO) if t.rel_l2 else "" for t in tensors]
+
+
+#: Among rows without a relative change.
+_ORDER = [None, Status.RESHAPED, Status.ADDED, Status.REMOVED]
+
+
+def _rank(line: Line) -> tuple[float, int, str]:
+    """Unreadable and changed beyond measure, then the largest relative change, then the rest."""
+    first = line.first
+    if first.status in _ORDER and first.rel_l2 is None:
+        return (-math.inf, _ORDER.index(first.status), "")
+    return (-max(relative_change(t) for t in line.members), len(_ORDER), "")
+
+
+def _columns(lines: Sequence[Line]) -> Iterator[_Shown]:
+    rows = [t for line in lines for t in line.members]
+    yield _Shown(Column("tensor", keep=100, flexible=True, min_width=30), _name)
+    yield _Shown(Column("shape", keep=60), _shape)
+    yield _Shown(Column("type", keep=40), _dtype)
+    yield _Shown(Column("status", keep=99), _status)
+    if any(t.changed for t in rows):
+        yield _Shown(Column("relative change", right=True, keep=98), _relative)
+        yield _Shown(Column("scale", keep=45), _bar)
+        yield _Shown(Column("largest |a-b|", right=True, keep=80), _largest)
+        yield _Shown(Column("at", keep=30), _place)
+        yield _Shown(Column("cosine", right=True, keep=65), lambda line: Cell(_cosines(line)))
+        yield _Shown(Column("values changed", right=True, keep=70), _share)
+        yield _Shown(Column("mean", right=True, keep=20), lambda line: _before_after(line, "mean"))
+        yield _Shown(Column("std", right=True, keep=25), lambda line: _before_after(line, "std"))
+    if any(t.rank is not None for t in rows):
+        yield _Shown(Column("rank", right=True, keep=97), _matrix_rank)
+    if any(_remark(line) for line in lines):
+        yield _Shown(
+            Column("remark", keep=75, flexible=True, min_width=16, sentence=True),
+            lambda line: Cell(_remark(line), Tone.DIM),
+        )
+
+
+def _name(line: Line) -> Cell:
+    times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
+    status = line.first.status
+    mark = {Status.ADDED: "+ ", Status.REMOVED: "- "}.get(status, "") if status else ""
+    return Cell(mark + line.name + times, Tone.BAD if status is None else _TONES[status])
+
+
+def _shape(line: Line) -> Cell:
+    first = line.first
+    if first.status is Status.RESHAPED and first.shape_a is not None and first.shape_b is not None:
+        return Cell(f"{shape(first.shape_a)} → {shape(first.shape_b)}", Tone.WARN)
+    return Cell(shape(first.shape))
+
+
+def _dtype(line: Line) -> Cell:
+    first = line.first
+    if first.dtype_a and first.dtype_b and first.dtype_a != first.dtype_b:
+        return Cell(f"{first.dtype_a} → {first.dtype_b}", Tone.ACCENT)
+    return Cell(first.dtype, Tone.DIM)
+
+
+def _status(line: Line) -> Cell:
+    status = line.first.status
+    if status is None:
+        return Cell("unreadable", Tone.BAD)
+    text = _WORDS[status]
+    if status is Status.EQUAL_ROUNDED:
+        text += f" to {line.first.rounded_to}"
+    return Cell(text, _TONES[status])
+
+
+def _relative(line: Line) -> Cell:
+    if not any(t.changed for t in line.members):
+        return Cell("")
+    if any(t.nonfinite_changed for t in line.members):
+        return Cell("NaN or Inf", Tone.BAD)
+    if any(t.rel_l2 is None for t in line.members):
+        return Cell("was zero", Tone.WARN)
+    return Cell(span(t.rel_l2 for t in line.members), Tone.STRONG)
+
+
+def _bar(line: Line) -> Cell:
+    """A tenth of the width for each factor of 4, from one millionth to 1."""
+    largest = max((relative_change(t) for t in line.members), default=0.0)
+    if not largest:
+        return Cell("")
+    steps = 10 if math.isinf(largest) else round(10 + math.log(largest, 4))
+    return Cell("█" * min(max(steps, 1), 10), Tone.WARN)
+
+
+def _largest(line: Line) -> Cell:
+    known = [t.max_abs for t in line.members if t.changed and t.max_abs is not None]
+    return Cell(number(max(known)) if known else "")
+
+
+def _place(line: Line) -> Cell:
+    index = line.first.max_abs_index
+    return Cell(str(list(index)) if index is not None and len(line.members) == 1 else "", Tone.DIM)
+
+
+def _cosines(line: Line) -> str:
+    known = [t.cosine for t in line.members if t.changed and t.cosine is not None]
+    if not known:
+        return ""
+    low = min(known)
+    # A cosine just below 1 is not 1.
+    return f"1-{number(1 - low, 2)}" if 0.999 < low < 1 else number(low)
+
+
+def _share(line: Line) -> Cell:
+    known = [t.changed_fraction for t in line.members if t.changed and t.changed_fraction is not None]
+    if not known:
+        return Cell("")
+    low, high = percent(min(known)), percent(max(known))
+    return Cell(low if low == high else f"{low}…{high}")
+
+
+def _before_after(line: Line, figure: str) -> Cell:
+    before = [v for t in line.members if t.changed and (v := getattr(t, f"{figure}_a")) is not None]
+    after = [v for t in line.members if t.changed and (v := getattr(t, f"{figure}_b")) is not None]
+    return Cell(f"{span(before)} → {span(after)}" if before else "", Tone.DIM)
+
+
+def _matrix_rank(line: Line) -> Cell:
+    first = line.first
+    return Cell("" if first.rank is None else f"{'≥' if first.rank_at_least else ''}{first.rank}", Tone.ACCENT)
+
+
+def _remark(line: Line) -> str:
+    first = line.first
+    parts = [first.problem, first.note, first.layout]
+    if first.a is not None and first.b is not None and first.how_matched in _HOW:
+        was = f"was {first.a}" if len(line.members) == 1 else "was named otherwise"
+        parts.append(", ".join(p for p in (was, _HOW[first.how_matched]) if p))
+    if first.nan_a != first.nan_b:
+        parts.append(f"{first.nan_a:,} → {first.nan_b:,} NaN")
+    if line.odd:
+        parts.append(line.odd)
+    return "; ".join(p for p in parts if p)
+
+
+def _hidden(report: DiffReport, shown: Sequence[TensorDiff]) -> str:
+    seen = set(map(id, shown))
+    hidden = [t for t in report.tensors if id(t) not in seen]
+    same = sum(t.is_same for t in hidden)
+    rest = len(hidden) - same
+    parts = [f"{same:,} unchanged tensors not shown (--all)"] if same else []
+    if rest:
+        parts.append(f"{rest:,} others not shown (--only)")
+    return ", ".join(parts)
+
+
+# -- one line a module ------------------------------------------------------------------------------------
+
+
+def _stat(report: DiffReport) -> Iterator[Block]:
+    modules = by_module(t for t in report.tensors if not t.is_state)
+    state = by_module(t for t in report.tensors if t.is_state)
+    rows = [_module(m) for m in (*modules, *state)]
+    if rows:
+        columns = (
+            Column("module", keep=100, flexible=True, min_width=20),
+            Column("tensors", right=True, keep=60),
+            Column("untouched", right=True, keep=70),
+            Column("changed", right=True, keep=90),
+            Column("added", right=True, keep=88),
+            Column("removed", right=True, keep=87),
+            Column("relative change", right=True, keep=95),
+            Column("scale", keep=50),
+        )
+        yield Table(columns, tuple(rows))
+
+
+def _module(m: Module) -> tuple[Cell, ...]:
+    tone = Tone.DIM if m.is_frozen else Tone.PLAIN
+    steps = round(10 + math.log(m.rel_l2, 4)) if m.rel_l2 else 0
+    return (
+        Cell(m.name, tone),
+        Cell(f"{m.tensors:,}", tone),
+        Cell(f"{m.untouched:,}", tone),
+        Cell(f"{m.changed:,}" if m.changed else "", Tone.WARN),
+        Cell(f"{m.added:,}" if m.added else "", Tone.GOOD),
+        Cell(f"{m.removed:,}" if m.removed else "", Tone.BAD),
+        Cell("frozen" if m.is_frozen else number(m.rel_l2) if m.rel_l2 is not None else "", tone),
+        Cell("█" * min(max(steps, 1), 10) if m.rel_l2 else "", Tone.WARN),
+    )
+
+
+# -- for spreadsheets -------------------------------------------------------------------------------------
+
+
+def _records(report: DiffReport) -> Iterator[dict[str, object]]:
+    for tensor in report.tensors:
+        yield tensor._asdict()

@@ -1,0 +1,484 @@
+"""How `pinspect hparams` tells it: from HParams to blocks of a Report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inspectcli.commands.inspect.report import SCHEMA
+from inspectcli.commands.inspect.view import plural
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.hparams.advice import beside
+from inspectcli.hparams.base import HParam, Kind, Trial
+from inspectcli.hparams.collect import HParams, Run
+from inspectcli.hparams.privacy import MASK
+from inspectcli.hparams.settle import IMPORTANT, Entry, agree, shown
+
+#: Values without a known name that are shown by default.
+MAX_OTHERS = 12
+#: Runs of a folder that are shown one by one; more become lines of a table.
+MAX_RUNS = 6
+
+_BAR = "▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True, slots=True)
+class HParamsView:
+    """What the person asked to see.
+
+    Attributes:
+        all_rows: settings and masked values too, every place on a line of its own.
+        advice: what is usual.
+        trials: a line for each trial.
+    """
+
+    all_rows: bool = False
+    advice: bool = False
+    trials: bool = False
+
+
+def present_hparams(found: HParams, view: HParamsView, exit_code: int, nonfinite: int | None = None) -> Report:
+    """The report of one path. `nonfinite`: how many NaN and Inf are in the weights, if somebody looked."""
+    blocks: list[Block] = [Heading(found.path, _aside(found))]
+    if view.trials:
+        blocks += _trials(found.trials)
+    elif len(found.runs) > MAX_RUNS and not view.all_rows:
+        blocks.append(_runs_table(found.runs))
+        blocks.append(Note("--run NAME shows one of them", Tone.DIM))
+    else:
+        for run in found.runs:
+            if len(found.runs) > 1:
+                blocks.append(Heading(run.folder or ".", plural(len(run.stores), "file")))
+            blocks += _run(run, view, found.path)
+            if view.advice:
+                blocks += _advice(run, nonfinite)
+    blocks += [Note(note, Tone.DIM) for note in found.notes]
+    rows = tuple(shown_row(r, view.all_rows) for r in found.rows if is_shown(r, view.all_rows))
+    return Report("hparams", tuple(blocks), document(found, view.all_rows), _records(rows), exit_code)
+
+
+def _aside(found: HParams) -> str:
+    return f"hyperparameters from {plural(len(dict.fromkeys(found.files)), 'file')}"
+
+
+# -- what is shown --------------------------------------------------------------------------------------
+
+
+def is_shown(row: HParam, everything: bool) -> bool:
+    """By default: what has a name; and numbers, which give nobody away."""
+    if everything:
+        return True
+    if row.kind is Kind.SETTING:
+        return False
+    return row.name is not None or not _has_text(row.value)
+
+
+def _has_text(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_text, value))
+    return isinstance(value, str | dict)
+
+
+def shown_row(row: HParam, everything: bool) -> dict[str, Any]:
+    """A row of the document."""
+    masked = row.private and not everything
+    return {
+        "name": row.name,
+        "raw_key": row.raw_key,
+        "value": MASK if masked else row.value,
+        "current": row.current,
+        "kind": row.kind.value,
+        "source": {"file": row.origin.file, "locator": row.origin.locator, "tool": row.origin.tool},
+        "note": row.note,
+        **({"stored": row.stored} if row.stored and not masked else {}),
+    }
+
+
+def document(found: HParams, everything: bool = False) -> dict[str, Any]:
+    """The JSON object of schema `pinspect/1`."""
+    return {
+        "schema": SCHEMA,
+        "command": "hparams",
+        "path": found.path,
+        "hyperparameters": [shown_row(row, everything) for row in found.rows if is_shown(row, everything)],
+        "files": list(dict.fromkeys(found.files)),
+        "runs": [run.folder for run in found.runs],
+        "not_recorded": list(dict.fromkeys(name for run in found.runs for name in run.missing)),
+        "from_tensors": [
+            {"name": t.name, "value": t.value, "tensor": t.tensor, "shape": t.text} for r in found.runs for t in r.told
+        ],
+        "findings": [
+            {"code": f.code, "severity": "warning", "name": f.name, "message": f.message, "advice": f.advice}
+            for f in found.findings
+        ],
+        "trials": [_trial_document(trial, everything) for trial in found.trials],
+        "notes": list(found.notes),
+    }
+
+
+def _trial_document(trial: Trial, everything: bool) -> dict[str, Any]:
+    values = {r.name or r.raw_key: r.value for r in trial.rows if is_shown(r, everything)}
+    return {
+        "name": trial.name,
+        "study": trial.study,
+        "state": trial.state,
+        "objective": trial.objective,
+        "best": trial.best,
+        "chosen": trial.chosen,
+        "values": values,
+    }
+
+
+def _records(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "name": row["name"],
+            "raw_key": row["raw_key"],
+            "value": _flat(row["value"]),
+            "current": _flat(row["current"]),
+            "kind": row["kind"],
+            **row["source"],
+            "note": row["note"],
+        }
+        for row in rows
+    )
+
+
+def _flat(value: object) -> object:
+    return shown(value) if isinstance(value, list | tuple | dict) else value
+
+
+# -- one run --------------------------------------------------------------------------------------------
+
+
+def _run(run: Run, view: HParamsView, top: str) -> Iterator[Block]:
+    facts = list(_facts(run, top))
+    if facts:
+        yield Facts(tuple(facts))
+    if view.all_rows:
+        yield _every_row(run, top)
+    else:
+        entries = [e for e in run.entries.values() if e.value is not None or e.current is not None]
+        if entries:
+            yield _table(entries, run, top)
+        yield from _others(run)
+    yield from _tensors(run)
+    for finding in run.findings:
+        yield Note(f"{finding.code} {finding.name}: {finding.message}. {finding.advice}", Tone.BAD)
+    if run.missing:
+        names = ", ".join(name.replace("_", " ") for name in run.missing)
+        yield Note(f"not recorded in {'these files' if len(run.stores) > 1 else 'this file'}: {names}", Tone.WARN)
+
+
+def _facts(run: Run, top: str) -> Iterator[tuple[str, Cell]]:
+    tools = dict.fromkeys(row.origin.tool for row in run.rows)
+    if tools:
+        yield "written by", Cell(", ".join(tools))
+    files = [_short(path, top) for path, _ in run.stores]
+    if len(files) > 1:
+        more = f" and {len(files) - 8:,} more" if len(files) > 8 else ""
+        yield "files", Cell(", ".join(files[:8]) + more, Tone.DIM)
+    progress = _progress(run)
+    if progress:
+        yield "progress", Cell(progress)
+
+
+def _short(path: str, top: str) -> str:
+    """A file as it is called below the folder that was asked for."""
+    if os.path.isdir(top) and path != top:
+        return os.path.relpath(path, top).replace(os.sep, "/")
+    return os.path.basename(path.rstrip("/\\")) or path
+
+
+def _progress(run: Run) -> str:
+    """`learning rate 1e-3 -> now 2.5e-4, cosine, step 4,000 of 10,000`."""
+    entries = run.entries
+    parts = []
+    rate = entries.get("learning_rate")
+    if rate is not None and rate.current is not None:
+        moved = rate.value is not None and not agree(rate.value, rate.current)
+        parts.append(f"learning rate {shown(rate.value)} → now {shown(rate.current)}" if moved else "")
+        schedule = entries.get("lr_scheduler")
+        if moved and schedule is not None and isinstance(schedule.value, str):
+            parts.append(schedule.value)
+    for name, total in (("step", "max_steps"), ("epoch", "epochs")):
+        entry, of = entries.get(name), entries.get(total)
+        if entry is not None and isinstance(entry.current, int | float):
+            most = of.value if of is not None and type(of.value) in (int, float) and of.value else None
+            parts.append(f"{name} {_whole(entry.current)}" + (f" of {_whole(most)}" if _positive(most) else ""))
+    return ", ".join(part for part in parts if part)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _whole(value: object) -> str:
+    return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else shown(value)
+
+
+def _table(entries: Sequence[Entry], run: Run, top: str) -> Table:
+    moving = any(_now(e) for e in entries)
+    files = len(run.stores) > 1
+    columns = [
+        Column("hyperparameter", keep=100, flexible=True, min_width=18),
+        Column("value", keep=99, flexible=True, min_width=12),
+        *([Column("now", keep=95)] if moving else []),
+        Column("key", keep=70, flexible=True, min_width=10),
+        Column("place", keep=60, flexible=True, min_width=14),
+        *([Column("file", keep=50, flexible=True, min_width=12)] if files else []),
+        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    ]
+    lines = []
+    for entry in entries:
+        row = entry.row
+        strong = Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN
+        lines.append(
+            (
+                Cell(entry.name, strong),
+                _value_cell(entry, strong),
+                *([Cell(_now(entry), Tone.ACCENT)] if moving else []),
+                Cell(row.raw_key, Tone.DIM),
+                Cell(row.origin.locator, Tone.DIM),
+                *([Cell(_short(row.origin.file, top), Tone.DIM)] if files else []),
+                Cell(_remark(entry), Tone.DIM),
+            )
+        )
+    return Table(tuple(columns), tuple(lines))
+
+
+def _value_cell(entry: Entry, tone: Tone) -> Cell:
+    if entry.value is None:
+        return Cell("–", Tone.DIM)
+    if entry.row.private:
+        return Cell(MASK, Tone.DIM)
+    return Cell(shown(entry.value), tone)
+
+
+def _now(entry: Entry) -> str:
+    if entry.current is None or (entry.value is not None and agree(entry.value, entry.current)):
+        return ""
+    return shown(entry.current)
+
+
+def _remark(entry: Entry) -> str:
+    """What the row itself notes; values of other parameter groups; how many places say the same."""
+    note = "" if entry.layered else entry.row.note
+    groups = [r for r in entry.rows if r.note.startswith("group ") and r.kind is Kind.STATIC]
+    parts = [note] if note else []
+    parts += [f"{shown(r.value)} in {r.note}" for r in groups[:2]]
+    same = sum(1 for r in entry.rows if r is not entry.row and r.kind is Kind.STATIC and not r.note) - len(groups)
+    if same > 0 and not entry.layered and not parts:
+        parts.append(f"and in {plural(same, 'other place')}")
+    return "; ".join(parts)
+
+
+def _others(run: Run) -> Iterator[Block]:
+    """Numbers without a known name, and how much is not shown."""
+    unnamed = [r for r in run.rows if r.name is None and is_shown(r, False) and r.value not in (None, [], "")]
+    hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
+    if unnamed:
+        text = ", ".join(f"{r.raw_key} {shown(r.value)}" for r in unnamed[:MAX_OTHERS])
+        yield Facts((("other numbers", Cell(text, Tone.DIM)),))
+    if hidden > 0:
+        yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
+
+
+def _tensors(run: Run) -> Iterator[Block]:
+    if run.told:
+        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.text})" for t in run.told)
+        yield Facts((("tensors say", Cell(text, Tone.DIM)),))
+
+
+def _every_row(run: Run, top: str) -> Table:
+    columns = (
+        Column("hyperparameter", keep=90, flexible=True, min_width=14),
+        Column("key", keep=99, flexible=True, min_width=12),
+        Column("value", keep=100, flexible=True, min_width=14),
+        Column("kind", keep=50),
+        Column("place", keep=80, flexible=True, min_width=14),
+        Column("file", keep=60, flexible=True, min_width=12),
+        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    )
+    lines = tuple(
+        (
+            Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
+            Cell(row.raw_key),
+            Cell(shown(row.value)),
+            Cell(row.kind.value, Tone.DIM),
+            Cell(row.origin.locator, Tone.DIM),
+            Cell(_short(row.origin.file, top), Tone.DIM),
+            Cell(row.note, Tone.DIM),
+        )
+        for row in run.rows
+    )
+    return Table(columns, lines)
+
+
+# -- advice ---------------------------------------------------------------------------------------------
+
+
+def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
+    known = beside(run.entries)
+    if not known:
+        return
+    columns = (
+        Column("advice for", keep=100),
+        Column("value", keep=95, flexible=True, min_width=8),
+        Column("matters", keep=80),
+        Column("kind", keep=50),
+        Column("typically", keep=90, flexible=True, min_width=24, sentence=True),
+        Column("source", keep=40, flexible=True, min_width=12, sentence=True),
+    )
+    lines = []
+    for entry, advice, odd in known:
+        said = f"{odd}; {advice.text}" if odd else advice.text
+        lines.append(
+            (
+                Cell(entry.name),
+                Cell(shown(entry.value if entry.value is not None else entry.current)),
+                Cell(advice.sensitivity, Tone.STRONG if advice.sensitivity == "high" else Tone.DIM),
+                Cell(advice.moves, Tone.DIM),
+                Cell(said, Tone.WARN if odd else Tone.PLAIN),
+                Cell(advice.source, Tone.DIM),
+            )
+        )
+    yield Table(columns, tuple(lines))
+    odd_ones = [f"{entry.name} {shown(entry.value)} is {odd}" for entry, _, odd in known if odd]
+    if odd_ones and nonfinite:
+        text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
+        yield Note(text, Tone.BAD)
+    yield Note("advice says what is usual, not what is right: it changes no exit code", Tone.DIM)
+
+
+# -- trials and runs ------------------------------------------------------------------------------------
+
+
+def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
+    if not trials:
+        yield Note("no store here holds more than one trial", Tone.DIM)
+        return
+    names = list(dict.fromkeys(row.name or row.raw_key for trial in trials for row in trial.rows))
+    common = [n for n in IMPORTANT if n in names]
+    chosen = (common + [n for n in names if n not in common])[:8]
+    low, high = _span(trials)
+    columns = (
+        Column("trial", keep=100),
+        Column("state", keep=60),
+        Column("objective", right=True, keep=98),
+        Column("", keep=70),
+        *(Column(name, keep=90 - i, flexible=True, min_width=10) for i, name in enumerate(chosen)),
+    )
+    lines = []
+    for trial in trials:
+        tone = Tone.GOOD if trial.best else Tone.PLAIN
+        values = {row.name or row.raw_key: row for row in trial.rows}
+        lines.append(
+            (
+                Cell(trial.name + (" best" if trial.best else ""), tone),
+                Cell(trial.state, Tone.DIM),
+                Cell("" if trial.objective is None else f"{trial.objective:.6g}", tone),
+                Cell(_bar(trial.objective, low, high), Tone.ACCENT),
+                *(_trial_cell(values.get(name)) for name in chosen),
+            )
+        )
+    yield Table(columns, tuple(lines))
+
+
+def _trial_cell(row: HParam | None) -> Cell:
+    if row is None:
+        return Cell("")
+    if row.private:
+        return Cell(MASK, Tone.DIM)
+    # A sampled value has sixteen digits; four tell it from the next trial's.
+    return Cell(f"{row.value:.4g}" if isinstance(row.value, float) else shown(row.value))
+
+
+def _span(trials: Sequence[Trial]) -> tuple[float, float]:
+    known = [t.objective for t in trials if t.objective is not None and abs(t.objective) < 1e300]
+    return (min(known), max(known)) if known else (0.0, 0.0)
+
+
+def _bar(value: float | None, low: float, high: float, width: int = 8) -> str:
+    """A bar from the lowest to the highest objective; the lowest one is a sliver."""
+    if value is None or not low <= value <= high:
+        return ""
+    eighths = max(round((value - low) / (high - low) * width * 8), 1) if high > low else width * 8
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (_BAR[rest - 1] if rest else "")
+
+
+def _runs_table(runs: Sequence[Run]) -> Table:
+    """A line for each run: the important ones that differ first."""
+    names = [n for n in IMPORTANT if any(n in run.entries for run in runs)]
+    differ = [n for n in names if len({shown(_of(run, n)) for run in runs}) > 1]
+    chosen = (differ + [n for n in names if n not in differ])[:7]
+    columns = (
+        Column("run", keep=100, flexible=True, min_width=16),
+        *(Column(name, keep=90 - i, flexible=True, min_width=6) for i, name in enumerate(chosen)),
+    )
+    lines = tuple((Cell(run.folder or "."), *(Cell(shown(_of(run, n))) for n in chosen)) for run in runs)
+    return Table(columns, lines)
+
+
+def _of(run: Run, name: str) -> object:
+    entry = run.entries.get(name)
+    return "" if entry is None else entry.current if entry.value is None else entry.value
+
+
+# -- two sets -------------------------------------------------------------------------------------------
+
+
+def present_comparison(first: HParams, second: HParams, exit_code: int, everything: bool = False) -> Report:
+    """What was changed from one set to another; what only one of them has."""
+    a, b = _known(first, everything), _known(second, everything)
+    changed = [n for n in a if n in b and not agree(a[n], b[n])]
+    only_a, only_b = [n for n in a if n not in b], [n for n in b if n not in a]
+    same = [n for n in a if n in b and n not in changed]
+    columns = (
+        Column("hyperparameter", keep=100, flexible=True, min_width=18),
+        Column("A", keep=99, flexible=True, min_width=12),
+        Column("B", keep=98, flexible=True, min_width=12),
+        Column("", keep=90),
+    )
+    lines = [(Cell(n, Tone.STRONG), Cell(shown(a[n])), Cell(shown(b[n]), Tone.WARN), Cell("changed")) for n in changed]
+    lines += [(Cell(n), Cell(shown(a[n])), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
+    lines += [(Cell(n), Cell(""), Cell(shown(b[n])), Cell("only in B", Tone.DIM)) for n in only_b]
+    blocks: list[Block] = [
+        Heading("hyperparameters of two sets"),
+        Facts((("A", Cell(first.path)), ("B", Cell(second.path)))),
+    ]
+    if lines:
+        blocks.append(Table(columns, tuple(lines)))
+    blocks.append(
+        Note(f"{len(changed):,} changed, {len(only_a):,} only in A, {len(only_b):,} only in B, {len(same):,} the same")
+    )
+    blocks += [Note(note, Tone.DIM) for note in (*first.notes, *second.notes)]
+    pairs = {n: {"a": a.get(n), "b": b.get(n)} for n in (*changed, *only_a, *only_b)}
+    data = {
+        "schema": SCHEMA,
+        "command": "hparams",
+        "a": first.path,
+        "b": second.path,
+        "changed": {n: pairs[n] for n in changed},
+        "only_in_a": {n: a[n] for n in only_a},
+        "only_in_b": {n: b[n] for n in only_b},
+        "same": {n: a[n] for n in same},
+    }
+    records = tuple({"name": n, "a": _flat(pair["a"]), "b": _flat(pair["b"])} for n, pair in pairs.items())
+    return Report("hparams", tuple(blocks), data, records, exit_code)
+
+
+def _known(found: HParams, everything: bool) -> dict[str, object]:
+    """Name -> configured value; and numbers without a name under their keys."""
+    made = {
+        name: MASK if entry.row.private and not everything else entry.value
+        for name, entry in found.entries.items()
+        if entry.value is not None
+    }
+    for row in found.rows:
+        if row.name is None and is_shown(row, everything) and row.value not in (None, [], ""):
+            made.setdefault(f"{row.origin.locator}.{row.raw_key}".lstrip("."), row.value)
+    return made

@@ -1,0 +1,105 @@
+"""How verdicts and findings are told: one sentence, one column, and the findings under the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from inspectcli.display.blocks import Cell, Tone
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.health.base import Finding
+    from inspectcli.commands.inspect.report import FileReport, TensorRow
+    from inspectcli.display.fold import Fold
+
+TONES = {"error": Tone.BAD, "warning": Tone.WARN, "note": Tone.DIM}
+#: Findings of one code that are told one by one, and codes that are told at all.
+_EACH, _CODES = 3, 8
+
+
+def _drawn(rows: Iterable[TensorRow]) -> list[TensorRow]:
+    """Those whose verdict is about drawn numbers: a constant may be the same before and after training."""
+    return [row for row in rows if row.init is not None and row.init.family != "constant" and len(row.shape) > 1]
+
+
+def init_cell(line: Fold[TensorRow]) -> Cell:
+    """`untouched`, `init-like`, `×0.8…1.3` of the default's spread, `moved`."""
+    verdicts = [row.init for row in line.members if row.init is not None and not row.alias_of]
+    if not verdicts:
+        return Cell("")
+    words = {str(v.strength) for v in verdicts}
+    if words == {"moved"}:
+        ratios = [v.ratio for v in verdicts if v.ratio is not None]
+        if not ratios:
+            return Cell("moved", Tone.DIM)
+        low, high = _times(min(ratios)), _times(max(ratios))
+        return Cell(f"×{low}" if low == high else f"×{low}…{high}", Tone.DIM)
+    if len(words) == 1:
+        constant = all(v.family == "constant" for v in verdicts)
+        return Cell(words.pop(), Tone.DIM if constant else Tone.ACCENT)
+    still = sum(v.strength != "moved" for v in verdicts)
+    return Cell(f"{still} of {len(verdicts)} as init", Tone.DIM)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0e}"
+
+
+def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
+    """`142 of 148 weights have moved from their initialisation; 6 are untouched: a, b, c and 3 more`."""
+    rows = _drawn(row for row in file.tensors if not row.alias_of)
+    if not rows:
+        return
+    groups = {
+        word: [row for row in rows if row.init is not None and row.init.strength == word]
+        for word in ("moved", "untouched", "init-like")
+    }
+    moved = groups["moved"]
+    weights = f"{len(rows):,} weight{'s' if len(rows) > 1 else ''}"
+    if len(moved) == len(rows):
+        all_of_them = f"all {weights} have moved from their" if len(rows) > 1 else "its weight has moved from its"
+        yield "trained", Cell(f"{all_of_them} initialisation", Tone.GOOD)
+        return
+    parts = [f"{len(moved):,} of {weights} moved from initialisation" if moved else f"none of {weights} moved"]
+    if groups["untouched"]:
+        parts.append(f"{len(groups['untouched']):,} untouched: {_names(groups['untouched'])}")
+    if groups["init-like"]:
+        parts.append(f"{len(groups['init-like']):,} cannot be told from it: {_names(groups['init-like'])}")
+    yield "trained", Cell("; ".join(parts), Tone.WARN if moved else Tone.PLAIN)
+
+
+def _names(rows: Sequence[TensorRow]) -> str:
+    formula = rows[0].init.formula if rows[0].init is not None else ""
+    more = f" and {len(rows) - 2:,} more" if len(rows) > 2 else ""
+    same = all(row.init is not None and row.init.formula == formula for row in rows)
+    return ", ".join(row.name for row in rows[:2]) + more + (f" ({formula})" if same and formula else "")
+
+
+def _told(group: Sequence[Finding]) -> Iterable[str]:
+    """`name: message`; tensors of which the same is said share a line."""
+    alike: dict[str, list[str]] = {}
+    for finding in group:
+        alike.setdefault(finding.message, []).append(finding.tensor or "")
+    for message, names in list(alike.items())[:_EACH]:
+        shown = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
+        yield f"{shown}: {message}" if shown else message
+    if len(alike) > _EACH:
+        yield f"and in {sum(len(names) for names in list(alike.values())[_EACH:]):,} more tensors"
+
+
+def findings_facts(file: FileReport) -> Iterable[tuple[str, Cell]]:
+    """Errors and warnings, worst first, a few of each code; notes are only counted."""
+    told = [f for f in file.findings if f.severity != "note" and not (file.hazards and f.code == "PI501")]
+    by_code: dict[str, list[Finding]] = {}
+    for finding in told:
+        by_code.setdefault(finding.code, []).append(finding)
+    for code, group in list(by_code.items())[:_CODES]:
+        for text in _told(group):
+            yield code, Cell(text, TONES[group[0].severity])
+        advice = group[0].advice
+        yield "", Cell(f"→ {advice[:1].upper()}{advice[1:]}.", Tone.DIM)
+    hidden = sum(len(group) for group in list(by_code.values())[_CODES:])
+    notes = sum(f.severity == "note" for f in file.findings)
+    rest = [f"{hidden:,} more findings"] * bool(hidden) + [f"{notes:,} note{'s' if notes > 1 else ''}"] * bool(notes)
+    if rest:
+        yield "findings", Cell(f"{' and '.join(rest)}: `pinspect check` lists them", Tone.DIM)

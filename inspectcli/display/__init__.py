@@ -1,0 +1,1 @@
+"""What people see, before it is text: blocks, and how rows fold."""

@@ -1,0 +1,1 @@
+"""Containers and serializations, read by bounded code that knows nothing of models."""

@@ -1,0 +1,201 @@
+"""Keras's JSON configs: which layers there are, and what a careless loader would run for them. Nothing is built.
+
+A layer is {"class_name": "Dense", "config": {"name": "dense_1", ...}}, since Keras 3 with "module" and
+"registered_name". https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/serialization_lib.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inspectcli.pickles.globals import Verdict, classify
+from inspectcli.pickles.nodes import Global
+from inspectcli.tensors.model import Hazard
+
+Json = Any
+
+#: Where Keras's own classes live.
+_KERAS = re.compile(r"(tf_)?keras(\.\w+)*|tensorflow\.(python\.)?keras(\.\w+)*|keras_(core|hub|nlp|cv)(\.\w+)*")
+#: Functions of Keras and TensorFlow that reach outside the model.
+_REACHING = frozenset(
+    "get_file enable_unsafe_deserialization load_model load_weights save_model save_weights load_img save_img "
+    "load_data export extract_archive run_function eval exec open compile __import__ getattr setattr".split()
+)
+#: Layers of Keras: a class that is none of these is the user's own.
+_OWN = frozenset(
+    """
+    Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average
+    AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization Bidirectional CategoryEncoding CenterCrop
+    Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D
+    Convolution1D Convolution2D Convolution3D Cropping1D Cropping2D Cropping3D CuDNNGRU CuDNNLSTM CutMix Dense
+    DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU EinsumDense Embedding Equalization Flatten
+    FlaxLayer Functional GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D
+    GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
+    GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing Identity InputLayer IntegerLookup JaxLayer LSTM
+    LSTMCell Lambda Layer LayerNormalization LeakyReLU LocallyConnected1D LocallyConnected2D Masking MaxNumBoundingBoxes
+    MaxPooling1D MaxPooling2D MaxPooling3D Maximum MelSpectrogram Minimum MixUp Model MultiHeadAttention Multiply
+    Normalization PReLU Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness RandomContrast RandomCrop
+    RandomFlip RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation
+    RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape
+    Resizing SeparableConv1D SeparableConv2D SeparableConvolution1D SeparableConvolution2D Sequential SimpleRNN
+    SimpleRNNCell Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization
+    StackedRNNCells StringLookup Subtract TFSMLayer TextVectorization ThresholdedReLU TimeDistributed
+    TorchModuleWrapper UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D
+    ZeroPadding3D
+    """.split()
+)
+#: Classes whose config is code, or names a file that is loaded as code.
+_CODE_LAYERS = {
+    "Lambda": "a Lambda layer is Python code, which a loader would run",
+    "__lambda__": "a lambda is stored as marshalled Python code, which a loader would run",
+    "TorchModuleWrapper": "a TorchModuleWrapper is a pickled module, which a loader would run",
+    "TFSMLayer": "a TFSMLayer loads another model from a path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as the config describes it.
+
+    Attributes:
+        path: where Keras 3 keeps it in a weights file: `layers/dense_1`, `layers/sequential/layers/dense`.
+        name: the user's.
+        class_name: `Dense`.
+        config: its arguments.
+    """
+
+    path: str
+    name: str
+    class_name: str
+    config: Mapping[str, Json]
+
+
+def snake_case(name: str) -> str:
+    """Keras's own: `Conv1D` -> `conv1d`, `BatchNormalization` -> `batch_normalization`."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def layers(config: Json) -> Iterator[Layer]:
+    """All layers of a model, in order, nested ones after the one that holds them."""
+    yield from _model_layers(config, "")
+
+
+def _model_layers(model: Json, prefix: str) -> Iterator[Layer]:
+    inner = model.get("config") if isinstance(model, dict) else None
+    # Sequential models of Keras 2.2 and before: the config is the list itself.
+    listed = inner if isinstance(inner, list) else inner.get("layers") if isinstance(inner, dict) else None
+    used: dict[str, int] = {}
+    for entry in listed if isinstance(listed, list) else ():
+        if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
+            continue
+        class_name = str(entry.get("class_name", ""))
+        base = snake_case(class_name)
+        number = used[base] = used.get(base, -1) + 1
+        yield from _one_layer(entry, f"{prefix}layers/{base}_{number}" if number else f"{prefix}layers/{base}")
+
+
+def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
+    config = entry["config"] if isinstance(entry["config"], dict) else {}
+    name = config.get("name") or entry.get("name") or path.rpartition("/")[2]
+    yield Layer(path, str(name), str(entry.get("class_name", "")), config)
+    yield from _model_layers(entry, f"{path}/")
+    for attribute in ("layer", "forward_layer", "backward_layer", "cell"):
+        wrapped = config.get(attribute)
+        if isinstance(wrapped, dict) and isinstance(wrapped.get("config"), dict):
+            where = (
+                "forward_layer" if entry.get("class_name") == "Bidirectional" and attribute == "layer" else attribute
+            )
+            yield from _one_layer(wrapped, f"{path}/{where}")
+
+
+def optimizer_class(config: Json) -> str:
+    """`Adam` of a training_config (Keras 1 and 2) or a compile_config (Keras 3); empty if none."""
+    if not isinstance(config, dict):
+        return ""
+    found = config.get("optimizer_config") or config.get("optimizer")
+    if isinstance(found, dict):
+        found = found.get("class_name", "")
+    return found.rpartition(">")[2] if isinstance(found, str) else ""
+
+
+# -- what it would do -----------------------------------------------------------------------------------
+
+
+def risks(config: Json, where: str) -> tuple[tuple[Hazard, ...], tuple[str, ...]]:
+    """(what would act on a careless loader, classes of somebody's own code), each once."""
+    found: dict[str, Hazard] = {}
+    foreign: set[str] = set()
+    for node in _objects(config):
+        for text in _acts(node):
+            found.setdefault(text, Hazard(text, where, "layer"))
+        foreign.update(_foreign(node))
+    return tuple(found.values()), tuple(sorted(foreign))
+
+
+def _objects(value: Json) -> Iterator[Mapping[str, Json]]:
+    """Every object in the config, whatever it is for."""
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(reversed(node.values()))
+        elif isinstance(node, list):
+            stack.extend(reversed(node))
+
+
+def _acts(node: Mapping[str, Json]) -> Iterator[str]:
+    class_name, module = node.get("class_name"), node.get("module")
+    if isinstance(class_name, str) and class_name in _CODE_LAYERS:
+        inner = node.get("config")
+        name = inner.get("name") if isinstance(inner, dict) else None
+        yield _CODE_LAYERS[class_name] + (f": {str(name)[:60]!r}" if name else "")
+    if not isinstance(module, str) or class_name is None:
+        return
+    named = _function_name(node) if class_name == "function" else str(class_name)
+    if _KERAS.fullmatch(module):
+        if named in _REACHING:
+            yield f"{module}.{named} would be called by a loader"
+    elif classify(Global(module, named)) is Verdict.DANGEROUS and not _is_plain_builtin(module, named):
+        yield f"{module}.{named} would be imported and called by a loader"
+
+
+def _function_name(node: Mapping[str, Json]) -> str:
+    inner = node.get("config")
+    return inner if isinstance(inner, str) else "function"
+
+
+def _is_plain_builtin(module: str, name: str) -> bool:
+    """`builtins` is what Keras notes as the module of a function it does not know: a registered name of the user's."""
+    return module == "builtins" and name not in _REACHING
+
+
+def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
+    class_name, module, registered = (node.get(k) for k in ("class_name", "module", "registered_name"))
+    if not isinstance(class_name, str) or "config" not in node:
+        return
+    if isinstance(registered, str) and ">" in registered:
+        yield registered[:200]
+    elif ">" in class_name:
+        yield class_name[:200]
+    elif isinstance(module, str) and not _KERAS.fullmatch(module) and module != "builtins":
+        yield f"{module}.{class_name}"[:200]
+    elif "inbound_nodes" in node and class_name not in _OWN and not module and not _looks_like_operation(class_name):
+        yield class_name[:200]
+
+
+def _looks_like_operation(class_name: str) -> bool:
+    """Keras 2 notes plain TensorFlow operations of a functional model as layers of these classes."""
+    return class_name in (
+        "TFOpLambda",
+        "SlicingOpLambda",
+        "TensorFlowOpLayer",
+        "ClassMethod",
+        "Operation",
+        "InstanceProperty",
+    )

@@ -1,0 +1,107 @@
+"""Keras 3's .keras: a zip with the config, and the weights as an HDF5 file stored in it.
+
+metadata.json  config.json  model.weights.h5 (or model.weights.npz)  assets/...
+https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/saving_lib.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inspectcli.encodings import json as _json
+from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member, try_directory
+from inspectcli.errors import DamagedFileError, PinspectError
+from inspectcli.formats.base import HEAD, Format
+from inspectcli.formats.hdf5 import file as hdf5
+from inspectcli.formats.hdf5.config import optimizer_class
+from inspectcli.formats.hdf5.listing import check_end, superblock
+from inspectcli.formats.numpy import open_npz
+from inspectcli.storage.source import Memory, Source, Window
+from inspectcli.tensors.model import Checkpoint
+
+CONFIG, METADATA = "config.json", "metadata.json"
+WEIGHTS = ("model.weights.h5", "model.weights.npz")
+MAX_CONFIG = 64 << 20
+MAX_INFLATED = 512 << 20
+
+
+def sniff(source: Source, head: bytes) -> bool:
+    directory = try_directory(source, head)
+    if directory is None:
+        return False
+    names = directory.members.keys()
+    return CONFIG in names and (METADATA in names or any(w in names for w in WEIGHTS))
+
+
+def open_keras(path: str, source: Source) -> Checkpoint:
+    directory = read_directory(source)
+    metadata = _read_json(source, directory, METADATA)
+    configs = hdf5.read_configs({CONFIG: read_member(source, directory.members[CONFIG], MAX_CONFIG)})
+    model = configs.model if isinstance(configs.model, dict) else {}
+    optimizer = optimizer_class(model.get("compile_config"))
+    weights = _open_weights(path, source, directory, configs, optimizer)
+    version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+    return Checkpoint(
+        path=path,
+        format="keras",
+        size=source.size,
+        tensors=weights.tensors,
+        metadata={**(metadata if isinstance(metadata, dict) else {}), **weights.metadata},
+        objects={"config": configs.model, "metadata": metadata},
+        writer=f"Keras {version}" if version else "Keras 3",
+        foreign=configs.foreign,
+        hazards=configs.hazards + weights.hazards,
+        notes=configs.notes + weights.notes,
+        training=weights.training,
+        checks=directory.checks(source),
+    )
+
+
+def _open_weights(
+    path: str, source: Source, directory: ZipDirectory, configs: hdf5.Configs, optimizer: str
+) -> Checkpoint:
+    member = next((directory.members[w] for w in WEIGHTS if w in directory.members), None)
+    if member is None:
+        raise DamagedFileError(f"the archive holds no weights: expected {WEIGHTS[0]}", "save the model again")
+    inner = _member_source(source, member)
+    if member.name.endswith(".npz"):
+        return open_npz(path, inner)
+    head = inner.read_at(0, min(HEAD, inner.size))
+    if superblock(head) is None:
+        raise DamagedFileError(f"{member.name} is no HDF5 file: it begins with {head[:8].hex(' ')}")
+    check_end(inner, head)
+    listing = hdf5.read_listing(inner)
+    named = hdf5.name_datasets(listing, hdf5.Configs(model=configs.model, training={"optimizer": optimizer}))[1]
+    return Checkpoint(
+        path=path,
+        format="keras",
+        size=inner.size,
+        tensors=hdf5.tensor_refs(inner, named),
+        metadata={"hdf5_library": listing.library},
+        hazards=listing.hazards(),
+        notes=hdf5.listing_notes(listing),
+        training=hdf5.training(inner, named, optimizer),
+    )
+
+
+def _member_source(source: Source, member: Member) -> Source:
+    """The weights as a source of their own: a range of the archive, or, rarely, inflated."""
+    if member.method == 0:
+        return Window(source, member.offset, member.size)
+    return Memory(source.name, read_member(source, member, MAX_INFLATED))
+
+
+def _read_json(source: Source, directory: ZipDirectory, name: str) -> Any:
+    """A JSON member; None if it is missing or broken, since the weights can be read without it."""
+    member = directory.members.get(name)
+    if member is None:
+        return None
+    try:
+        return _json.parse(read_member(source, member, MAX_CONFIG), name, numbers=True, duplicates=True)
+    except PinspectError as error:
+        if error.code == "limit":
+            raise
+        return None
+
+
+FORMAT = Format("Keras 3 archive", (".keras",), sniff, open_keras)

@@ -1,0 +1,184 @@
+"""What the child process says is in an HDF5 file, as data; and which of it can be read how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from inspectcli.errors import TruncatedFileError
+from inspectcli.storage.source import Source
+from inspectcli.tensors.dtypes import DTYPES, DType
+from inspectcli.tensors.model import Codec, Hazard, Segment
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+#: The superblock stands at one of these bytes: a file may begin with a block of the user's.
+STARTS = (0, 512, 1024, 2048)
+
+#: A dataset that declares this many times more than it stores is a bomb above the floor, compressed or not.
+MAX_RATIO, RATIO_FLOOR = 1000, 256 << 20
+
+
+def superblock(head: bytes) -> int | None:
+    """Where the file begins, or None if it is no HDF5 file."""
+    return next((start for start in STARTS if head.startswith(MAGIC, start)), None)
+
+
+def check_end(source: Source, head: bytes) -> None:
+    """The superblock notes where the file ends: a shorter file was cut.
+
+    v0: 8 signature, version, 4 versions, size of offsets at 13, ..., base address at 24, free space, end of file
+    v1: the same with 4 more bytes before the addresses; v2 and v3: size of offsets at 9, base address at 12
+    https://docs.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#Superblock
+
+    Raises:
+        TruncatedFileError: with the number of missing bytes.
+    """
+    start = superblock(head)
+    if start is None or start + 48 > len(head):
+        return
+    version = head[start + 8]
+    size_at, addresses = {0: (13, 24), 1: (13, 28), 2: (9, 12), 3: (9, 12)}.get(version, (0, 0))
+    width = head[start + size_at] if size_at else 0
+    if width not in (2, 4, 8):
+        return
+    at = start + addresses
+    base, end = (int.from_bytes(head[at + i * width : at + (i + 1) * width], "little") for i in (0, 2))
+    missing = (end if base == start else end + start) - source.size
+    if missing > 0 and end < 1 << (8 * width - 1):
+        raise TruncatedFileError(
+            f"{missing:,} bytes are missing at the end: found {source.size:,}, expected {source.size + missing:,}",
+            "download it again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One array of the file.
+
+    Attributes:
+        path: from the root, without a leading slash.
+        shape: None if it has none (a null dataspace).
+        type: an element type of ours, or in parentheses what it is instead.
+        stored: bytes it takes in the file.
+        offset: first byte of contiguous data.
+        address: equal for two links to one object.
+        unreadable: why libhdf5 cannot hand the values out; empty if it can.
+    """
+
+    path: str
+    shape: tuple[int, ...] | None
+    type: str
+    big_endian: bool
+    layout: str
+    offset: int | None
+    stored: int
+    external: tuple[str, ...]
+    filters: tuple[str, ...]
+    missing_filters: tuple[str, ...]
+    address: str
+    unreadable: str = ""
+
+    @property
+    def dtype(self) -> DType | None:
+        return DTYPES.get(self.type) if self.shape is not None else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements, decoded."""
+        dtype = self.dtype
+        return dtype.nbytes(prod(self.shape or ())) if dtype else 0
+
+    @property
+    def obstacle(self) -> str:
+        """Why its values cannot or must not be read; empty if they can."""
+        if self.external:
+            return f"its values lie in another file, {self.external[0][:80]!r}: not followed"
+        if self.layout == "virtual":
+            return "a virtual dataset: its values lie in other files, not followed"
+        if self.unreadable:
+            return self.unreadable
+        if self.missing_filters:
+            return f"compressed with {', '.join(self.missing_filters)[:80]}, which is not installed"
+        if self.nbytes > RATIO_FLOOR and self.nbytes > MAX_RATIO * self.stored:
+            return f"declares {self.nbytes:,} bytes and stores {self.stored:,}: not read"
+        return ""
+
+    def segment(self, source: Source) -> Segment:
+        """Its values: a plain range where they are one, else decoded by libhdf5."""
+        if self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes:
+            return Segment(source, self.offset, self.nbytes)
+        return Segment(source, 0, self.nbytes, Codec.HDF5, dataset=self.path)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether libhdf5 hands its values out in our byte order."""
+        return not (self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects of a file: datasets, attributes of groups by path, links that lead elsewhere."""
+
+    library: str
+    datasets: tuple[Dataset, ...]
+    attributes: Mapping[str, Mapping[str, Any]]
+    external_links: Mapping[str, str]
+    soft_links: Mapping[str, str]
+    too_deep: bool
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Listing:
+        links = [(link["kind"], link["path"], link["target"]) for link in found["links"]]
+        return cls(
+            library=found["library"],
+            datasets=tuple(_dataset(d) for d in found["datasets"]),
+            attributes=found["groups"],
+            external_links={path: target for kind, path, target in links if kind == "external"},
+            soft_links={path: target for kind, path, target in links if kind == "soft"},
+            too_deep=found["too_deep"],
+        )
+
+    def attribute(self, group: str, name: str) -> Any:
+        """An attribute of a group, None if it is not there."""
+        return self.attributes.get(group, {}).get(name)
+
+    def text(self, group: str, name: str) -> str:
+        value = self.attribute(group, name)
+        return value if isinstance(value, str) else ""
+
+    def names(self, group: str, name: str) -> list[str]:
+        """A list of names in an attribute, empty if it is not there."""
+        value = self.attribute(group, name)
+        return [str(v) for v in value] if isinstance(value, list) else []
+
+    def hazards(self) -> tuple[Hazard, ...]:
+        """What would make a careless loader read other files."""
+        outside = [(path, target) for path, target in self.external_links.items()]
+        outside += [(d.path, ", ".join(d.external)) for d in self.datasets if d.external]
+        return tuple(
+            Hazard(
+                f"a loader would read another file, {target[:120]!r}, as if it were part of this one",
+                path[:200],
+                "file",
+            )
+            for path, target in outside
+        )
+
+
+def _dataset(entry: Mapping[str, Any]) -> Dataset:
+    return Dataset(
+        path=entry["path"],
+        shape=None if entry["shape"] is None else tuple(entry["shape"]),
+        type=entry["dtype"],
+        big_endian=entry["big"],
+        layout=entry["layout"],
+        offset=entry["offset"],
+        stored=entry["stored"],
+        external=tuple(entry["external"]),
+        filters=tuple(entry["filters"]),
+        missing_filters=tuple(entry["missing_filters"]),
+        address=entry["address"],
+        unreadable=entry["unreadable"],
+    )

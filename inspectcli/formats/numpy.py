@@ -1,0 +1,236 @@
+"""NumPy's .npy, and .npz: a zip of them.
+
+    \\x93NUMPY major minor | u16 or u32 length | {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } | data
+    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+The header is a Python literal; we read the three fields and evaluate nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from math import prod
+from typing import NamedTuple
+
+from inspectcli.encodings.zip import Member, inflate, read_directory, try_directory
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
+from inspectcli.formats.base import Format, stem
+from inspectcli.formats.packed import mark_packed
+from inspectcli.formats.torch.tree import leaf_kind
+from inspectcli.storage.source import Memory, Source, Window
+from inspectcli.tensors.dtypes import DTYPES, DType
+from inspectcli.tensors.model import Checkpoint, Hazard, Kind, Segment, TensorRef
+
+MAGIC = b"\x93NUMPY"
+MAX_HEADER = 64 << 10
+
+_CODES = {
+    "f8": "f64", "f4": "f32", "f2": "f16", "i8": "i64", "i4": "i32", "i2": "i16", "i1": "i8", "u8": "u64", "u4": "u32",
+    "u2": "u16", "u1": "u8", "b1": "bool", "c8": "c64", "c16": "c128",
+    # ml_dtypes' types arrive as void of their width; bfloat16 is the one in use.
+    "V2": "bf16",
+}  # fmt: skip
+
+#: The header is a dict of three entries, in any order; the values of two of them have a fixed form.
+_ENTRY = re.compile(r"[{,]\s*'(descr|fortran_order|shape)'\s*:\s*")
+_STRING = re.compile(r"'[^'\\]*'")
+_FLAG = re.compile(r"True|False")
+_SHAPE = re.compile(r"\(\s*(?:\d{1,19}L?\s*(?:,\s*|(?=\))))*\)")
+_TYPE = re.compile(r"'([<>|=]?)([a-zA-Z])(\d*)'")
+#: Strings and brackets of a record's description.
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[\[\]]")
+_OBJECT_FIELD = re.compile(r"'[<>|=]?O\d*'")
+
+
+class Header(NamedTuple):
+    """`dtype` is None if the array holds no numbers; `code` is NumPy's."""
+
+    code: str
+    dtype: DType | None
+    big_endian: bool
+    fortran: bool
+    shape: tuple[int, ...]
+    length: int
+
+
+def read_npy_header(source: Source) -> Header:
+    """Raises DamagedFileError if these are not the bytes of an array."""
+    start = source.read_at(0, min(12, source.size))
+    if not start.startswith(MAGIC) or len(start) < 10:
+        raise DamagedFileError("not a NumPy array: its magic bytes are missing")
+    wide = start[6] >= 2
+    if start[6] not in (1, 2, 3) or (wide and len(start) < 12):
+        raise DamagedFileError(f"a NumPy array of format version {start[6]}: expected 1, 2 or 3")
+    (n,) = struct.unpack_from("<I" if wide else "<H", start, 8)
+    length = (12 if wide else 10) + n
+    if n > MAX_HEADER:
+        raise LimitError(f"a NumPy header of {n:,} bytes: at most {MAX_HEADER:,} are read")
+    if length > source.size:
+        raise TruncatedFileError(f"the NumPy header needs {length:,} bytes, the file has {source.size:,}")
+    text = source.read_at(length - n, n).decode("latin-1")
+    entries = _entries(text)
+    if set(entries) != {"descr", "fortran_order", "shape"}:
+        raise DamagedFileError(f"a NumPy header without type, shape or order: {text[:80]!r}")
+    fortran = entries["fortran_order"] == "True"
+    dims = tuple(int(d) for d in re.findall(r"\d+", entries["shape"]))
+    if len(dims) > 64 or any(d >= 1 << 62 for d in dims) or prod(dims) >= 1 << 62:
+        raise DamagedFileError(f"a NumPy array of impossible shape {entries['shape'][:80]}")
+    descr = _TYPE.fullmatch(entries["descr"])
+    if descr is None:  # a record type
+        code = "O" if _OBJECT_FIELD.search(entries["descr"]) else "V"
+        return Header(code, None, False, fortran, dims, length)
+    order, kind, width = descr.groups()
+    dtype = _CODES.get(kind + width)
+    return Header(kind + width, DTYPES[dtype] if dtype else None, order == ">", fortran, dims, length)
+
+
+def _entries(text: str) -> dict[str, str]:
+    """The entries of the header, as text; those that are not of their form are left out."""
+    found: dict[str, str] = {}
+    at = 0
+    while (entry := _ENTRY.match(text, at)) is not None:
+        name, start = entry[1], entry.end()
+        pattern = {"fortran_order": _FLAG, "shape": _SHAPE}.get(name, _STRING)
+        value = pattern.match(text, start)
+        end = value.end() if value else _record_end(text, start) if name == "descr" else None
+        if end is None or name in found:
+            return {}
+        found[name] = text[start:end]
+        at = end
+    return found if re.fullmatch(r"\s*,?\s*\}\s*", text[at:]) else {}
+
+
+def _record_end(text: str, start: int) -> int | None:
+    """Where the list of a record's fields ends, its brackets counted outside of strings."""
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        depth += {"[": 1, "]": -1}.get(token[0], 0)
+        if depth <= 0:
+            return token.end() if token[0] == "]" else None
+    return None
+
+
+def _array_ref(name: str, header: Header, segment: Segment | None) -> TensorRef:
+    dtype = header.dtype
+    assert dtype is not None
+    strides = None
+    if header.fortran and len(header.shape) > 1:
+        steps = [1]
+        for dim in header.shape[:-1]:
+            steps.append(steps[-1] * max(dim, 1))
+        strides = tuple(steps)
+    return TensorRef(
+        name=name,
+        dtype=dtype,
+        shape=header.shape,
+        kind=leaf_kind(name.rpartition(".")[2].rpartition("/")[2], dtype.family),
+        segments=(segment,) if segment and segment.nbytes else (),
+        strides=strides,
+        big_endian=header.big_endian,
+        note="V2: read as bf16" if header.code == "V2" else "",
+    )
+
+
+# -- .npy -----------------------------------------------------------------------------------------------
+
+
+def sniff_npy(source: Source, head: bytes) -> bool:
+    return head.startswith(MAGIC)
+
+
+def open_npy(path: str, source: Source) -> Checkpoint:
+    header = read_npy_header(source)
+    refs: tuple[TensorRef, ...] = ()
+    notes: tuple[str, ...] = ()
+    if header.dtype is None:
+        notes = (_no_numbers([stem(path)]),)
+    else:
+        nbytes = header.dtype.nbytes(prod(header.shape))
+        missing = header.length + nbytes - source.size
+        if missing > 0:
+            raise TruncatedFileError(f"{missing:,} bytes are missing at the end of the array", "download it again")
+        refs = (_array_ref(stem(path), header, Segment(source, header.length, nbytes)),)
+    return Checkpoint(
+        path=path,
+        format="npy",
+        size=source.size,
+        tensors=refs,
+        writer="NumPy",
+        notes=notes,
+        hazards=_object_hazards([(stem(path), header)]),
+    )
+
+
+# -- .npz -----------------------------------------------------------------------------------------------
+
+
+def sniff_npz(source: Source, head: bytes) -> bool:
+    directory = try_directory(source, head)
+    return directory is not None and bool(directory.members) and all(n.endswith(".npy") for n in directory.members)
+
+
+def open_npz(path: str, source: Source) -> Checkpoint:
+    refs: list[TensorRef] = []
+    headers: list[tuple[str, Header]] = []
+    other: list[str] = []
+    directory = read_directory(source)
+    for member in directory.members.values():
+        name = member.name.removesuffix(".npy")
+        try:
+            header = read_npy_header(member_source(source, member))
+            segment = _member_segment(source, member, header)
+        except PinspectError as error:
+            refs.append(TensorRef(name, DTYPES["u8"], (), Kind.OTHER, problem=error.message))
+            continue
+        headers.append((name, header))
+        if header.dtype is None:
+            other.append(name)
+        else:
+            refs.append(_array_ref(name, header, segment))
+    compressed = sum(m.method != 0 for m in directory.members.values())
+    return Checkpoint(
+        path=path,
+        format="npz",
+        size=source.size,
+        tensors=mark_packed(refs),
+        metadata={"members": len(directory.members), "compressed": compressed},
+        writer="NumPy (savez_compressed)" if compressed else "NumPy (savez)",
+        notes=(_no_numbers(other),) if other else (),
+        hazards=_object_hazards(headers),
+        checks=directory.checks(source),
+    )
+
+
+def member_source(source: Source, member: Member) -> Source:
+    """The beginning of a member, for its header: a range, or the first inflated bytes."""
+    if member.method == 0:
+        return Window(source, member.offset, member.size)
+    head = next(inflate(source, member.offset, member.stored, member.size), b"")
+    return Memory(source.name, head[: MAX_HEADER + 12])
+
+
+def _member_segment(source: Source, member: Member, header: Header) -> Segment | None:
+    if header.dtype is None:
+        return None
+    nbytes = header.dtype.nbytes(prod(header.shape))
+    if header.length + nbytes != member.size:
+        raise DamagedFileError(f"{member.name} is {member.size:,} bytes, its header needs {header.length + nbytes:,}")
+    return member.segment(source, header.length, nbytes)
+
+
+def _no_numbers(names: list[str]) -> str:
+    return f"{len(names):,} arrays hold no numbers and were not looked at: {', '.join(n[:40] for n in names[:5])}"
+
+
+def _object_hazards(headers: list[tuple[str, Header]]) -> tuple[Hazard, ...]:
+    return tuple(
+        Hazard("an array of Python objects is a pickle: np.load(allow_pickle=True) would run it", name)
+        for name, header in headers
+        if header.code.startswith("O")
+    )
+
+
+FORMAT = (
+    Format("NumPy .npz", (".npz",), sniff_npz, open_npz),
+    Format("NumPy .npy", (".npy",), sniff_npy, open_npy),
+)

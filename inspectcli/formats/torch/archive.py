@@ -1,0 +1,144 @@
+"""What the zip-based torch readers share: the records of an archive, its storages, its pickles."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
+from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.formats.torch.tree import Path, TorchTree, walk
+from inspectcli.pickles.globals import hazards
+from inspectcli.pickles.machine import Program, read_whole_pickle
+from inspectcli.pickles.tensors import Rebuilder
+from inspectcli.storage.source import Source
+from inspectcli.tensors.model import Hazard, Kind, Segment
+
+MAX_PICKLE = 256 << 20
+MAX_TEXT = 64 << 10
+
+
+class Archive(NamedTuple):
+    """A torch zip: `root/` stands in front of every record's name."""
+
+    source: Source
+    directory: ZipDirectory
+    root: str
+
+    def member(self, name: str) -> Member | None:
+        return self.directory.members.get(self.root + name)
+
+    def text(self, name: str) -> str:
+        """A small text record, empty if it is not there."""
+        member = self.member(name)
+        return "" if member is None else read_member(self.source, member, MAX_TEXT).decode("utf-8", "replace").strip()
+
+    def program(self, member: Member) -> Program:
+        data = read_member(self.source, member, MAX_PICKLE)
+        program = read_whole_pickle(data)
+        if program.end != len(data):
+            raise UnsafeFileError(f"{len(data) - program.end:,} bytes follow the pickle in {member.name}")
+        return program
+
+
+def archive_root(directory: ZipDirectory) -> str | None:
+    """`model/` of `model/data.pkl`: a renamed file keeps the name it was saved under.
+
+    Raises:
+        UnsafeFileError: there are several, so that what is read would depend on the reader.
+    """
+    pickles = [m.name for m in directory.find("data.pkl") if m.name.endswith("/data.pkl") or m.name == "data.pkl"]
+    # Only the record at the top is the object; deeper ones are data of an archive in an archive.
+    tops = [name for name in pickles if name.count("/") <= 1]
+    if len(tops) > 1:
+        raise UnsafeFileError(f"the archive has several roots: {', '.join(tops[:3])}")
+    return tops[0].removesuffix("data.pkl") if tops else None
+
+
+def open_archive(source: Source) -> Archive:
+    directory = read_directory(source)
+    root = archive_root(directory)
+    if root is None:
+        raise DamagedFileError("the archive holds no data.pkl: found " + ", ".join(list(directory.members)[:4]))
+    return Archive(source, directory, root)
+
+
+class _Record(NamedTuple):
+    """A storage that is one record of the archive."""
+
+    source: Source
+    member: Member
+
+    def segment(self, start: int, nbytes: int) -> Segment:
+        return self.member.segment(self.source, start, nbytes)
+
+
+class _Nowhere(NamedTuple):
+    """A storage of no elements, for which no record is written."""
+
+    def segment(self, start: int, nbytes: int) -> Segment:
+        raise DamagedFileError("an empty storage was asked for values")
+
+
+class ZipStorages:
+    """Storages by key: `root/data/0`, or `root/constants/0`."""
+
+    def __init__(self, archive: Archive, folder: str) -> None:
+        self.archive = archive
+        self.folder = folder
+
+    def place(self, key: str, nbytes: int) -> _Record | _Nowhere:
+        member = self.archive.member(f"{self.folder}/{key}")
+        if member is None:
+            if not nbytes:
+                return _Nowhere()
+            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{self.folder}/{key}")
+        if member.size != nbytes:
+            raise DamagedFileError(
+                f"storage {key!r} is {member.size:,} bytes in the archive, {nbytes:,} according to the pickle"
+            )
+        return _Record(self.archive.source, member)
+
+
+def walk_pickle(
+    archive: Archive, name: str, folder: str, prefix: Path = (), kind: Kind | None = None
+) -> tuple[Program, TorchTree]:
+    """The object in record `name` and its tensors, whose bytes lie in `folder`."""
+    from inspectcli.formats.torch.stream import load_blob
+
+    member = archive.member(name)
+    if member is None:
+        raise DamagedFileError(f"the archive holds no {name}")
+    program = archive.program(member)
+    rebuilder = Rebuilder(ZipStorages(archive, folder), load_blob)
+    return program, walk(program.value, rebuilder, folder, prefix, kind)
+
+
+def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]:
+    """What the remaining records would do if somebody unpickled them."""
+    found: list[Hazard] = []
+    for member in archive.directory.members.values():
+        name = member.name.removeprefix(archive.root)
+        if name in known or name.startswith(("data/", "constants/", "code/")) or not 2 < member.size <= MAX_PICKLE:
+            continue
+        found.extend(pickle_hazards(read_head(archive.source, member), member.name))
+    return tuple(found)
+
+
+def read_head(source: Source, member: Member) -> bytes:
+    """The first bytes of a member, enough to see whether it is a pickle."""
+    if member.method == 0:
+        return source.read_at(member.offset, min(member.size, MAX_TEXT))
+    return read_member(source, member, MAX_PICKLE) if member.size <= 1 << 20 else b""
+
+
+def pickle_hazards(data: bytes, where: str) -> tuple[Hazard, ...]:
+    """Hazards of bytes that may be a pickle; none if they are not one."""
+    from inspectcli.errors import PinspectError
+    from inspectcli.pickles.machine import OutOfDataError, read_pickle
+
+    if data[:1] not in (b"\x80", b"(", b"c", b"]", b"}"):
+        return ()
+    try:
+        return hazards(read_pickle(data), where)
+    except (PinspectError, OutOfDataError):
+        return ()

@@ -1,0 +1,123 @@
+"""Torch files without an archive: the stream of torch < 1.6, and plain pickles of state dicts or arrays."""
+
+from __future__ import annotations
+
+from inspectcli.errors import UnsupportedFormatError
+from inspectcli.formats.base import Format
+from inspectcli.formats.torch.archive import pickle_hazards
+from inspectcli.formats.torch.stream import (
+    Stream,
+    StreamStorages,
+    is_stream,
+    load_blob,
+    read_pickle_at,
+    read_stream,
+)
+from inspectcli.formats.torch.tree import scalars, training, walk
+from inspectcli.formats.torch.zip import walk_notes
+from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.machine import Program
+from inspectcli.pickles.tensors import Rebuilder
+from inspectcli.storage.source import Source
+from inspectcli.tensors.model import Checkpoint, Hazard
+
+#: First bytes of protocols 2 to 5, and of what protocols 0 and 1 begin with when a call or container is pickled.
+_BINARY = tuple(bytes([0x80, n]) for n in range(2, 6))
+_TEXT = (b"(", b"c", b"]", b"}", b"I", b"L")
+
+
+def sniff(source: Source, head: bytes) -> bool:
+    if head[:2] in _BINARY:
+        return True
+    return head[:1] in _TEXT and _looks_like_text_pickle(head)
+
+
+def _looks_like_text_pickle(head: bytes) -> bool:
+    """Protocols 0 and 1 have no magic: the first opcodes must read as such."""
+    from inspectcli.errors import PinspectError
+    from inspectcli.pickles.machine import OutOfDataError, read_pickle
+
+    try:
+        read_pickle(head)
+    except OutOfDataError:
+        return len(head) >= 64
+    except PinspectError:
+        return False
+    return True
+
+
+def open_legacy(path: str, source: Source) -> Checkpoint:
+    first = read_pickle_at(source, 0)
+    if is_stream(first):
+        return _open_stream(path, source, read_stream(source, first))
+    return _open_pickle(path, source, first)
+
+
+def _open_stream(path: str, source: Source, stream: Stream) -> Checkpoint:
+    tree = walk(stream.value, stream.rebuilder, "stream")
+    body = stream.programs[3]
+    rest = source.size - stream.end
+    notes = list(walk_notes(tree))
+    found = [h for p in stream.programs for h in hazards(p, "the stream")]
+    if rest > 0:
+        notes.append(f"{rest:,} bytes follow the last storage and were not looked at")
+        found.extend(_trailing(source, stream.end))
+    if stream.storages.missing:
+        cut = sum(stream.storages.missing.values())
+        notes.append(f"the end of the file is missing: {cut:,} bytes")
+    return Checkpoint(
+        path=path,
+        format="torch-legacy",
+        size=source.size,
+        tensors=tuple(tree.tensors),
+        metadata={
+            "pickle_protocol": body.protocol,
+            "system": stream.system,
+            **({"values": dict(values)} if (values := scalars(stream.value)) else {}),
+        },
+        objects=stream.value,
+        writer="torch before 1.6, or torch.save(_use_new_zipfile_serialization=False)",
+        foreign=foreign(stream.programs),
+        hazards=tuple(found),
+        notes=tuple(notes),
+        training=training(stream.value),
+    )
+
+
+def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
+    rebuilder = Rebuilder(StreamStorages(source), load_blob)
+    tree = walk(program.value, rebuilder, "pickle")
+    found = hazards(program, "the pickle") + _trailing(source, program.end)
+    if not tree.tensors and not found:
+        raise UnsupportedFormatError(
+            "a pickle without tensors", "it may hold settings: this command looks for parameters"
+        )
+    rest = source.size - program.end
+    return Checkpoint(
+        path=path,
+        format="pickle",
+        size=source.size,
+        tensors=tuple(tree.tensors),
+        metadata={
+            "pickle_protocol": program.protocol,
+            **({"values": dict(values)} if (values := scalars(program.value)) else {}),
+        },
+        objects=program.value,
+        writer="pickle.dump",
+        foreign=foreign((program,)),
+        hazards=found,
+        notes=(
+            *walk_notes(tree),
+            *((f"{rest:,} bytes follow the pickle and were not looked at",) if rest else ()),
+        ),
+        training=training(program.value),
+    )
+
+
+def _trailing(source: Source, start: int) -> tuple[Hazard, ...]:
+    """Loaders that read on would run a second pickle behind the first."""
+    data = source.read_at(start, min(source.size - start, 1 << 20))
+    return pickle_hazards(data, f"a second pickle at byte {start:,}")
+
+
+FORMAT = Format("PyTorch (legacy) and pickle", (".pt", ".pth", ".bin", ".pkl"), sniff, open_legacy)

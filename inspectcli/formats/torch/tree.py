@@ -1,0 +1,379 @@
+"""From the object that a torch file holds to named tensors: walk it as `state_dict` would, and say what is what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from inspectcli.errors import LimitError, PinspectError
+from inspectcli.pickles.globals import is_torchscript
+from inspectcli.pickles.nodes import Dict, Global, Object, Set
+from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span, text_bytes
+from inspectcli.storage.source import Memory
+from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.model import Affine, Kind, Segment, TensorRef, Training
+
+MAX_DEPTH = 200
+MAX_TENSORS = 1_000_000
+MAX_VISITS = 5_000_000
+
+Path = tuple[str, ...]
+
+_SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
+
+
+@dataclass(slots=True)
+class TorchTree:
+    """What the walk found."""
+
+    tensors: list[TensorRef] = field(default_factory=list)
+    too_deep: bool = False
+
+
+class _Walker:
+    def __init__(self, rebuilder: Rebuilder, identity: str, tree: TorchTree) -> None:
+        self.rebuilder = rebuilder
+        self.identity = identity
+        self.tree = tree
+        self.active: set[int] = set()
+        self.barren: set[int] = set()  # containers without a tensor below: no need to see them twice
+        self.visits = 0
+
+    def visit(self, node: object, path: Path, kind: Kind | None, layer: str) -> None:
+        if type(node) in _SCALARS or isinstance(node, Global) or id(node) in self.active or id(node) in self.barren:
+            return
+        self.visits += 1
+        if self.visits > MAX_VISITS:
+            raise LimitError(f"more than {MAX_VISITS:,} objects to look at: the file repeats itself without end")
+        tensor = self.rebuilder.tensor(node)
+        if tensor is not None:
+            self.emit(tensor, path, kind, layer)
+            if isinstance(node, Object) and node.state is not None:
+                self.attributes(node.state, path)
+            return
+        if len(path) >= MAX_DEPTH:
+            self.tree.too_deep = True
+            return
+        before = len(self.tree.tensors)
+        self.active.add(id(node))
+        for child, key, child_kind, child_layer in self.children(node, layer):
+            if type(child) not in _SCALARS:
+                self.visit(child, (*path, *key), child_kind or kind, child_layer)
+        self.active.discard(id(node))
+        if len(self.tree.tensors) == before and not self.tree.too_deep:
+            self.barren.add(id(node))
+
+    def children(self, node: object, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
+        """(child, what its path gets, its kind if known here, the class of the module around it)."""
+        if isinstance(node, Dict):
+            for key, value in node.items():
+                yield value, (key_text(key),), None, layer
+        elif isinstance(node, list | tuple):
+            for index, value in enumerate(node):
+                yield value, (str(index),), None, layer
+        elif isinstance(node, Set):
+            for index, value in enumerate(node.members):
+                yield value, (str(index),), None, layer
+        elif isinstance(node, Object):
+            yield from self.object_children(node)
+
+    def object_children(self, node: Object) -> Iterator[tuple[object, Path, Kind | None, str]]:
+        # A container class (OrderedDict, ParameterDict's own dict) is no layer: only a module names one.
+        name = node.func.name if isinstance(node.func, Global) and is_module(node) else ""
+        for index, value in enumerate(node.args):
+            if type(value) not in _SCALARS:
+                # The items of OrderedDict([(key, value), ...]), as Python 2 wrote it, stand for themselves.
+                pairs = _pairs(value) if node.path == "collections.OrderedDict" else None
+                if pairs is not None:
+                    yield from ((v, (key_text(k),), None, name) for k, v in pairs)
+                else:
+                    yield value, ("__args__", str(index)), None, name
+        for attributes in _state_parts(node.state):
+            if isinstance(attributes, Dict):
+                yield from _module_children(attributes, name)
+            else:
+                yield attributes, ("__state__",), None, name
+        if node.entries is not None:
+            yield from ((value, (key_text(key),), None, "") for key, value in node.entries.items())
+        for index, value in enumerate(node.members or ()):
+            yield value, (str(index),), None, name
+
+    def attributes(self, state: object, path: Path) -> None:
+        """Python attributes of a tensor; `_metadata` of an OrderedDict holds none."""
+        for part in _state_parts(state):
+            if isinstance(part, Dict):
+                for key, value in part.items():
+                    if isinstance(value, Object) and self.rebuilder.tensor(value) is not None:
+                        self.visit(value, (*path, key_text(key)), Kind.OTHER, "")
+
+    def emit(self, tensor: Tensor, path: Path, kind: Kind | None, layer: str) -> None:
+        if len(self.tree.tensors) >= MAX_TENSORS:
+            raise LimitError(f"more than {MAX_TENSORS:,} tensors")
+        name = ".".join(path) or "tensor"
+        kind = kind_of(path, tensor, kind)
+        self.tree.tensors.append(tensor_ref(tensor, name, kind, layer, self.identity))
+        for key, part in tensor.parts.items():
+            self.emit(part, (*path, key), Kind.QUANTIZATION if kind is Kind.PARAMETER else kind, layer)
+
+
+def _pairs(value: object) -> list[tuple[object, object]] | None:
+    if isinstance(value, list) and value and all(isinstance(v, list | tuple) and len(v) == 2 for v in value):
+        return [(v[0], v[1]) for v in value]
+    return None
+
+
+def _state_parts(state: object) -> tuple[object, ...]:
+    """What BUILD was given: a dict, or (dict or None, dict of slots)."""
+    if isinstance(state, tuple) and len(state) == 2 and all(isinstance(s, Dict | None) for s in state):
+        return tuple(s for s in state if s is not None)
+    return () if state is None else (state,)
+
+
+def _module_children(state: Dict, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
+    """Attributes of an object; those of an nn.Module under the names that `state_dict` gives them."""
+    holders = {"_parameters": Kind.PARAMETER, "_buffers": Kind.BUFFER, "_modules": None}
+    is_module = state.get("_modules") is not None or state.get("_parameters") is not None
+    for key, value in state.items():
+        if is_module and isinstance(key, str) and key in holders:
+            for name, child in _items(value):
+                yield child, (key_text(name),), holders[key], layer
+        elif not (is_module and key == "_flat_weights"):  # recurrent layers: the same parameters once more, as a list
+            yield value, (key_text(key),), None, layer
+
+
+def _items(node: object) -> Iterator[tuple[object, object]]:
+    if isinstance(node, Dict):
+        yield from node.items()
+    elif isinstance(node, Object):
+        if node.entries is not None:
+            yield from node.entries.items()
+        for arg in node.args:
+            yield from _pairs(arg) or ()
+
+
+def key_text(key: object) -> str:
+    """A dict key as a part of a name."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bytes):
+        return key.decode("latin-1")
+    if isinstance(key, bool | int | float | None):
+        return str(key)
+    if isinstance(key, tuple) and all(type(k) in _SCALARS for k in key):
+        return f"({', '.join(key_text(k) for k in key)})"
+    if isinstance(key, Global):
+        return key.path
+    encoded = text_bytes(key)
+    if encoded is not None:
+        return encoded.decode("latin-1")
+    return f"<{type(key).__name__.lower()}>"
+
+
+# -- what a tensor is for: from where it stands ---------------------------------------------------------
+
+_OPTIMIZER = re.compile(r"optim|^opt$|^opt[_-]|[_-]opt$|^opt[GD]$", re.IGNORECASE)
+_RNG = re.compile(r"(^|[_-])rng([_-]|$)|random_state|rng_states?$", re.IGNORECASE)
+_EMA = re.compile(r"(^|[_-])ema([_-]|$)|shadow_params|^averaged?_model", re.IGNORECASE)
+_FIRST_KEY = {
+    "callbacks": Kind.CALLBACK,
+    "loops": Kind.CALLBACK,
+    "lr_schedulers": Kind.CALLBACK,
+    "lr_scheduler": Kind.CALLBACK,
+    "scheduler": Kind.CALLBACK,
+    "scheduler_state_dict": Kind.CALLBACK,
+    "hyper_parameters": Kind.HYPERPARAMETER,
+    "datamodule_hyper_parameters": Kind.HYPERPARAMETER,
+    "hparams": Kind.HYPERPARAMETER,
+}
+_OPTIMIZER_LEAVES = frozenset(
+    "exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg acc_delta grad_avg".split()
+)
+_BUFFER_LEAVES = frozenset(
+    "running_mean running_var num_batches_tracked position_ids inv_freq causal_mask attn_mask".split()
+)
+
+
+def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
+    """PARAMETER, BUFFER, OPTIMIZER, ...: containers first, then the leaf's name, then the element type."""
+    if len(path) > 1:
+        if path[0] in _FIRST_KEY:
+            return _FIRST_KEY[path[0]]
+        if any(_OPTIMIZER.search(part) for part in path[:2]) or (path[-1] in _OPTIMIZER_LEAVES and path[-2].isdigit()):
+            return Kind.OPTIMIZER
+        if any(_RNG.search(part) for part in path[:2]):
+            return Kind.RNG
+        if known is None and any(_EMA.search(part) for part in path[:-1][:2]):
+            return Kind.EMA
+    elif path and _RNG.search(path[0]):
+        return Kind.RNG
+    if known is not None:
+        return known
+    return leaf_kind(path[-1].rpartition(".")[2] if path else "", tensor.dtype.family, tensor.parameter)
+
+
+def leaf_kind(leaf: str, family: Family, parameter: bool = False) -> Kind:
+    """PARAMETER or BUFFER, as far as a name and an element type tell: integers are never trained."""
+    if leaf in _BUFFER_LEAVES or (family in (Family.INT, Family.BOOL) and not parameter):
+        return Kind.BUFFER
+    return Kind.PARAMETER
+
+
+# -- one tensor -----------------------------------------------------------------------------------------
+
+
+def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str) -> TensorRef:
+    """The plain description of a rebuilt tensor."""
+    held = tensor.values or tensor
+    segments: tuple[Segment, ...] = ()
+    problem = ""
+    try:
+        segments = _segments(held)
+    except PinspectError as error:
+        problem = error.message
+    strides = held.strides
+    if strides is not None and (strides == contiguous(held.shape) or prod(held.shape) <= 1):
+        strides = None
+    key = None
+    if held.storage is not None:
+        first = (held.offset, held.storage.shift)
+        key = (identity, *held.storage.identity, first, tensor.dtype.name, tensor.shape, held.strides)
+    return TensorRef(
+        name=name,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        kind=kind,
+        segments=segments,
+        held_shape=None if held is tensor else held.shape,
+        strides=strides,
+        storage=key,
+        big_endian=held.big_endian,
+        negated=held.negated,
+        conjugated=held.conjugated,
+        implicit_zeros=tensor.implicit_zeros,
+        affine=_affine(tensor, name, identity),
+        layer=layer,
+        note=tensor.form,
+        problem=problem,
+    )
+
+
+def _segments(tensor: Tensor) -> tuple[Segment, ...]:
+    if tensor.raw is not None:
+        return (Segment(Memory("array", tensor.raw), 0, len(tensor.raw)),) if tensor.raw else ()
+    if tensor.storage is None:
+        return ()
+    covered = span(tensor.shape, tensor.strides)
+    if not covered:
+        return ()
+    bits = tensor.dtype.bits
+    start = tensor.storage.shift + tensor.offset * bits // 8
+    return (tensor.storage.place.segment(start, tensor.dtype.nbytes(covered)),)
+
+
+def _affine(tensor: Tensor, name: str, identity: str) -> Affine | None:
+    q = tensor.quantizer
+    if q is None:
+        return None
+    if q.axis is None or q.scales is None or q.zero_points is None:
+        return Affine(q.scale, q.zero_point)
+    scales = tensor_ref(q.scales, f"{name}.scales", Kind.QUANTIZATION, "", identity)
+    zeros = tensor_ref(q.zero_points, f"{name}.zero_points", Kind.QUANTIZATION, "", identity)
+    return Affine(axis=q.axis, scales=scales, zero_points=zeros)
+
+
+def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), kind: Kind | None = None) -> TorchTree:
+    """All tensors of `value`, named by their path, in file order.
+
+    A tensor under two names is listed twice, with equal `storage`.
+    """
+    tree = TorchTree()
+    _Walker(rebuilder, identity, tree).visit(value, prefix, kind, "")
+    return tree
+
+
+# -- the non-tensor side, for the summary ---------------------------------------------------------------
+
+_EPOCH_KEYS = ("epoch", "current_epoch", "epochs_run", "epoch_idx", "last_epoch")
+_STEP_KEYS = ("global_step", "step", "iteration", "iter", "iter_num", "num_updates", "current_step", "steps", "it")
+
+#: Keys of a param_group -> the optimizer that has them; the first that fits.
+_GROUP_MARKS = (
+    ({"betas", "momentum_decay"}, "NAdam"),
+    ({"betas", "amsgrad"}, "Adam"),
+    ({"betas", "decoupled_weight_decay"}, "RAdam"),
+    ({"betas"}, "Adam-like"),
+    ({"alpha", "centered"}, "RMSprop"),
+    ({"rho"}, "Adadelta"),
+    ({"lr_decay"}, "Adagrad"),
+    ({"etas"}, "Rprop"),
+    ({"lambd", "t0"}, "ASGD"),
+    ({"max_iter", "history_size"}, "LBFGS"),
+    ({"momentum", "nesterov"}, "SGD"),
+    ({"momentum", "dampening"}, "SGD"),
+)
+
+
+def entries(node: object) -> Dict | None:
+    """The key-value view of a dict or of something that subclasses dict."""
+    if isinstance(node, Dict):
+        return node
+    if isinstance(node, Object):
+        if node.entries is not None:
+            return node.entries
+        return node.state if isinstance(node.state, Dict) else None
+    return None
+
+
+def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
+    """Plain values at the top of a checkpoint dict."""
+    top = entries(value)
+    if top is None:
+        return {}
+    found = {key_text(k): v for k, v in top.items() if type(v) in (int, float, bool, str)}
+    return {k: (v[:200] if isinstance(v, str) else v) for k, v in list(found.items())[:limit]}
+
+
+def training(value: object) -> Training:
+    """Epoch, step and optimizer, from the places where trainers keep them."""
+    top = entries(value)
+    if top is None or (isinstance(value, Object) and is_module(value)):
+        return Training()
+    places = [top, *(d for k in ("meta", "train_state", "trainer", "state") if (d := entries(top.get(k))) is not None)]
+    epoch = next((n for d in places if (n := _first_number(d, _EPOCH_KEYS)) is not None), None)
+    step = next((n for d in places if (n := _first_number(d, _STEP_KEYS)) is not None), None)
+    optimizer = next(
+        (kind for k, v in top.items() if _OPTIMIZER.search(key_text(k)) and (kind := _optimizer_kind(v))), ""
+    )
+    return Training(epoch, step, optimizer)
+
+
+def is_module(node: Object) -> bool:
+    """A pickled nn.Module or a TorchScript object."""
+    if isinstance(node.func, Global) and is_torchscript(node.func):
+        return True
+    return isinstance(node.state, Dict) and node.state.get("_modules") is not None
+
+
+def _first_number(node: Dict, keys: tuple[str, ...]) -> int | float | None:
+    for key in keys:
+        value = node.get(key)
+        if type(value) in (int, float):
+            return value  # type: ignore[return-value]
+    return None
+
+
+def _optimizer_kind(node: object) -> str:
+    """The optimizer's name, from the keys of its first param_group; empty if unsure."""
+    for candidate in node if isinstance(node, list) else (node,):
+        state = entries(candidate)
+        groups = state.get("param_groups") if state else None
+        group = entries(groups[0]) if isinstance(groups, list) and groups else None
+        if group is None:
+            continue
+        keys = {k for k in group.keys if isinstance(k, str)}
+        for marks, name in _GROUP_MARKS:
+            if marks <= keys:
+                return "AdamW" if name == "Adam" and group.get("decoupled_weight_decay") is True else name
+    return ""

@@ -1,0 +1,93 @@
+"""What `torch.save` has written since 1.6: a zip archive with one pickle and one record for each storage.
+
+root/data.pkl  root/.format_version  root/.storage_alignment  root/byteorder  root/data/0 ...  root/version
+https://github.com/pytorch/pytorch/blob/v2.13.0/caffe2/serialize/inline_container.h
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inspectcli.encodings.zip import try_directory
+from inspectcli.errors import DamagedFileError
+from inspectcli.formats.base import Format
+from inspectcli.formats.torch.archive import Archive, archive_root, open_archive, other_pickles, walk_pickle
+from inspectcli.formats.torch.tree import TorchTree, scalars, training
+from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.machine import Program
+from inspectcli.storage.source import Source
+from inspectcli.tensors.model import Checkpoint, TensorRef
+
+_RECORDS = frozenset(
+    {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
+)
+
+
+def sniff(source: Source, head: bytes) -> bool:
+    directory = try_directory(source, head)
+    if directory is None:
+        return False
+    root = archive_root(directory)
+    return root is not None and not is_script(directory.members, root)
+
+
+def is_script(names: object, root: str) -> bool:
+    """TorchScript archives hold code; `torch.save` never writes any."""
+    return any(n.startswith((root + "code/", root + "constants.pkl")) for n in names)  # type: ignore[attr-defined]
+
+
+def open_torch_zip(path: str, source: Source) -> Checkpoint:
+    archive = open_archive(source)
+    program, tree = walk_pickle(archive, "data.pkl", "data")
+    refs = little_or_big(archive, tree.tensors)
+    version = archive.text(".format_version")
+    return Checkpoint(
+        path=path,
+        format="torch-zip",
+        size=source.size,
+        tensors=refs,
+        metadata={
+            "archive_root": archive.root.rstrip("/"),
+            "archive_version": archive.text("version"),
+            **({"format_version": version} if version else {}),
+            "pickle_protocol": program.protocol,
+            **({"values": dict(values)} if (values := scalars(program.value)) else {}),
+        },
+        objects=program.value,
+        writer=writer(archive, program),
+        foreign=foreign((program,)),
+        hazards=hazards(program, f"{archive.root}data.pkl") + other_pickles(archive, _RECORDS),
+        notes=walk_notes(tree),
+        training=training(program.value),
+        checks=archive.directory.checks(source),
+    )
+
+
+def little_or_big(archive: Archive, refs: list[TensorRef]) -> tuple[TensorRef, ...]:
+    """The tensors, with their byte order: the record `byteorder`, little-endian where it is missing."""
+    order = archive.text("byteorder") or "little"
+    if order not in ("little", "big"):
+        raise DamagedFileError(f"unknown byte order {order[:20]!r}: expected little or big")
+    return tuple(map(_big, refs)) if order == "big" else tuple(refs)
+
+
+def _big(ref: TensorRef) -> TensorRef:
+    affine = ref.affine
+    if affine is not None and affine.scales is not None and affine.zero_points is not None:
+        affine = affine._replace(scales=_big(affine.scales), zero_points=_big(affine.zero_points))
+    return replace(ref, big_endian=True, affine=affine)
+
+
+def writer(archive: Archive, program: Program) -> str:
+    """The library, as closely as the records tell: `byteorder` came with 2.1."""
+    lightning = scalars(program.value).get("pytorch-lightning_version")
+    torch = "torch 2.1 or newer" if archive.member("byteorder") else "torch 1.6 or newer"
+    return f"PyTorch Lightning {lightning}, {torch}" if lightning else torch
+
+
+def walk_notes(tree: TorchTree) -> tuple[str, ...]:
+    """What the walk did not look at."""
+    return ("objects nested deeper than 200 levels were not looked at",) if tree.too_deep else ()
+
+
+FORMAT = Format("PyTorch (zip)", (".pt", ".pth", ".ckpt", ".bin", ".pth.tar"), sniff, open_torch_zip)

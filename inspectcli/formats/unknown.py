@@ -1,0 +1,133 @@
+"""What a file that no reader takes looks like, and what to do about it: one line."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
+from inspectcli.formats.base import HEAD
+from inspectcli.storage.source import Source
+
+
+class Look(NamedTuple):
+    """First bytes -> what it looks like, and the next step."""
+
+    pattern: re.Pattern[bytes]
+    what: str
+    hint: str
+
+
+def _look(pattern: bytes, what: str, hint: str) -> Look:
+    return Look(re.compile(pattern, re.DOTALL), what, hint)
+
+
+_EXPORT = "name the checkpoint it was exported from"
+_LOOKS = (
+    _look(rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
+    _look(rb"\s*(?i:<!doctype|<html|<\?xml|<head|<!--)", "a web page", "the download failed: fetch the file again"),
+    _look(rb"GGUF", "a GGUF file, which is not read yet", "`gguf-dump FILE` of the gguf package lists it"),
+    _look(rb"(lmgg|fmgg|tjgg|algg)", "an old GGML file", "convert it to GGUF"),
+    _look(rb"....TFL3", "a TensorFlow Lite model", _EXPORT),
+    _look(rb"\x28\xb5\x2f\xfd", "zstd-compressed data", "decompress it first: `zstd -d FILE`"),
+    _look(rb"\x1f\x8b", "gzip-compressed data", "decompress it first: `gunzip FILE`"),
+    _look(rb"\xfd7zXZ\0", "xz-compressed data", "decompress it first: `unxz FILE`"),
+    _look(rb"BZh[1-9]", "bzip2-compressed data", "decompress it first: `bunzip2 FILE`"),
+    _look(rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    _look(rb"Rar!", "a rar archive", "unpack it first"),
+    _look(rb"SQLite format 3\0", "a SQLite database", "a tuning study holds hyperparameters, not parameters"),
+    _look(rb"\x7fELF", "an executable or shared library", "name the checkpoint itself"),
+    _look(rb"MZ", "a Windows executable", "name the checkpoint itself"),
+    _look(rb"(\x89PNG|\xff\xd8\xff|GIF8)", "a picture", "name the checkpoint itself"),
+    _look(rb"%PDF", "a PDF document", "name the checkpoint itself"),
+    _look(rb"PAR1", "a Parquet file", "name the checkpoint itself"),
+    _look(rb"(ARROW1|\xff\xff\xff\xff.\x00\x00\x00)", "an Arrow file", "name the checkpoint itself"),
+    _look(rb"MATLAB 5\.0", "a MATLAB 5 file", "save it with `-v7.3` (HDF5)"),
+    _look(rb"\s*[\[{]", "JSON text", "name the checkpoint beside it, or its folder"),
+    _look(rb"(---|[A-Za-z_][\w.-]*\s*[:=])", "text, perhaps a config", "name the checkpoint beside it, or its folder"),
+)  # fmt: skip
+
+#: LevelDB's footer magic, at the very end of a TensorFlow index.
+_TF_INDEX_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+#: A version-2 MIL blob (Core ML weights): count, then version 2, then sentinels 0xDEADBEEF.
+_MIL_SENTINEL = 0xDEADBEEF.to_bytes(4, "little")
+
+
+def unknown_file(source: Source, head: bytes) -> PinspectError:
+    """The error that says what this looks like."""
+    if source.size == 0:
+        return NotReadableError(
+            "the file is empty (0 bytes)", "the save or the download did not finish: fetch it again"
+        )
+    if head.startswith(b"PK\x05\x06"):
+        return UnsupportedFormatError("an empty zip archive", "the save did not finish: save it again")
+    if head.startswith(b"PK\x03\x04"):
+        return UnsupportedFormatError(
+            f"a zip archive, but no checkpoint: {_zip_contents(source)}", "unpack it and name the file inside"
+        )
+    tail = source.read_at(max(source.size - 65_557, 0), min(source.size, 65_557))
+    if tail.endswith(_TF_INDEX_MAGIC):
+        return UnsupportedFormatError(
+            "the index of a TensorFlow checkpoint, which is not read yet",
+            "save the model as .keras or .weights.h5",
+        )
+    if _MIL_SENTINEL in head[:128]:
+        return UnsupportedFormatError("Core ML weights, which are not read", _EXPORT)
+    if b"PK\x05\x06" in tail:
+        return DamagedFileError(
+            "not a zip by its first bytes, yet it ends like one: two readers would see two files",
+            "do not load it",
+        )
+    if not any(head):
+        return DamagedFileError(f"the first {len(head):,} bytes are zero: the file was never filled", "fetch it again")
+    known = _protobuf_look(head) or next(((look.what, look.hint) for look in _LOOKS if look.pattern.match(head)), None)
+    if known is not None:
+        return UnsupportedFormatError(f"this looks like {known[0]}", known[1])
+    shown = head[:8].hex(" ")
+    if source.size < HEAD and _is_text(head):
+        return UnsupportedFormatError(
+            f"text of {source.size:,} bytes, not a checkpoint: {head[:24]!r}", "name the checkpoint itself"
+        )
+    return UnsupportedFormatError(
+        f"no known checkpoint format: it begins with {shown}",
+        "known are PyTorch, safetensors, HDF5/Keras and NumPy files: `pinspect --help`",
+    )
+
+
+#: Marks found in the first bytes of the protobuf files of model formats, which have no magic.
+_PROTOBUF_MARKS = (
+    _look(rb".*(com\.apple\.|mlmodel|coremltools|com\.github\.apple)", "a Core ML model, which is not read", _EXPORT),
+    _look(
+        rb".*(saved_model|StatefulPartitionedCall|\x0a.{0,3}(AddV2|Assign\w*Op|Const)\x12)",
+        "a TensorFlow SavedModel graph, which is not read",
+        "save the model as .keras or .weights.h5",
+    ),
+)
+
+
+def _protobuf_look(head: bytes) -> tuple[str, str] | None:
+    if head[:1] not in (b"\x08", b"\x0a"):
+        return None
+    for look in _PROTOBUF_MARKS:
+        if look.pattern.match(head):
+            return look.what, look.hint
+    # ONNX: field 1 (ir_version), a small varint; then field 2 (producer) or 7 (graph).
+    if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b":", b"B", b"\x1a", b"2", b"r"):
+        return "an ONNX model, which is not read yet", _EXPORT
+    return None
+
+
+def _zip_contents(source: Source) -> str:
+    from inspectcli.encodings.zip import read_directory
+
+    names = list(read_directory(source).members)
+    if not names:
+        return "it is empty"
+    if any(n.endswith(("archive_format", "models/model.json")) for n in names):
+        return "an exported program (.pt2), which is not read yet"
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"it holds {', '.join(names[:3])}{more}"
+
+
+def _is_text(head: bytes) -> bool:
+    return all(32 <= c < 127 or c in (9, 10, 13) for c in head)

@@ -1,0 +1,457 @@
+"""Stats: what is known of a tensor's values after reading them once. A monoid: parts merge into the whole.
+
+    Stats.empty().merge(s) == s        a.merge(b).merge(c) ~ a.merge(b.merge(c))        (up to rounding, 1e-9)
+
+Mean and sum of squared deviations are those of `moments`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectcli.measure.moments import Moments, moments_of, scale_of
+from inspectcli.tensors import kernels
+from inspectcli.tensors.dtypes import DType, Family
+
+Array = npt.NDArray[Any]
+
+#: Values kept per tensor for quantiles, kurtosis and the histogram; a tensor with fewer is kept whole.
+SAMPLE_SIZE = 32_768
+#: The sample is spread evenly with jitter, always the same one.
+SEED = 20_250_101
+HISTOGRAM_BINS = 20
+KNOTS = 129
+#: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
+FEW = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts and moments of a run of values. Only finite values enter mean, m2, low and high.
+
+    Attributes:
+        count: values, all of them.
+        nan, posinf, neginf: the non-finite ones.
+        zeros: +0 and -0.
+        subnormals: non-zero values below the type's smallest normal one.
+        mean: of the finite values; 0 if there are none.
+        m2: sum of squared deviations from the mean, in units of scale**2.
+        scale: a power of two that keeps m2 of huge and of tiny float64 values in range.
+        low, high: smallest and largest finite value; None if there are none.
+        first_nonfinite: index of the first NaN or infinity in this run; None if all are finite.
+        sample: evenly spread values for the figures that need them at hand.
+    """
+
+    count: int = 0
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    zeros: int = 0
+    subnormals: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+    scale: float = 1.0
+    low: float | int | None = None
+    high: float | int | None = None
+    first_nonfinite: int | None = None
+    sample: tuple[Array, ...] = ()
+
+    @staticmethod
+    def empty() -> Stats:
+        return Stats()
+
+    @staticmethod
+    def of(values: Array, dtype: DType, start: int = 0, total: int | None = None) -> Stats:
+        """Stats of a one-dimensional native-endian array that holds elements of `dtype` as stored.
+
+        Args:
+            values: `dtype.numpy` elements (pairs for complex types, packed bytes for the 4- and 6-bit ones).
+            dtype: how to understand them.
+            start: how many values of the tensor stand before these: decides what is sampled.
+            total: values of the whole tensor; these alone if None.
+        """
+        return _of(values, dtype, start, total)
+
+    @property
+    def finite(self) -> int:
+        return self.count - self.nan - self.posinf - self.neginf
+
+    @property
+    def nonfinite(self) -> int:
+        return self.nan + self.posinf + self.neginf
+
+    @property
+    def moments(self) -> Moments:
+        """Of the finite values."""
+        return Moments(self.finite, self.mean, self.m2, self.scale)
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of the finite values; NaN if there are none."""
+        return self.moments.std
+
+    @property
+    def l2(self) -> float:
+        """Euclidean norm of the finite values."""
+        return self.moments.norm
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the finite values; NaN if there are none."""
+        return self.moments.rms
+
+    @property
+    def abs_max(self) -> float | int | None:
+        if self.low is None or self.high is None:
+            return None
+        return max(abs(self.low), abs(self.high))
+
+    def merge(self, other: Stats) -> Stats:
+        """Stats of this run followed by the other."""
+        if not self.count:
+            return other
+        if not other.count:
+            return self
+        _, mean, m2, scale = self.moments.merge(other.moments)
+        first = self.first_nonfinite
+        if first is None and other.first_nonfinite is not None:
+            first = self.count + other.first_nonfinite
+        return Stats(
+            count=self.count + other.count,
+            nan=self.nan + other.nan,
+            posinf=self.posinf + other.posinf,
+            neginf=self.neginf + other.neginf,
+            zeros=self.zeros + other.zeros,
+            subnormals=self.subnormals + other.subnormals,
+            mean=mean,
+            m2=m2,
+            scale=scale,
+            low=_pick(min, self.low, other.low),
+            high=_pick(max, self.high, other.high),
+            first_nonfinite=first,
+            sample=self.sample + other.sample,
+        )
+
+    def repeat(self, times: int) -> Stats:
+        """Stats of the same values, `times` over: an expanded tensor. Indices are those of the first copy."""
+        if times == 1 or not self.count:
+            return self
+        return replace(
+            self,
+            count=self.count * times,
+            nan=self.nan * times,
+            posinf=self.posinf * times,
+            neginf=self.neginf * times,
+            zeros=self.zeros * times,
+            subnormals=self.subnormals * times,
+            m2=self.m2 * times,
+        )
+
+    def with_zeros(self, zeros: int) -> Stats:
+        """The same with `zeros` more values that are 0 and stored nowhere: a sparse tensor."""
+        if not zeros:
+            return self
+        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=scale_of(0.0))
+        return replace(self.merge(more), sample=self.sample)
+
+
+def _pick(choose: Any, a: float | int | None, b: float | int | None) -> float | int | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return choose(a, b)  # type: ignore[no-any-return]
+
+
+# -- one chunk ------------------------------------------------------------------------------------------
+
+
+def _of(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+    if dtype.bits < 8 or dtype.per_element > 1 or (dtype.family is Family.FLOAT and dtype.bits == 8):
+        return _of_codes(values, dtype, start, total)
+    if not values.size:
+        return Stats()
+    if dtype.family is Family.COMPLEX:
+        return _of_complex(values, dtype, start, total)
+    if dtype.family is Family.BOOL:
+        return _of_bool(values, start, total)
+    if dtype.family is Family.FLOAT:
+        return _of_floats(values, dtype, start, total)
+    return _of_integers(values, start, total)
+
+
+def _of_floats(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+    engine = kernels.backend()
+    zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16" if dtype.name == "bf16" else values.dtype.str[1:])
+    widen = {"bf16": engine.widen_bf16, "f16": engine.widen_f16}.get(dtype.name)
+    if widen is None:
+        x = values
+        made = _moments(x, engine)
+    else:
+        x = widen(values)
+        made = _moments(
+            x, engine, lambda _: _bounds(widen(kernels.code_bounds(values.view(np.uint16)).view(values.dtype)))
+        )
+    return replace(made, zeros=zeros, subnormals=subnormals, sample=_sample(x, start, total))
+
+
+def _bounds(x: Array) -> tuple[float | int, float | int]:
+    """(smallest, largest), with no sign on a zero."""
+    return x.min().item() + 0, x.max().item() + 0
+
+
+def _moments(
+    x: Array, engine: kernels.Backend, bounds: Callable[[Array], tuple[float | int, float | int]] = _bounds
+) -> Stats:
+    """count, mean, m2, scale, bounds and non-finite counts of a float array."""
+    total, squares = engine.moments(x)
+    if not math.isfinite(squares) or not math.isfinite(total):
+        return _with_nonfinite(x, engine)
+    low, high = bounds(x)
+    return _bounded(moments_of(x, low, high, (total, squares)), low, high)
+
+
+def _bounded(made: Moments, low: float | int, high: float | int) -> Stats:
+    return Stats(count=made.n, mean=made.mean, m2=made.m2, scale=made.scale, low=low, high=high)
+
+
+def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
+    ok = np.isfinite(x)
+    bad = np.flatnonzero(~ok)
+    if not bad.size:  # only the squares overflowed
+        low, high = _bounds(x)
+        return _bounded(moments_of(x, low, high), low, high)
+    rest = np.ascontiguousarray(x[ok])
+    made = _moments(rest, engine) if rest.size else Stats()
+    wrong = x[bad]
+    return replace(
+        made,
+        count=x.size,
+        nan=int(np.isnan(wrong).sum()),
+        posinf=int((wrong == np.inf).sum()),
+        neginf=int((wrong == -np.inf).sum()),
+        first_nonfinite=int(bad[0]),
+    )
+
+
+def _of_integers(values: Array, start: int, total: int | None) -> Stats:
+    engine = kernels.backend()
+    low, high = _bounds(values)
+    zeros = values.size - int(np.count_nonzero(values))
+    if low == high:
+        made = Stats(count=values.size, mean=float(low), scale=scale_of(abs(float(low))))
+    else:
+        made = _moments(values, engine) if values.dtype.itemsize <= 2 else _moments(values.astype(np.float64), engine)
+    return replace(made, zeros=zeros, low=low, high=high, sample=_sample(values, start, total))
+
+
+def _of_bool(values: Array, start: int, total: int | None) -> Stats:
+    ones = int(np.count_nonzero(values))
+    n = values.size
+    mean = ones / n
+    return Stats(
+        count=n,
+        zeros=n - ones,
+        mean=mean,
+        m2=ones * (1 - mean) ** 2 + (n - ones) * mean**2,
+        low=int(ones == n),
+        high=int(ones > 0),
+        sample=_sample(values != 0, start, total),
+    )
+
+
+def _of_complex(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+    """Of the magnitudes |z|, the one reading in which a complex tensor has a smallest and a largest value."""
+    parts = values.astype(np.float64).reshape(-1, 2)
+    broken = np.isnan(parts).any(axis=1)
+    with np.errstate(all="ignore"):
+        magnitude = np.hypot(parts[:, 0], parts[:, 1])
+    magnitude[broken] = np.nan  # hypot(inf, nan) is inf; torch and NumPy call such a number NaN
+    made = _moments(magnitude, kernels.backend())
+    return replace(made, zeros=int((magnitude == 0).sum()), sample=_sample(magnitude, start, total))
+
+
+def _of_codes(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+    """8-, 6- and 4-bit floats have at most 256 values: count each, and every figure is exact."""
+    bits = dtype.bits // dtype.per_element
+    codes = kernels.unpack_codes(values.view(np.uint8), bits)
+    if total is not None:  # the last byte of an odd number of 4-bit values holds one more
+        codes = codes[: max(total - start, 0)]
+    if not codes.size:
+        return Stats()
+    table = kernels.code_table(dtype.name)
+    counts = kernels.count_codes(codes)[: table.size]
+    used = counts > 0
+    ok = np.isfinite(table) & used
+    n, x = counts[ok].astype(np.float64), table[ok]
+    made = Stats(count=codes.size)
+    if ok.any():
+        finite = float(n.sum())
+        mean = math.fsum(n * x) / finite
+        m2 = math.fsum(n * (x - mean) ** 2)
+        made = replace(made, mean=mean, m2=m2, low=float(x.min()), high=float(x.max()))
+    first = None
+    if (~np.isfinite(table) & used).any():
+        first = int(np.argmax(~np.isfinite(table)[codes]))
+    # The smallest normal value has exponent field 1; all that is smaller, but not 0, is subnormal.
+    small = np.abs(table) < _smallest_normal(dtype.name)
+    return replace(
+        made,
+        nan=int(counts[np.isnan(table)].sum()),
+        posinf=int(counts[table == np.inf].sum()),
+        neginf=int(counts[table == -np.inf].sum()),
+        zeros=int(counts[table == 0].sum()),
+        subnormals=int(counts[small & (table != 0)].sum()),
+        first_nonfinite=first,
+        sample=_sample_codes(codes, table, start, total),
+    )
+
+
+_MANTISSA_OF = {
+    "f8_e4m3": 3,
+    "f8_e5m2": 2,
+    "f8_e4m3fnuz": 3,
+    "f8_e5m2fnuz": 2,
+    "f6_e2m3": 3,
+    "f6_e3m2": 2,
+    "f4": 1,
+    "f4_x2": 1,
+}
+
+
+def _smallest_normal(name: str) -> float:
+    # e8m0 has neither zero nor mantissa: all its values are normal.
+    return float(kernels.code_table(name)[1 << _MANTISSA_OF[name]]) if name in _MANTISSA_OF else 0.0
+
+
+# -- the sample -----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _jitter() -> npt.NDArray[np.float64]:
+    # The golden ratio's multiples fill the unit interval evenly (Weyl); importing numpy.random would take longer.
+    return np.modf(np.arange(SEED, SEED + SAMPLE_SIZE, dtype=np.float64) * ((5**0.5 - 1) / 2))[0]
+
+
+@lru_cache(maxsize=8)
+def _positions(total: int) -> npt.NDArray[np.int64]:
+    """One position in each of SAMPLE_SIZE equal stretches of the tensor, sorted."""
+    step = total / SAMPLE_SIZE
+    return np.minimum((np.arange(SAMPLE_SIZE) + _jitter()) * step, total - 1).astype(np.int64)
+
+
+def _sample_index(n: int, start: int, total: int | None) -> npt.NDArray[np.int64] | None:
+    """Which of these `n` values belong to the sample; None for all of them."""
+    total = n if total is None else total
+    if total <= SAMPLE_SIZE:
+        return None
+    positions = _positions(total)
+    a, b = np.searchsorted(positions, (start, start + n))
+    return positions[a:b] - start
+
+
+def _sample(x: Array, start: int, total: int | None) -> tuple[Array, ...]:
+    index = _sample_index(x.size, start, total)
+    picked = x if index is None else x[index]
+    return (picked.astype(np.float64 if picked.dtype.kind != "f" or picked.dtype.itemsize > 4 else np.float32),)
+
+
+def _sample_codes(
+    codes: npt.NDArray[np.uint8], table: npt.NDArray[np.float64], start: int, total: int | None
+) -> tuple[Array, ...]:
+    index = _sample_index(codes.size, start, total)
+    return (table[codes if index is None else codes[index]],)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Figures of the sample; `exact` if it is the whole tensor.
+
+    Attributes:
+        size: finite values in the sample.
+        exact: whether every value of the tensor was in it.
+        q01, q25, median, q75, q99: quantiles, linearly interpolated.
+        kurtosis: fourth central moment over squared variance: 3 for normal, 1.8 for uniform values; None if all equal.
+        edges: the histogram's first and last edge (1 % and 99 % quantile, or the only value).
+        histogram: counts of HISTOGRAM_BINS equal bins between the edges.
+        knots: KNOTS values of the sorted sample, evenly apart in rank, both ends included: its distribution function.
+    """
+
+    size: int
+    exact: bool
+    q01: float
+    q25: float
+    median: float
+    q75: float
+    q99: float
+    kurtosis: float | None
+    edges: tuple[float, float]
+    histogram: tuple[int, ...]
+    knots: npt.NDArray[np.float64] = field(repr=False, compare=False)
+
+
+def sampled(stats: Stats) -> Sampled | None:
+    """The figures that need values at hand; None if there is no finite value."""
+    if not stats.sample:
+        return None
+    x = np.concatenate(stats.sample) if len(stats.sample) > 1 else stats.sample[0]
+    whole = x.size
+    x = np.sort(x[np.isfinite(x)] if stats.nonfinite else x)
+    if not x.size:
+        return None
+    q = _quantiles(x)
+    # Of a few values, the outermost are not outliers.
+    low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
+    inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
+    if high > low:
+        edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+        counts = np.diff(np.searchsorted(inside, edges[1:-1]), prepend=0, append=inside.size)
+    else:
+        counts = np.zeros(HISTOGRAM_BINS, int)
+        counts[HISTOGRAM_BINS // 2] = inside.size
+    return Sampled(
+        size=x.size,
+        exact=whole == stats.count,
+        q01=q[0],
+        q25=q[1],
+        median=q[2],
+        q75=q[3],
+        q99=q[4],
+        kurtosis=_kurtosis(x),
+        edges=(low, high),
+        histogram=tuple(int(c) for c in counts),
+        knots=x[knot_ranks(x.size)].astype(np.float64),
+    )
+
+
+def knot_ranks(size: int) -> npt.NDArray[np.int64]:
+    """Ranks, from 0, of the knots among `size` sorted values."""
+    return np.linspace(0, size - 1, min(KNOTS, size)).astype(np.int64)
+
+
+def _quantiles(x: Array) -> tuple[float, ...]:
+    """Of sorted values, as numpy.quantile's default method."""
+    at = np.array((0.01, 0.25, 0.5, 0.75, 0.99)) * (x.size - 1)
+    below = np.floor(at).astype(int)
+    above = np.minimum(below + 1, x.size - 1)
+    a, b = x[below].astype(np.float64), x[above].astype(np.float64)
+    with np.errstate(all="ignore"):
+        return tuple(float(v) for v in a + (b - a) * (at - below))
+
+
+def _kurtosis(x: Array) -> float | None:
+    """m4 / m2**2 of sorted finite values."""
+    if x[0] == x[-1]:
+        return None
+    largest = max(abs(float(x[0])), abs(float(x[-1])))
+    d = x.astype(np.float64) / largest
+    d -= d.mean()
+    d *= d
+    variance = float(d.mean())
+    d *= d
+    return float(d.mean()) / (variance * variance) if variance * variance > 0 else None

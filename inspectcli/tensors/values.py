@@ -1,0 +1,368 @@
+"""The values of a tensor: from segments to arrays, a block at a time. Memory is that of one block."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectcli.errors import ChecksumError, DamagedFileError, LimitError
+from inspectcli.tensors import kernels
+from inspectcli.tensors.dtypes import DTYPES, DType, Family
+from inspectcli.tensors.model import Codec, Segment, TensorRef
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+#: Bytes read at a time: Python's part is nothing, and the intermediates stay in the shared cache.
+BLOCK = 1 << 21
+#: A strided view is read in stretches of this many bytes.
+SPAN_BLOCK = 8 << 20
+#: Overlapping views can have more elements than any storage: beyond this they are not read.
+MAX_OVERLAP = 1 << 28
+
+_F64 = DTYPES["f64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive elements as stored: a one-dimensional native-endian array of `dtype.numpy` elements.
+
+    `stored` is the bytes they take in the file. Valid until the next block is asked for.
+    """
+
+    values: Array
+    dtype: DType
+    stored: int = 0
+
+
+def _read_segment(segment: Segment, block: int, buffer: Bytes) -> Iterator[Bytes]:
+    """Decoded bytes of a segment, in pieces of `block` bytes and a last, smaller one."""
+    if segment.codec is Codec.RAW:
+        view, crc = buffer.data, 0
+        for start in range(0, segment.nbytes, block):
+            n = min(block, segment.nbytes - start)
+            segment.source.read_into(segment.offset + start, view[:n])
+            crc = zlib.crc32(view[:n], crc) if segment.crc else 0
+            yield buffer[:n]
+        _compare(crc, segment)
+    elif segment.codec is Codec.DEFLATE:
+        yield from _regroup(_inflated(segment), block, segment.nbytes)
+    else:
+        from inspectcli.formats.hdf5.process import stream_dataset
+
+        yield from _regroup(stream_dataset(segment), block, segment.nbytes)
+
+
+def _inflated(segment: Segment) -> Iterator[bytes]:
+    from inspectcli.encodings.zip import inflate
+
+    skip, crc = segment.skip, 0
+    for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
+        crc = zlib.crc32(piece, crc) if segment.crc else 0
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        yield piece[skip:]
+        skip = 0
+    _compare(crc, segment)
+
+
+def _compare(crc: int, segment: Segment) -> None:
+    if crc != segment.crc:
+        raise ChecksumError(
+            f"CRC mismatch: {crc:08x}, expected {segment.crc:08x}", "download it again", segment.source.name
+        )
+
+
+def _regroup(pieces: Iterator[bytes], block: int, total: int) -> Iterator[Bytes]:
+    """The same bytes in pieces of `block`, exactly `total` of them."""
+    held = bytearray()
+    left = total
+    for piece in pieces:
+        held += piece[: left - len(held)] if len(held) + len(piece) > left else piece
+        while len(held) >= block:
+            yield np.frombuffer(bytes(held[:block]), np.uint8)
+            del held[:block]
+            left -= block
+    if held:
+        yield np.frombuffer(bytes(held), np.uint8)
+
+
+def new_buffer() -> Bytes:
+    """A buffer for `blocks`, to be used again for the next tensor."""
+    return np.empty(BLOCK, np.uint8)
+
+
+def blocks(ref: TensorRef, buffer: Bytes | None = None) -> Iterator[Block]:
+    """All held elements, in the order in which they are stored if that is quicker; each once.
+
+    Expanded dimensions are left out (`expansion` says how often all repeats); for order see `in_order`.
+    """
+    buffer = new_buffer() if buffer is None else buffer
+    if ref.affine is not None:
+        yield from _dequantized(ref)
+    elif ref.strides is None or _is_dense(ref):
+        # Four 6-bit values take three bytes: a block must not end inside of them.
+        size = BLOCK // 3 * 3 if ref.dtype.bits == 6 else BLOCK
+        for segment in ref.segments:
+            for raw in _read_segment(segment, size, buffer):
+                yield _finish(_typed(raw, ref), ref)
+    else:
+        for part in _strided(ref, sort=True):
+            yield _finish(part, ref)
+
+
+def in_order(ref: TensorRef) -> Iterator[Block]:
+    """All held elements in C order of the shape, expanded dimensions taken once."""
+    if ref.affine is not None or ref.strides is None:
+        yield from blocks(ref)
+    else:
+        for part in _strided(ref, sort=False):
+            yield _finish(part, ref)
+
+
+def held_shape(ref: TensorRef) -> tuple[int, ...]:
+    return ref.shape if ref.held_shape is None else ref.held_shape
+
+
+def expansion(ref: TensorRef) -> int:
+    """How often every stored element occurs: the product of the dimensions of stride 0."""
+    if ref.strides is None:
+        return 1
+    return prod(d for d, s in zip(held_shape(ref), ref.strides, strict=True) if s == 0 and d > 1)
+
+
+def shape_once(ref: TensorRef) -> tuple[int, ...]:
+    """The held shape with 1 for each expanded dimension."""
+    shape = held_shape(ref)
+    return shape if ref.strides is None else tuple(1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True))
+
+
+def is_reordered(ref: TensorRef) -> bool:
+    """Whether `blocks` yields another order than C order."""
+    return ref.strides is not None and ref.affine is None
+
+
+def _is_dense(ref: TensorRef) -> bool:
+    """A permutation of a contiguous tensor: every element of the span belongs to it, once."""
+    assert ref.strides is not None
+    step = 1
+    for dim, stride in sorted(zip(held_shape(ref), ref.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
+        if dim == 1:
+            continue
+        if stride != step:
+            return False
+        step *= dim
+    return True
+
+
+def _typed(raw: Bytes, ref: TensorRef) -> Array:
+    if ref.dtype.bits < 8:
+        return raw
+    if ref.big_endian and ref.dtype.itemsize > 1:
+        return raw.view(">" + ref.dtype.numpy[1:]).astype(ref.dtype.numpy)
+    return raw.view(ref.dtype.numpy)
+
+
+def _finish(values: Array, ref: TensorRef) -> Block:
+    """torch's lazy negation; conjugation changes no figure of a magnitude."""
+    if ref.negated:
+        values = _negative(values, ref.dtype)
+    return Block(values, ref.dtype, values.nbytes)
+
+
+def _negative(values: Array, dtype: DType) -> Array:
+    """-x; of types that NumPy does not know, the sign bit turned (a zero of an `fnuz` type has none)."""
+    if dtype.name == "bf16":
+        return values ^ np.uint16(0x8000)
+    if dtype.family is Family.FLOAT and dtype.bits == 8:
+        return np.where(values & 0x7F, values ^ np.uint8(0x80), values)
+    return np.negative(values)
+
+
+# -- strided views --------------------------------------------------------------------------------------
+
+
+def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
+    """Elements of a view with gaps or overlaps, flat, dimensions of stride 0 taken once."""
+    assert ref.strides is not None
+    dims = [(d, s) for d, s in zip(held_shape(ref), ref.strides, strict=True) if d != 1 and s != 0]
+    if sort:
+        dims.sort(key=lambda pair: -pair[1])
+    count = prod(d for d, _ in dims)
+    if count > MAX_OVERLAP and count > 2 * sum((d - 1) * s for d, s in dims):
+        raise LimitError(f"an overlapping view of {count:,} elements: at most {MAX_OVERLAP:,} are read")
+    if not count or not ref.segments:
+        return
+    (segment,) = ref.segments
+    width = 2 if ref.dtype.family is Family.COMPLEX else 1  # complex elements arrive as pairs
+    if segment.codec is Codec.RAW:
+        yield from _windows(ref, segment, 0, [d for d, _ in dims], [s for _, s in dims], width)
+    else:
+        whole = np.concatenate(list(_read_segment(segment, BLOCK, new_buffer())))
+        yield _gather(_typed(whole, ref), [d for d, _ in dims], [s for _, s in dims], width)
+
+
+def _windows(
+    ref: TensorRef, segment: Segment, start: int, shape: list[int], strides: list[int], width: int
+) -> Iterator[Array]:
+    """Split along the first dimension until the span fits SPAN_BLOCK; read it; pick the elements."""
+    itemsize = ref.dtype.itemsize
+    span = 1 + sum((d - 1) * s for d, s in zip(shape, strides, strict=True))
+    if span * itemsize <= SPAN_BLOCK or not shape:
+        raw = np.empty(span * itemsize, np.uint8)
+        segment.source.read_into(segment.offset + start * itemsize, raw.data)
+        yield _gather(_typed(raw, ref), shape, strides, width)
+        return
+    row = 1 + sum((d - 1) * s for d, s in zip(shape[1:], strides[1:], strict=True))
+    rows = max((SPAN_BLOCK // itemsize - row) // max(strides[0], 1) + 1, 1)
+    for first in range(0, shape[0], rows):
+        n = min(rows, shape[0] - first)
+        at = start + first * strides[0]
+        if n == 1:
+            yield from _windows(ref, segment, at, shape[1:], strides[1:], width)
+        else:
+            yield from _windows(ref, segment, at, [n, *shape[1:]], strides, width)
+
+
+def _gather(values: Array, shape: list[int], strides: list[int], width: int) -> Array:
+    step = values.itemsize * width
+    tail_shape, tail_strides = ([2], [values.itemsize]) if width == 2 else ([], [])
+    picked = np.lib.stride_tricks.as_strided(
+        values, [*shape, *tail_shape], [*(s * step for s in strides), *tail_strides], writeable=False
+    )
+    return np.ascontiguousarray(picked).reshape(-1)
+
+
+# -- quantised tensors ----------------------------------------------------------------------------------
+
+
+def _dequantized(ref: TensorRef) -> Iterator[Block]:
+    """scale * (code - zero_point), as float64, in C order."""
+    affine = ref.affine
+    assert affine is not None
+    codes = _integer_codes(ref)
+    if affine.axis is None or affine.scales is None or affine.zero_points is None:
+        for part in codes:
+            yield Block((part.astype(np.float64) - affine.zero_point) * affine.scale, _F64, ref.dtype.nbytes(part.size))
+        return
+    scales, zeros = (
+        _per_channel(values, held_shape(ref)[affine.axis]) for values in (affine.scales, affine.zero_points)
+    )
+    shape = shape_once(ref)
+    if shape[affine.axis] != scales.size:
+        raise LimitError("a quantised tensor that is expanded along its channels")
+    inner, channels = prod(shape[affine.axis + 1 :]), shape[affine.axis]
+    start = 0
+    for part in codes:
+        channel = np.arange(start, start + part.size) // inner % channels
+        yield Block((part.astype(np.float64) - zeros[channel]) * scales[channel], _F64, ref.dtype.nbytes(part.size))
+        start += part.size
+
+
+def _per_channel(ref: TensorRef, channels: int) -> npt.NDArray[np.float64]:
+    """Scales or zero points, one a channel."""
+    if ref.problem or ref.numel != channels:
+        raise DamagedFileError(ref.problem or f"{ref.numel:,} scales or zero points for {channels:,} channels")
+    return np.asarray(read_array(ref), np.float64).ravel()
+
+
+def _integer_codes(ref: TensorRef) -> Iterator[Array]:
+    if ref.strides is not None:
+        yield from _strided(ref, sort=False)
+        return
+    left = ref.held
+    for segment in ref.segments:
+        for raw in _read_segment(segment, BLOCK, new_buffer()):
+            part = _unpacked(raw, ref.dtype) if ref.dtype.bits < 8 else _typed(raw, ref)
+            yield part[:left]
+            left -= part.size
+
+
+def _unpacked(raw: Bytes, dtype: DType) -> Array:
+    """Codes of quint4x2 and quint2x4, lowest bits first."""
+    return np.stack([raw >> shift & ((1 << dtype.bits) - 1) for shift in range(0, 8, dtype.bits)], axis=1).ravel()
+
+
+# -- a whole tensor -------------------------------------------------------------------------------------
+
+
+def read_array(ref: TensorRef) -> Array:
+    """The values as an array of the tensor's shape, native-endian, in the nearest NumPy type.
+
+    bf16 and the 8-, 6- and 4-bit floats come as float32, quantised tensors as float32 of their real values, a
+    float4 pair type with its last dimension doubled. Of a sparse tensor or one rank's part of a DTensor: the
+    values in this file.
+
+    Raises:
+        PinspectError: the bytes cannot be read.
+        ValueError: there are no values.
+    """
+    if ref.problem:
+        raise ValueError(f"{ref.name}: {ref.problem}")
+    if ref.packed or ref.dtype.family is Family.OPAQUE or not ref.has_values:
+        raise ValueError(f"{ref.name} has no values to read: {ref.note or ref.dtype.name}")
+    shape = held_shape(ref)
+    if ref.strides is not None and ref.affine is None and _is_dense(ref):
+        # In storage order, then turned: row by row would read a transposed matrix many times over.
+        order = sorted(range(len(shape)), key=lambda i: (-ref.strides[i], i))  # type: ignore[index]
+        turned = _flat(blocks(ref), ref).reshape([shape[i] for i in order])
+        flat = turned.transpose(np.argsort(order)).reshape(-1)
+    else:
+        flat = _flat(in_order(ref), ref)
+    if ref.affine is not None:
+        flat = flat.astype(np.float32)
+    if ref.conjugated:
+        flat = np.conj(flat)
+    if ref.strides is not None:
+        return np.broadcast_to(flat.reshape(shape_once(ref)), shape).copy()
+    if ref.dtype.per_element > 1:
+        shape = (*shape[:-1], shape[-1] * ref.dtype.per_element) if shape else shape
+    return flat[: prod(shape)].reshape(shape)
+
+
+def _flat(parts: Iterator[Block], ref: TensorRef) -> Array:
+    made = [natural(block).copy() for block in parts]
+    return np.concatenate(made) if made else natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
+
+
+def natural(block: Block) -> Array:
+    """A block in the type that a user expects."""
+    values, dtype = block.values, block.dtype
+    if dtype.family is Family.COMPLEX:
+        wide = np.complex128 if dtype.name == "c128" else np.complex64
+        real = values.astype(np.float64 if dtype.name == "c128" else np.float32)
+        return real.view(wide)
+    if dtype.name == "bf16":
+        return kernels.backend().widen_bf16(values)
+    if dtype.family is Family.FLOAT and dtype.bits <= 8:
+        codes = kernels.unpack_codes(values.view(np.uint8), dtype.bits // dtype.per_element)
+        return kernels.code_table(dtype.name)[codes].astype(np.float32)
+    return values.astype(np.bool_) if dtype.family is Family.BOOL else values
+
+
+def first_nonfinite(ref: TensorRef) -> int | None:
+    """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
+    shape, once = held_shape(ref), shape_once(ref)
+    assert ref.strides is not None
+    dense = _is_dense(ref)
+    order = sorted(range(len(once)), key=lambda i: (-ref.strides[i], i)) if dense else list(range(len(once)))  # type: ignore[index]
+    at, first = 0, None
+    for block in blocks(ref) if dense else in_order(ref):
+        bad = at + np.flatnonzero(~np.isfinite(natural(block)))
+        at += natural(block).size
+        if bad.size and once:
+            place = np.unravel_index(bad, [once[i] for i in order])
+            indices = np.ravel_multi_index([place[order.index(i)] for i in range(len(once))], shape)
+            first = int(indices.min()) if first is None else min(first, int(indices.min()))
+            if not dense:
+                return first
+        elif bad.size:
+            return 0
+    return first
