@@ -11,7 +11,7 @@ lint:
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy --platform win32
 	$(PYTHON) -m mypy --platform darwin
-	$(PYTHON) -m cogapp --check README.md
+	$(PYTHON) -m cogapp --check README.md CONTRIBUTING.md
 
 format:
 	$(PYTHON) -m ruff format .
@@ -27,4 +27,4 @@ fixtures:
 	$(PYTHON) fixtures/make_fixtures.py
 
 readme:
-	$(PYTHON) -m cogapp -r README.md
+	$(PYTHON) -m cogapp -r README.md CONTRIBUTING.md

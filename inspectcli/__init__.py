@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inspectcli.commands.check.run import CheckReport as CheckReport
+    from inspectcli.commands.check.result import CheckReport as CheckReport
     from inspectcli.commands.check.run import check as check
     from inspectcli.commands.diff.result import DiffReport as DiffReport
     from inspectcli.commands.diff.run import diff as diff
-    from inspectcli.commands.inspect.report import InspectReport as InspectReport
-    from inspectcli.commands.inspect.report import inspect as inspect
+    from inspectcli.commands.inspect.result import InspectReport as InspectReport
+    from inspectcli.commands.inspect.run import inspect as inspect
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
     from inspectcli.hparams.collect import HParams as HParams
@@ -30,16 +30,16 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that has it; imported on first use, so that start-up stays light.
 _HOMES = {
-    "CheckReport": "inspectcli.commands.check.run",
+    "CheckReport": "inspectcli.commands.check.result",
     "Checkpoint": "inspectcli.tensors.model",
     "DiffReport": "inspectcli.commands.diff.result",
     "HParams": "inspectcli.hparams.collect",
-    "InspectReport": "inspectcli.commands.inspect.report",
+    "InspectReport": "inspectcli.commands.inspect.result",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.tensors.model",
     "check": "inspectcli.commands.check.run",
     "diff": "inspectcli.commands.diff.run",
-    "inspect": "inspectcli.commands.inspect.report",
+    "inspect": "inspectcli.commands.inspect.run",
     "open_checkpoint": "inspectcli.formats",
     "read_hparams": "inspectcli.hparams.collect",
 }

@@ -1,19 +1,11 @@
-"""Where the real files are, and what the tests share."""
+"""What all tests share."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-FIXTURES = ROOT / "fixtures"
-
-#: The shared corpus: `corpora/` with real files and their truth, `security/` with hostile ones.
-CORPUS = Path(os.environ.get("PINSPECT_CORPUS", ROOT.parent / "shared"))
+from support.places import CORPUS, FIXTURES
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,12 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, needed in wanted.items():
             if item.get_closest_marker(mark) and not (CORPUS / needed).exists():
                 item.add_marker(missing)
-
-
-def corpus_truth(name: str) -> Any:
-    """A truth file of the corpus; empty where the corpus is absent, so that collecting works."""
-    path = CORPUS / "corpora" / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @pytest.fixture

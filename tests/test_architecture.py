@@ -7,26 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.rooms import LEVELS
 
 PACKAGE = Path(__file__).parent.parent / "inspectcli"
-
-#: The lowest level first; a file may import from its own level and from those above it in this list. The longest name
-#: that a module begins with is its room.
-LEVELS = (
-    ("errors", "display.blocks"),
-    ("storage", "tensors.dtypes", "tensors.arithmetic"),
-    ("tensors.model", "tensors.kernels", "measure.moments", "measure.stats", "measure.workers"),
-    ("encodings",),
-    ("pickles",),
-    ("formats",),
-    ("tensors.values", "measure.scan"),
-    ("hparams",),
-    ("analysis",),
-    ("display.fold", "commands.inspect", "commands.hparams"),
-    ("commands.check", "commands.diff"),
-    ("render",),
-    ("cli", "__main__"),
-)
 
 #: Imports inside a function that look up on purpose, each with its reason.
 UPWARD = {
@@ -38,7 +21,7 @@ RENDER_KNOWS = {"render", "display.blocks", "errors"}
 
 
 def level_of(part: str) -> int:
-    return next(i for i, level in enumerate(LEVELS) if part in level)
+    return next(i for i, level in enumerate(LEVELS) if part in {room.name for room in level})
 
 
 def _parsed() -> Iterator[tuple[str, ast.Module]]:
@@ -72,7 +55,7 @@ def part(module: str) -> str:
     return max((r for r in ROOMS if f"{name}.".startswith(f"{r}.")), key=len, default="")
 
 
-ROOMS = [room for level in LEVELS for room in level]
+ROOMS = [room.name for level in LEVELS for room in level]
 EDGES = sorted(
     {
         (part(name), part(target))

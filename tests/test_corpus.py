@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from conftest import CORPUS, corpus_truth
+from support.places import CORPUS, corpus_truth
 
-from inspectcli.commands.inspect.report import FileReport, TensorRow, inspect_path
+from inspectcli.commands.inspect.result import FileReport, TensorRow
+from inspectcli.commands.inspect.run import inspect_path
 
 pytestmark = pytest.mark.corpus
 

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 import pytest
-from conftest import ROOT
+from support.places import ROOT
 
 import inspectcli
 

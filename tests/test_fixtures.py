@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FIXTURES
+from support.places import FIXTURES
 
-from inspectcli.commands.inspect.report import TensorRow, inspect_path
+from inspectcli.commands.inspect.result import TensorRow
+from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.tensors.model import Kind
 
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from conftest import FIXTURES, ROOT
+from support.places import FIXTURES, ROOT
 
 from inspectcli.formats import formats
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CORPUS
+from support.places import CORPUS
 
 pytestmark = pytest.mark.security
 

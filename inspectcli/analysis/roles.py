@@ -9,7 +9,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
-from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
 
@@ -143,7 +143,7 @@ class Roles:
                 return _LEAVES[component]
         if (
             ref.kind is Kind.CONSTANT
-            or ref.dtype.family not in (Family.FLOAT, Family.COMPLEX)
+            or ref.dtype.family not in (NumberClass.FLOAT, NumberClass.COMPLEX)
             or _CONSTANT.search(ref.name)
         ):
             return Part.CONSTANT

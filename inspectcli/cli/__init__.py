@@ -12,13 +12,9 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_INTERRUPTED
 from inspectcli.errors import PinspectError
 from inspectcli.render.base import escape
-
-EXIT_FAILED = 2
-#: What a shell reports for a program that Ctrl-C ended.
-EXIT_INTERRUPTED = 130
-
 
 #: Command -> module with `<command>_command`, imported when it is asked for.
 _COMMANDS = {name: f"inspectcli.cli.{name}" for name in ("inspect", "diff", "hparams", "check", "rules")}
@@ -118,7 +114,7 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_CLEAN
     except click.UsageError as error:
         return _complain(error.format_message(), "see `pinspect --help`")
     except click.ClickException as error:

@@ -12,7 +12,7 @@ from inspectcli.cli.progress import Meter
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
-    from inspectcli.commands.check.run import Policy
+    from inspectcli.commands.check.policy import Policy
 
 FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
 #: The members of `health.base.Severity`, which a test compares; importing that module here would slow `--help` down.
@@ -73,7 +73,7 @@ def check_command(
     Exit codes: 0 nothing that fails; 1 a finding at --fail-on or worse; 2 a file could not be read.
     """
     from inspectcli.cli.config import Config, find_config
-    from inspectcli.commands.check.run import Gate, compare
+    from inspectcli.commands.check.run import Checker, compare
     from inspectcli.commands.check.view import CheckView, present_check
     from inspectcli.errors import UsageError
     from inspectcli.render.base import escape
@@ -85,7 +85,7 @@ def check_command(
         raise UsageError("there is no baseline to update", "name one: --baseline FILE")
     format_name = choose_format(format_name, output, FORMATS)
     with Meter(quiet) as meter:
-        report = Gate(policy, hook, meter.advance, meter.start).look(paths)
+        report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
     notes = [f"settings of {config.path}"] if config.path else []
     if known is not None and baseline is None and not update_baseline and not os.path.exists(known):
         # Only a command writes: a configuration may come with the files that it is to judge.
@@ -130,7 +130,7 @@ def _policy(
 
     `--select` also sets aside the configuration's `ignore`: what is asked for by name runs.
     """
-    from inspectcli.commands.check.run import Policy, parse_size, severity_of
+    from inspectcli.commands.check.policy import Policy, parse_size, severity_of
 
     size = max_size if max_size is not None else config.max_size
     return Policy(

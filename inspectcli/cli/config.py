@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from inspectcli.commands.check.run import TensorIgnore
+    from inspectcli.commands.check.policy import TensorIgnore
 
 #: In each folder, the first that is there and speaks of pinspect.
 NAMES = (".pinspect.toml", "pyproject.toml")
@@ -88,7 +88,7 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
     Raises:
         UsageError: an unknown key, with the nearest known one; or a value of the wrong kind.
     """
-    from inspectcli.commands.check.run import nearest
+    from inspectcli.commands.check.policy import nearest
 
     made: dict[str, Any] = {}
     for key, value in table.items():
@@ -133,7 +133,7 @@ def _size(value: object) -> str | int:
 
 
 def _ignores(value: object) -> tuple[TensorIgnore, ...]:
-    from inspectcli.commands.check.run import TensorIgnore
+    from inspectcli.commands.check.policy import TensorIgnore
 
     if not isinstance(value, dict):
         raise _WrongKindError("a table: code -> patterns")

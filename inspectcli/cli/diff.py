@@ -12,6 +12,7 @@ import click
 
 from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def diff_command(
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(paths[1])
         report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
-    code = 2 if report.problems else 0 if report.same else 1
+    code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
         write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
     for tensor in report.problems:
@@ -188,7 +189,8 @@ def _trajectory(path: str, options: Options, chosen: str, output: str | None, qu
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
-    code = 2 if found.problems else 1 if any(not step.same for step in found.steps[1:]) else 0
+    changed = any(not step.same for step in found.steps[1:])
+    code = EXIT_FAILED if found.problems else EXIT_FOUND if changed else EXIT_CLEAN
     if not quiet:
         write_report(present_trajectory(found, code), chosen, output)
     for problem in found.problems:
@@ -204,4 +206,4 @@ def _as_text(paths: tuple[str, ...]) -> int:
 
     for line in text_lines(paths[0]):
         click.echo(escape(line, 4000))
-    return 0
+    return EXIT_CLEAN

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inspectcli.cli.output import choose_format, errors_for_programs, quiet_option, report_options, write_report
+from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 
 if TYPE_CHECKING:
     from inspectcli.hparams.collect import HParams
@@ -61,10 +62,10 @@ def hparams_command(
         found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
     if len(found) == 2:
         report = present_comparison(found[0], found[1], 0, all_rows)
-        report = report._replace(exit_code=1 if report.records else 0)
+        report = report._replace(exit_code=EXIT_FOUND if report.records else EXIT_CLEAN)
     else:
         nonfinite = _nonfinite(found[0]) if advice else None
-        code = 1 if found[0].findings else 0
+        code = EXIT_FOUND if found[0].findings else EXIT_CLEAN
         report = present_hparams(found[0], HParamsView(all_rows, advice, trials), code, nonfinite)
     if not quiet:
         write_report(report, format_name, output)
@@ -79,7 +80,7 @@ def _nonfinite(found: HParams) -> int | None:
 
     if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
         return None
-    from inspectcli.commands.inspect.report import inspect_path
+    from inspectcli.commands.inspect.run import inspect_path
 
     model = found.path if os.path.isfile(found.path) else next((f for f in found.files if _is_weights(f)), "")
     if not model:

@@ -10,11 +10,12 @@ import click
 
 from inspectcli.cli.output import choose_format, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
 
 if TYPE_CHECKING:
-    from inspectcli.commands.inspect.report import FileReport, InspectReport
+    from inspectcli.commands.inspect.result import FileReport, InspectReport
     from inspectcli.tensors.model import TensorRef
 
 #: Also the keys of `present.SORT_KEYS`, which a test compares; importing that module here would slow `--help` down.
@@ -68,7 +69,8 @@ def inspect_command(
       pinspect model.pt --filter '*.weight' --filter '!*.norm*' --sort std
       pinspect model.safetensors --format markdown -o report.md
     """
-    from inspectcli.commands.inspect.report import InspectReport, inspect_path, unreadable
+    from inspectcli.commands.inspect.result import InspectReport
+    from inspectcli.commands.inspect.run import inspect_path, unreadable
 
     format_name = choose_format(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
@@ -102,9 +104,9 @@ def inspect_command(
 def _exit_code(report: InspectReport, strict: bool) -> int:
     """2 if a file could not be read; 1 if one would run code or, when strict, has an error or a warning; else 0."""
     if any(file.error for file in report.files):
-        return 2
+        return EXIT_FAILED
     told = any(finding.severity != "note" for file in report.files for finding in file.findings)
-    return 1 if any(file.hazards for file in report.files) or (strict and told) else 0
+    return EXIT_FOUND if any(file.hazards for file in report.files) or (strict and told) else EXIT_CLEAN
 
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from inspectcli.contract import EXIT_FAILED, SCHEMA
 from inspectcli.errors import PinspectError
 
 if TYPE_CHECKING:
-    from inspectcli.commands.inspect.report import FileError
+    from inspectcli.commands.inspect.result import FileError
     from inspectcli.display.blocks import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,12 +102,14 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         yield
     except PinspectError as error:
         if format_name in ("json", "yaml"):
-            from inspectcli.commands.inspect.report import SCHEMA, FileError
+            from inspectcli.commands.inspect.result import FileError
             from inspectcli.display.blocks import Report
 
             told = {"path": error.path, **FileError.of(error)._asdict()}
             write_report(
-                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), 2), format_name, output
+                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), EXIT_FAILED),
+                format_name,
+                output,
             )
         raise
 

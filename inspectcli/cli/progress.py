@@ -42,7 +42,7 @@ class Meter:
             self._draw()
 
     def _draw(self) -> None:
-        from inspectcli.commands.inspect.view import size
+        from inspectcli.display.text import size
         from inspectcli.render.base import escape, shorten_middle
 
         width = os.get_terminal_size(sys.stderr.fileno()).columns

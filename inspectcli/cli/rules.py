@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from inspectcli.cli.output import choose_format, report_options, write_report
+from inspectcli.contract import EXIT_CLEAN
 
 FORMATS = ("terminal", "plain", "markdown", "json")
 
@@ -22,11 +23,11 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
       pinspect rules PI101
     """
     from inspectcli.analysis.health.base import all_rules
-    from inspectcli.commands.check.run import code_of
+    from inspectcli.commands.check.policy import code_of
     from inspectcli.commands.check.view import present_rules
 
     rules = all_rules()
     codes = tuple(code_of(word, rules) for word in words)
     chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
     write_report(present_rules(chosen), choose_format(format_name, output, FORMATS), output)
-    return 0
+    return EXIT_CLEAN

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Tone(Enum):
-    """How a text should strike the eye; a renderer without colours ignores it."""
+    """How a text should strike the eye; a renderer without colors ignores it."""
 
     PLAIN = "plain"
     STRONG = "strong"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from inspectcli.commands.inspect.report import TensorRow
+from inspectcli.commands.inspect.result import TensorRow
 from inspectcli.tensors.arithmetic import median
 
 
@@ -156,7 +156,7 @@ def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
     still = [_as_drawn(row) for row in rows]
     apart = 2 * sum(still) < len(rows)
     reasons = [
-        _odd_alone(row) or ("as initialised" if alike and apart else "") for row, alike in zip(rows, still, strict=True)
+        _odd_alone(row) or ("as initialized" if alike and apart else "") for row, alike in zip(rows, still, strict=True)
     ]
     sound = [row for row, why in zip(rows, reasons, strict=True) if not why]
     stds = usual([row.stats.std for row in sound if row.stats and row.stats.std is not None])
@@ -180,7 +180,7 @@ def _odd_alone(row: TensorRow) -> str:
 
 
 def _as_drawn(row: TensorRow) -> bool:
-    """Whether its drawn numbers are those of an initialiser."""
+    """Whether its drawn numbers are those of an initializer."""
     return row.init is not None and row.init.strength == "untouched" and row.init.family != "constant"
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.storage.source import Source
-from inspectcli.tensors.model import Check, Codec, Segment
+from inspectcli.tensors.model import Checksum, Codec, Segment
 
 LOCAL_MAGIC = b"PK\x03\x04"
 
@@ -67,10 +67,10 @@ class ZipDirectory(NamedTuple):
         """Members whose name ends with `suffix`."""
         return [m for name, m in self.members.items() if name.endswith(suffix)]
 
-    def checks(self, source: Source) -> tuple[Check, ...]:
+    def checksums(self, source: Source) -> tuple[Checksum, ...]:
         """The CRC-32 of every stored member that has one (0: the writer computed none)."""
         return tuple(
-            Check(m.name, source, m.offset, m.size, m.crc)
+            Checksum(m.name, source, m.offset, m.size, m.crc)
             for m in self.members.values()
             if m.method == 0 and m.crc and m.size
         )

@@ -1,4 +1,4 @@
-"""What a format is: a name, how to recognise its bytes, how to open them."""
+"""What a format is: a name, how to recognize its bytes, how to open them."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def open_npz(path: str, source: Source) -> Checkpoint:
         writer="NumPy (savez_compressed)" if compressed else "NumPy (savez)",
         notes=(_no_numbers(other),) if other else (),
         hazards=_object_hazards(headers),
-        checks=directory.checks(source),
+        checksums=directory.checksums(source),
     )
 
 

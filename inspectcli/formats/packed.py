@@ -1,4 +1,4 @@
-"""Recognise the packed words of quantised layers by the tensors around them: their mean would say nothing.
+"""Recognize the packed words of quantized layers by the tensors around them: their mean would say nothing.
 
 GPTQ/AWQ: `qweight`, `qzeros` int32 beside `scales`. bitsandbytes: uint8 `weight` beside `weight.absmax` or
 `weight.quant_state.*`; int8 `weight` beside `SCB`. compressed-tensors: `weight_packed`. MXFP4: `*_blocks` beside
@@ -68,7 +68,7 @@ def _marked(ref: TensorRef, packed: bool, in_group: bool) -> TensorRef:
     if packed:
         helper = ref.name.rpartition(".")[2] in _HELPERS
         kind = Kind.QUANTIZATION if helper else Kind.PARAMETER
-        return replace(ref, packed=True, kind=kind, note=ref.note or "packed quantised words")
+        return replace(ref, packed=True, kind=kind, note=ref.note or "packed quantized words")
     leaf = ref.name.rpartition(".")[2]
     if in_group and (leaf in _HELPERS or ".quant_state" in ref.name or leaf.endswith("_scales")):
         # The quant_state is JSON in bytes.

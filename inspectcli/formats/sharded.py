@@ -14,7 +14,7 @@ from dataclasses import replace
 from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError, UnsafeFileError
 from inspectcli.storage.source import LocalFile, Source, not_readable
-from inspectcli.tensors.dtypes import DType, Family
+from inspectcli.tensors.dtypes import DType, NumberClass
 from inspectcli.tensors.model import Checkpoint, Defect, TensorRef
 
 MAX_INDEX = 256 << 20
@@ -23,7 +23,7 @@ MAX_SHARDS = 10_000
 _INDEX_SUFFIX = ".index.json"
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.(safetensors|bin)$")
 #: Element type of a tensor whose shard is missing: the index gives its name and nothing else.
-_UNKNOWN = DType("unknown", 8, Family.OPAQUE, "u1")
+_UNKNOWN = DType("unknown", 8, NumberClass.OPAQUE, "u1")
 
 #: What a model folder holds, best first: the first that is there is the model.
 _MODEL_FILES = (
@@ -79,7 +79,7 @@ def open_index(path: str, source: Source) -> Checkpoint:
         notes=tuple(f"{name}: {n}" for name, c in shards.items() for n in c.notes),
         training=next((c.training for c in shards.values() if c.training), first.training),
         files=tuple(c.path for c in shards.values()),
-        checks=tuple(check for c in shards.values() for check in c.checks),
+        checksums=tuple(check for c in shards.values() for check in c.checksums),
         defects=(
             *_missing(weight_map, shards),
             *_extra(path, named),

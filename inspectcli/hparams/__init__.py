@@ -8,7 +8,7 @@ import pkgutil
 from functools import lru_cache
 
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
-from inspectcli.hparams.base import HEAD, Choice, HParamSource, Store
+from inspectcli.hparams.base import HEAD, HParamSource, Selection, Store
 
 __all__ = ["all_sources", "find_source", "read"]
 
@@ -58,13 +58,13 @@ def _in_archive(path: str, head: bytes) -> HParamSource:
     return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(path, head)), checkpoint.SOURCE)
 
 
-def read(path: str, choice: Choice | None = None) -> Store:
+def read(path: str, choice: Selection | None = None) -> Store:
     """What one file, or one folder that is a tool's as a whole, says.
 
     Raises:
         PinspectError: it cannot be read, is no store that is known, or the choice is not in it.
     """
-    choice = choice or Choice()
+    choice = choice or Selection()
     folder = os.path.isdir(path)
     if not os.path.exists(path):
         raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)

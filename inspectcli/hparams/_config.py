@@ -11,7 +11,7 @@ from typing import Any
 from inspectcli.encodings.files import parse_json, read_file
 from inspectcli.errors import DamagedFileError, MissingLibraryError
 from inspectcli.hparams._tree import leaves, unresolved
-from inspectcli.hparams.base import HParam, Origin
+from inspectcli.hparams.base import HParamRow, Origin
 from inspectcli.hparams.names import hparam, scope_of
 
 #: A config file is small.
@@ -73,7 +73,7 @@ def _toml(data: bytes, what: str) -> Any:
         raise DamagedFileError(f"{what} is not TOML: {error}") from None
 
 
-def config_rows(tree: object, file: str, tool: str, locator: str = "", scope: str = "config") -> list[HParam]:
+def config_rows(tree: object, file: str, tool: str, locator: str = "", scope: str = "config") -> list[HParamRow]:
     """A row for each leaf; one that refers to another place in the tree has the value from there."""
     made = []
     for leaf in leaves(tree, locator):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inspectcli.hparams._pickled import ABSENT, one_number
 from inspectcli.hparams._tree import leaves
-from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin
 from inspectcli.hparams.names import hparam
 from inspectcli.tensors.model import Checkpoint
 
@@ -24,7 +24,7 @@ class _Places(NamedTuple):
     training: str
 
 
-def keras_rows(checkpoint: Checkpoint) -> Iterator[HParam]:
+def keras_rows(checkpoint: Checkpoint) -> Iterator[HParamRow]:
     objects = checkpoint.objects if isinstance(checkpoint.objects, Mapping) else {}
     file = checkpoint.path
     if checkpoint.format == "keras":
@@ -43,7 +43,7 @@ def keras_rows(checkpoint: Checkpoint) -> Iterator[HParam]:
         for key, value in facts.items():
             name = "writer.version" if key == "keras_version" else None
             kind = Kind.STATIC if name else Kind.SETTING
-            yield HParam(name, key, value, None, kind, Origin(file, about.rstrip(":"), TOOL))
+            yield HParamRow(name, key, value, None, kind, Origin(file, about.rstrip(":"), TOOL))
     yield from _variables(checkpoint)
 
 
@@ -54,22 +54,24 @@ def _get(node: object, key: str) -> object:
 # -- how it was compiled --------------------------------------------------------------------------------
 
 
-def _training_rows(training: Tree, file: str, place: str, archive: bool) -> Iterator[HParam]:
+def _training_rows(training: Tree, file: str, place: str, archive: bool) -> Iterator[HParamRow]:
     for key, value in training.items():
         if key in ("optimizer_config", "optimizer") and isinstance(value, Mapping):
             yield from _optimizer_rows(value, file, f"{place}.{key}", archive)
         elif key == "loss":
             name = _get(value, "class_name") if isinstance(value, Mapping) else value
-            yield HParam("loss", key, name if name is not None else value, None, Kind.STATIC, Origin(file, place, TOOL))
+            yield HParamRow(
+                "loss", key, name if name is not None else value, None, Kind.STATIC, Origin(file, place, TOOL)
+            )
             if isinstance(value, Mapping):
                 yield from _settings(value, file, f"{place}.{key}")
         elif isinstance(value, Mapping | list) and value:
             yield from _settings(value, file, f"{place}.{key}")
         else:
-            yield HParam(None, key, value, None, Kind.SETTING, Origin(file, place, TOOL))
+            yield HParamRow(None, key, value, None, Kind.SETTING, Origin(file, place, TOOL))
 
 
-def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterator[HParam]:
+def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterator[HParamRow]:
     if isinstance(node.get("class_name"), str):
         yield hparam("class_name", node["class_name"], Origin(file, place, TOOL), "optimizer")
     config = node.get("config")
@@ -84,14 +86,16 @@ def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterato
         elif key in ("learning_rate", "lr"):
             yield _rate_row(key, value, origin, archive)
         elif key == "name":
-            yield HParam(None, key, value, None, Kind.SETTING, origin)
+            yield HParamRow(None, key, value, None, Kind.SETTING, origin)
         elif key == "decay":
-            yield HParam("lr_decay", key, value, None, Kind.STATIC, origin)  # Keras 2: of the rate, not of the weights
+            yield HParamRow(
+                "lr_decay", key, value, None, Kind.STATIC, origin
+            )  # Keras 2: of the rate, not of the weights
         else:
             yield hparam(key, value, origin, "optimizer")
 
 
-def _rate_row(key: str, value: object, origin: Origin, archive: bool) -> HParam:
+def _rate_row(key: str, value: object, origin: Origin, archive: bool) -> HParamRow:
     """The rate is kept as it was when the model was saved; a .keras archive does so after every callback."""
     row = hparam(key, value, origin, "optimizer", "as it was when the model was saved")
     if archive:
@@ -99,9 +103,9 @@ def _rate_row(key: str, value: object, origin: Origin, archive: bool) -> HParam:
     return row
 
 
-def _settings(node: object, file: str, place: str) -> Iterator[HParam]:
+def _settings(node: object, file: str, place: str) -> Iterator[HParamRow]:
     for leaf in leaves(node, place):
-        yield HParam(None, leaf.key, leaf.value, None, Kind.SETTING, Origin(file, leaf.locator, TOOL))
+        yield HParamRow(None, leaf.key, leaf.value, None, Kind.SETTING, Origin(file, leaf.locator, TOOL))
 
 
 # -- its layers -----------------------------------------------------------------------------------------
@@ -109,9 +113,9 @@ def _settings(node: object, file: str, place: str) -> Iterator[HParam]:
 _DENSE = frozenset({"Dense", "LSTM", "GRU", "SimpleRNN", "EinsumDense"})
 
 
-def _model_rows(model: Tree, file: str, place: str) -> Iterator[HParam]:
+def _model_rows(model: Tree, file: str, place: str) -> Iterator[HParamRow]:
     if isinstance(model.get("class_name"), str):
-        yield HParam(
+        yield HParamRow(
             None, "class_name", model["class_name"], None, Kind.SETTING, Origin(file, place.rstrip(".:"), TOOL)
         )
     config = model.get("config")
@@ -119,7 +123,7 @@ def _model_rows(model: Tree, file: str, place: str) -> Iterator[HParam]:
     where = f"{place}config" if isinstance(config, list) else f"{place}config.layers"
     for key, value in config.items() if isinstance(config, Mapping) else ():
         if key != "layers" and not isinstance(value, Mapping | list):
-            yield HParam(None, key, value, None, Kind.SETTING, Origin(file, f"{place}config", TOOL))
+            yield HParamRow(None, key, value, None, Kind.SETTING, Origin(file, f"{place}config", TOOL))
     entries = [e for e in listed if isinstance(e, Mapping)] if isinstance(listed, list) else []
     units = [e for e in entries if "units" in _config(e)]
     acts = [e for e in entries if isinstance(_config(e).get("activation"), str)]
@@ -137,7 +141,7 @@ def _config(entry: Tree) -> Tree:
     return config if isinstance(config, Mapping) else {}
 
 
-def _layer_rows(entry: Tree, file: str, place: str, numbers: Mapping[str, int]) -> Iterator[HParam]:
+def _layer_rows(entry: Tree, file: str, place: str, numbers: Mapping[str, int]) -> Iterator[HParamRow]:
     cls = str(entry.get("class_name", ""))
     origin = Origin(file, place, TOOL)
     note = f"{cls} layer" if cls else ""
@@ -154,9 +158,9 @@ def _layer_rows(entry: Tree, file: str, place: str, numbers: Mapping[str, int]) 
                     yield hparam(k, v, at, "keras_regularizer", f"{note}, {key}")
         elif key == "units":
             name = f"hidden_units[{numbers['units']}]" if numbers["units"] >= 0 else None
-            yield HParam(name, key, value, None, Kind.STATIC, origin, note)
+            yield HParamRow(name, key, value, None, Kind.STATIC, origin, note)
         elif key == "activation" and isinstance(value, str):
-            yield HParam(f"activation[{numbers['activation']}]", key, value, None, Kind.STATIC, origin, note)
+            yield HParamRow(f"activation[{numbers['activation']}]", key, value, None, Kind.STATIC, origin, note)
         elif isinstance(value, Mapping | list) and value:
             if key in ("kernel_size", "strides", "pool_size", "dilation_rate"):
                 yield hparam(key, value, origin, "module", note)
@@ -170,7 +174,7 @@ _BY_CLASS = (("Dropout", "dropout"), ("Normalization", "norm"))
 _LAYER_KEYS = frozenset("strides kernel_size pool_size dilation_rate dropout num_heads num_layers padding".split())
 
 
-def _layer_row(key: str, value: object, origin: Origin, cls: str, note: str) -> HParam:
+def _layer_row(key: str, value: object, origin: Origin, cls: str, note: str) -> HParamRow:
     scope = next((s for part, s in _BY_CLASS if part in cls), "module")
     row = hparam(key, value, origin, scope, note)
     known = row.name is not None and (scope != "module" or key in _LAYER_KEYS)
@@ -182,7 +186,7 @@ def _layer_row(key: str, value: object, origin: Origin, cls: str, note: str) -> 
 # -- what the optimizer's variables say -----------------------------------------------------------------
 
 
-def _variables(checkpoint: Checkpoint) -> Iterator[HParam]:
+def _variables(checkpoint: Checkpoint) -> Iterator[HParamRow]:
     """The step that the optimizer has reached; Keras 3 numbers its variables and keeps it in the first."""
     prefix = "model.weights.h5:" if checkpoint.format == "keras" else ""
     for ref in checkpoint.tensors:
@@ -191,5 +195,5 @@ def _variables(checkpoint: Checkpoint) -> Iterator[HParam]:
         if value is not ABSENT:
             numbered = checkpoint.format in ("keras", "keras-weights-h5")
             origin = Origin(checkpoint.path, f"{prefix}optimizer/vars" if numbered else owner, TOOL)
-            yield HParam("step.current", "0" if numbered else key, value, value, Kind.DYNAMIC, origin)
+            yield HParamRow("step.current", "0" if numbered else key, value, value, Kind.DYNAMIC, origin)
             return

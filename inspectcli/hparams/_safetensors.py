@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from inspectcli.hparams._tree import decode_text, rows
-from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin
 from inspectcli.hparams.names import hparam
 from inspectcli.tensors.model import Checkpoint
 
@@ -20,15 +20,15 @@ _JSON_SETTINGS = frozenset({"ss_network_args", "ss_datasets", "lora_adapter_meta
 _CALL = re.compile(r"([\w.]+)\((.*)\)", re.DOTALL)
 
 
-def metadata_rows(checkpoint: Checkpoint) -> list[HParam]:
+def metadata_rows(checkpoint: Checkpoint) -> list[HParamRow]:
     metadata = checkpoint.objects if isinstance(checkpoint.objects, Mapping) else {}
-    made: list[HParam] = []
+    made: list[HParamRow] = []
     for key, text in metadata.items():
         made += _entry(str(key), text, checkpoint.path)
     return made
 
 
-def _entry(key: str, text: object, file: str) -> Iterator[HParam]:
+def _entry(key: str, text: object, file: str) -> Iterator[HParamRow]:
     tool = TOOL if key.startswith("ss_") else "safetensors"
     origin = Origin(file, "__metadata__", tool)
     place = f"__metadata__.{key}"
@@ -42,7 +42,7 @@ def _entry(key: str, text: object, file: str) -> Iterator[HParam]:
             yield from rows(tree, file, tool, place, scope, decode_text)
             return
     if key == "ss_optimizer" and (call := _CALL.fullmatch(str(text))):
-        yield HParam("optimizer", key, text, None, Kind.STATIC, replace(origin, locator=place))
+        yield HParamRow("optimizer", key, text, None, Kind.STATIC, replace(origin, locator=place))
         for name, value in _arguments(call[2]).items():
             yield hparam(name, value, replace(origin, locator=place), "optimizer")
         return

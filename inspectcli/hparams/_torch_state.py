@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin
 from inspectcli.hparams.names import hparam
 
 Tree = Mapping[str, object]
@@ -76,7 +76,7 @@ def optimizer_name(group: Tree, state_keys: set[str]) -> str:
     return ""
 
 
-def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParam]:
+def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParamRow]:
     """The first group in full, of the others what differs; the class; the step."""
     groups = [g for g in _listed(node.get("param_groups")) if isinstance(g, Mapping)]
     place = f"{locator}.param_groups" if locator else "param_groups"
@@ -92,30 +92,30 @@ def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
     yield from _step_row(states, Origin(file, f"{locator}.state" if locator else "state", tool))
 
 
-def _group_row(key: str, value: object, group: Tree, origin: Origin, note: str) -> HParam:
+def _group_row(key: str, value: object, group: Tree, origin: Origin, note: str) -> HParamRow:
     if key == "params":
         n = len(value) if isinstance(value, list) else 0
-        return HParam(None, key, f"{n} parameters", None, Kind.SETTING, origin, note)
+        return HParamRow(None, key, f"{n} parameters", None, Kind.SETTING, origin, note)
     if key == "lr" and "initial_lr" in group:
-        return HParam("learning_rate.current", key, value, value, Kind.DYNAMIC, origin, note)
+        return HParamRow("learning_rate.current", key, value, value, Kind.DYNAMIC, origin, note)
     row = hparam(key, value, origin, "optimizer", note)
     if key == "initial_lr":
         return replace(row, current=group.get("lr"))
     return row
 
 
-def _class_row(group: Tree, state_keys: set[str], origin: Origin) -> Iterator[HParam]:
+def _class_row(group: Tree, state_keys: set[str], origin: Origin) -> Iterator[HParamRow]:
     name = optimizer_name(group, state_keys)
     if name:
         key = "decoupled_weight_decay" if name in ("Adam", "AdamW") else ", ".join(_marks(group))
-        yield HParam("optimizer", key, name, None, Kind.STATIC, origin, INFERRED)
+        yield HParamRow("optimizer", key, name, None, Kind.STATIC, origin, INFERRED)
 
 
 def _marks(group: Tree) -> list[str]:
     return next((sorted(m) for m, _, _ in _OPTIMIZERS if m <= set(group)), [])
 
 
-def _step_row(states: object, origin: Origin) -> Iterator[HParam]:
+def _step_row(states: object, origin: Origin) -> Iterator[HParamRow]:
     if not isinstance(states, Mapping):
         return
     for key, state in states.items():
@@ -123,11 +123,11 @@ def _step_row(states: object, origin: Origin) -> Iterator[HParam]:
         if isinstance(step, int | float) and not isinstance(step, bool):
             value = int(step) if float(step).is_integer() else step
             place = replace(origin, locator=f"{origin.locator}.{key}")
-            yield HParam("step.current", "step", value, value, Kind.DYNAMIC, place)
+            yield HParamRow("step.current", "step", value, value, Kind.DYNAMIC, place)
             return
 
 
-def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParam]:
+def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParamRow]:
     """Its settings, the configured and the current learning rates, and the class."""
     origin = Origin(file, locator, tool)
     about_lr = node.get("param_name", "lr") == "lr"  # mmengine schedules momentum with the same keys
@@ -148,17 +148,17 @@ def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
     name = next((n for marks, n in _SCHEDULERS if marks <= set(node)), "")
     if name and about_lr:
         marks = next(sorted(m) for m, n in _SCHEDULERS if n == name)
-        yield HParam("lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, INFERRED)
+        yield HParamRow("lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, INFERRED)
 
 
-def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParam]:
+def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParamRow]:
     now = key.startswith("_last")
     for index, value in enumerate(values):
         if index and value == values[0]:
             continue
         name = "learning_rate.current" if now else "learning_rate"
         kind = Kind.DYNAMIC if now else Kind.STATIC
-        yield HParam(name, str(index), value, value if now else None, kind, origin)
+        yield HParamRow(name, str(index), value, value if now else None, kind, origin)
 
 
 def _listed(value: object) -> list[object]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from inspectcli.hparams.base import HParam, Origin
+from inspectcli.hparams.base import HParamRow, Origin
 from inspectcli.hparams.names import hparam, scope_of
 
 #: No config is larger; beyond it lies data.
@@ -82,7 +82,7 @@ def rows(
     locator: str = "",
     scope: str = "config",
     decode: Callable[[object], object] | None = None,
-) -> list[HParam]:
+) -> list[HParamRow]:
     """A row for each leaf.
 
     Args:
@@ -101,7 +101,7 @@ def rows(
     return made
 
 
-def dotted(made: list[HParam], locator: str) -> list[HParam]:
+def dotted(made: list[HParamRow], locator: str) -> list[HParamRow]:
     """Rows of a text, such as Python source, that has no places but names: the key is the whole path in it."""
     return [
         replace(

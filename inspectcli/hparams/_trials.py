@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from inspectcli.errors import UsageError
-from inspectcli.hparams.base import Choice, Store, Trial
+from inspectcli.hparams.base import Selection, Store, Trial
 
 #: Names of an error message or note that are listed.
 SHOWN = 8
@@ -62,7 +62,7 @@ def _number(value: float | None) -> bool:
     return value is not None and not math.isnan(value)
 
 
-def choose(studies: Sequence[Study], choice: Choice, words: Words, notes: Iterable[str] = ()) -> Store:
+def choose(studies: Sequence[Study], choice: Selection, words: Words, notes: Iterable[str] = ()) -> Store:
     """A store that shows the trial that was asked for, or the best completed one, or the latest.
 
     Raises:
@@ -90,7 +90,7 @@ def choose(studies: Sequence[Study], choice: Choice, words: Words, notes: Iterab
     return Store(chosen.rows, trials if len(trials) > 1 else (), tuple(said), objective=study.label)
 
 
-def _study(studies: Sequence[Study], choice: Choice, wanted: str, words: Words) -> Study:
+def _study(studies: Sequence[Study], choice: Selection, wanted: str, words: Words) -> Study:
     if choice.study:
         found = [s for s in studies if s.name == choice.study]
         if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from inspectcli.hparams.settle import Entry, shown
+from inspectcli.hparams.merge import HParamValue, shown
 
 PLAYBOOK = "Deep Learning Tuning Playbook"
 DEFAULTS = "defaults of PyTorch, Keras and Transformers"
@@ -74,7 +74,7 @@ _ALL = (
 ADVICE = {advice.name: advice for advice in _ALL}
 
 
-def outside(entry: Entry) -> str:
+def outside(entry: HParamValue) -> str:
     """`above the usual 1e-05 to 0.1`; empty if inside, or nothing is known. Zero switches a thing off."""
     advice = ADVICE.get(entry.name)
     if advice is None or advice.low is None or advice.high is None or entry.layered:
@@ -86,6 +86,6 @@ def outside(entry: Entry) -> str:
     return f"above {span}" if value > advice.high else f"below {span}" if value < advice.low else ""
 
 
-def beside(entries: Mapping[str, Entry]) -> list[tuple[Entry, Advice, str]]:
+def beside(entries: Mapping[str, HParamValue]) -> list[tuple[HParamValue, Advice, str]]:
     """(entry, what is known, what is odd about its value) for each that something is known of."""
     return [(e, ADVICE[n], outside(e)) for n, e in entries.items() if n in ADVICE]

@@ -1,4 +1,4 @@
-"""What a hyperparameter store is: rows with their provenance, and how a source of them is recognised and read.
+"""What a hyperparameter store is: rows with their provenance, and how a source of them is recognized and read.
 
 A source is a module of this folder with a `SOURCE`; it is found by being there. Its `sniff` decides by content, its
 `read` gives a `Store`. Values are plain Python data (numbers, text, None, lists, dicts), raw and unescaped.
@@ -22,7 +22,7 @@ class Kind(str, Enum):
     DYNAMIC = "dynamic"  # where training has got to: the current learning rate, the step
     INFERENCE = "inference"  # for use after training: sampling temperature
     AUGMENTATION = "augmentation"  # how the data is varied
-    SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initialisers
+    SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initializers
 
     def __str__(self) -> str:
         return self.value
@@ -45,7 +45,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class HParam:
+class HParamRow:
     """One value at one place.
 
     Attributes:
@@ -72,7 +72,7 @@ class HParam:
     private: bool = False
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """Which of many: what the user asked for; empty for the best completed trial, or the only run."""
 
     study: str = ""
@@ -99,7 +99,7 @@ class Trial:
     study: str = ""
     objective: float | None = None
     best: bool = False
-    rows: tuple[HParam, ...] = ()
+    rows: tuple[HParamRow, ...] = ()
     chosen: bool = False
 
 
@@ -115,7 +115,7 @@ class Store:
         objective: what the trials' objective is called and its direction: `loss, minimize`.
     """
 
-    rows: tuple[HParam, ...] = ()
+    rows: tuple[HParamRow, ...] = ()
     trials: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -138,6 +138,6 @@ class HParamSource:
 
     name: str
     sniff: Callable[[str, bytes], bool]
-    read: Callable[[str, bytes, Choice], Store]
+    read: Callable[[str, bytes, Selection], Store]
     folder: Callable[[str], bool] | None = None
     generic: bool = False

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams import find_source, head_of
-from inspectcli.hparams.base import Choice, HParam, Kind, Store, Trial
-from inspectcli.hparams.settle import Entry, Finding, conflicts, missing, settle
-from inspectcli.hparams.shapes import Told, contradictions, told_by_shapes
+from inspectcli.hparams.base import HParamRow, Kind, Selection, Store, Trial
+from inspectcli.hparams.merge import Finding, HParamValue, conflicts, merge_rows, missing
+from inspectcli.hparams.shapes import ShapeFact, contradictions, infer_from_shapes
 from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
 from inspectcli.tensors.model import TensorRef
 
@@ -34,7 +34,7 @@ _NOT_STORES = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 #: What to look for beside a checkpoint that was named by itself.
-_NEIGHBOURS = (
+_NEIGHBORS = (
     "config.json", "generation_config.json", "adapter_config.json", "training_args.bin", "trainer_state.json",
     "hparams.yaml", "args.yaml", "config.yaml", "ds_config.json", "params.json", "params.yaml", "dvc.lock",
     ".hydra/config.yaml", ".hydra/overrides.yaml", "README.md",
@@ -56,13 +56,13 @@ class Run:
 
     folder: str
     stores: tuple[tuple[str, Store], ...]
-    entries: Mapping[str, Entry]
-    told: tuple[Told, ...]
+    entries: Mapping[str, HParamValue]
+    told: tuple[ShapeFact, ...]
     findings: tuple[Finding, ...]
     missing: tuple[str, ...]
 
     @property
-    def rows(self) -> tuple[HParam, ...]:
+    def rows(self) -> tuple[HParamRow, ...]:
         return tuple(row for _, store in self.stores for row in store.rows)
 
 
@@ -81,7 +81,7 @@ class HParams(Mapping[str, object]):
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = ()
     nonfinite: bool | None = None
-    _entries: Mapping[str, Entry] = field(default_factory=dict, repr=False)
+    _entries: Mapping[str, HParamValue] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> object:
         entry = self._entries[name]
@@ -94,12 +94,12 @@ class HParams(Mapping[str, object]):
         return len(self._entries)
 
     @property
-    def rows(self) -> tuple[HParam, ...]:
+    def rows(self) -> tuple[HParamRow, ...]:
         """Every value at every place."""
         return tuple(row for run in self.runs for row in run.rows)
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, HParamValue]:
         """What is known by name; of several runs the first that says it."""
         return self._entries
 
@@ -121,7 +121,7 @@ class HParams(Mapping[str, object]):
         entry = self._entries[name]
         return entry.value if entry.current is None else entry.current
 
-    def provenance(self, name: str) -> tuple[HParam, ...]:
+    def provenance(self, name: str) -> tuple[HParamRow, ...]:
         """Every place that says it: raw key, value, file, locator, tool; the one that counts first."""
         entry = self._entries[name]
         return (entry.row, *(row for row in entry.rows if row is not entry.row))
@@ -136,14 +136,14 @@ class _Read(NamedTuple):
 
 
 def read_hparams(
-    path: str | os.PathLike[str], *, study: str = "", run: str = "", trial: str = "", neighbours: bool = True
+    path: str | os.PathLike[str], *, study: str = "", run: str = "", trial: str = "", neighbors: bool = True
 ) -> HParams:
     """The hyperparameters that a checkpoint, a config, a database or a run's folder holds. Nothing is run or imported.
 
     Args:
         path: a file; or a folder, of which every store is read.
         study, run, trial: which one, where a store holds many; without it the best completed one.
-        neighbours: look beside a checkpoint for the configs of known tools too.
+        neighbors: look beside a checkpoint for the configs of known tools too.
 
     >>> hparams = read_hparams("fixtures/lightning.ckpt")
     >>> hparams["learning_rate"]
@@ -155,7 +155,7 @@ def read_hparams(
         PinspectError: the file cannot be read, is no store that is known, or the choice is not in it.
     """
     name = os.fspath(path)
-    choice = Choice(study, run, trial)
+    choice = Selection(study, run, trial)
     notes: list[str] = []
     if os.path.isdir(name):
         read = list(_folder(name, choice, notes))
@@ -163,12 +163,12 @@ def read_hparams(
             raise NotReadableError("no store of hyperparameters in this folder", "name a checkpoint or a config", name)
     else:
         first = _one(name, choice)
-        read = [first, *(_beside(name, choice, notes) if neighbours and _is_model(first) else ())]
+        read = [first, *(_beside(name, choice, notes) if neighbors and _is_model(first) else ())]
     runs = _runs(name, read)
     if choice.run and len(runs) > 1:
         runs = [r for r in runs if r.folder == choice.run] or runs
     # The run of the folder itself counts before those below it; later ones before earlier ones.
-    entries: dict[str, Entry] = {}
+    entries: dict[str, HParamValue] = {}
     for found in sorted(runs, key=lambda r: (bool(r.folder), r.folder)):
         for key, entry in found.entries.items():
             entries.setdefault(key, entry)
@@ -176,7 +176,7 @@ def read_hparams(
     return HParams(name, tuple(runs), tuple(dict.fromkeys(notes)), None, entries)
 
 
-def _one(path: str, choice: Choice) -> _Read:
+def _one(path: str, choice: Selection) -> _Read:
     """One file, or one folder that is a tool's as a whole."""
     if not os.path.exists(path):
         raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)
@@ -208,14 +208,14 @@ def _is_model(read: _Read) -> bool:
     return bool(read.tensors)
 
 
-def _beside(path: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:
+def _beside(path: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
     """Configs of known tools in the folder of a checkpoint, and in the one above `checkpoints/` or `weights/`."""
     folder = os.path.dirname(path)
     folders = [folder]
     if _BELONGS.fullmatch(os.path.basename(os.path.abspath(folder or "."))):
         folders.append(os.path.join(folder, os.pardir))
     for place in folders:
-        for name in _NEIGHBOURS:
+        for name in _NEIGHBORS:
             candidate = os.path.join(place, name)
             if os.path.isfile(candidate) and not os.path.samefile(candidate, path) and _worth(candidate):
                 yield from _try(candidate, choice, notes)
@@ -226,8 +226,8 @@ def _worth(path: str) -> bool:
     return not path.endswith(".md") or b"raining hyperparameters" in head_of(path)
 
 
-def _try(path: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:
-    """A neighbour: what is wrong with it is a note."""
+def _try(path: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
+    """A neighbor: what is wrong with it is a note."""
     try:
         head = b"" if os.path.isdir(path) else head_of(path)
         if find_source(path, head) is None:
@@ -244,7 +244,7 @@ def _try(path: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:
 # -- folders --------------------------------------------------------------------------------------------
 
 
-def _folder(top: str, choice: Choice, notes: list[str]) -> Iterator[_Read]:
+def _folder(top: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
     left = MAX_FILES
     for path in _candidates(top, 0):
         left -= 1
@@ -313,10 +313,10 @@ def _run_folder(top: str, path: str) -> str:
 
 def _run(folder: str, items: Sequence[_Read]) -> Run:
     stores = tuple((item.path, item.store) for item in items)
-    entries = settle(row for item in items for row in item.store.rows)
-    single = settle(row for item in items if not item.store.trials for row in item.store.rows)
+    entries = merge_rows(row for item in items for row in item.store.rows)
+    single = merge_rows(row for item in items if not item.store.trials for row in item.store.rows)
     tensors = tuple(ref for item in items for ref in item.tensors)
-    told = tuple(told_by_shapes(tensors))
+    told = tuple(infer_from_shapes(tensors))
     models = frozenset(item.path for item in items if item.tensors)
     findings = (*contradictions(told, entries, tensors), *conflicts(single, models))
     training = any(e.row.kind is Kind.STATIC for e in entries.values())

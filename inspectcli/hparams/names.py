@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from inspectcli.hparams.base import HParam, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin
 from inspectcli.hparams.privacy import is_private, is_private_place
 
 
@@ -279,7 +279,7 @@ _SETTING = re.compile(
     fused|decoupled_weight_decay|params|_.*|loops|callbacks|include_.*|model_name|model_id|run_name|group|job_type|plots|show.*|exist_ok)$""",
     re.VERBOSE,
 )
-_INITIALISER = re.compile(r"initiali[sz]er|^init_|_init$|_init_")
+_INITIALIZER = re.compile(r"initiali[sz]er|^init_|_init$|_init_")
 
 _AUGMENTATION = frozenset(
     """hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic copy_paste copy_paste_mode
@@ -352,7 +352,7 @@ def canonical(raw_key: str, scope: str = "", value: object = None) -> Named:
     if scope == "checkpoint" and _OUTCOME.search(key) and not isinstance(value, str):
         return Named(None, Kind.SETTING)
     if name is None:
-        setting = _SETTING.search(key) or _INITIALISER.search(key)
+        setting = _SETTING.search(key) or _INITIALIZER.search(key)
         return Named(None, Kind.SETTING if setting else Kind.STATIC)
     return Named(name, Kind.DYNAMIC if name.endswith(".current") else Kind.STATIC)
 
@@ -412,9 +412,9 @@ def hparam(
     note: str = "",
     stored: str = "",
     current: object = None,
-) -> HParam:
+) -> HParamRow:
     """A row, named."""
     if is_private_place(origin.locator):
-        return HParam(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True)
+        return HParamRow(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True)
     name, kind = canonical(raw_key, scope, value)
-    return HParam(name, raw_key, value, current, kind, origin, note, stored, is_private(raw_key, value))
+    return HParamRow(name, raw_key, value, current, kind, origin, note, stored, is_private(raw_key, value))

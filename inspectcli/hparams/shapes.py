@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from inspectcli.hparams.settle import Entry, Finding, shown
+from inspectcli.hparams.merge import Finding, HParamValue, shown
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 
 _BLOCK = re.compile(r"(?:^|(.*?)\.)(layers|layer|h|blk|blocks|block)\.(\d+)\.(.+)")
@@ -27,7 +27,7 @@ _QUERY = re.compile(r"(q_proj|attn_q)\.weight$")
 _KEY = re.compile(r"(k_proj|attn_k)\.weight$")
 
 
-class Told(NamedTuple):
+class ShapeFact(NamedTuple):
     """A size that a tensor's shape tells.
 
     Attributes:
@@ -43,35 +43,35 @@ class Told(NamedTuple):
     text: str
 
 
-def told_by_shapes(tensors: Sequence[TensorRef]) -> list[Told]:
+def infer_from_shapes(tensors: Sequence[TensorRef]) -> list[ShapeFact]:
     """What can be told, each name once."""
     model = [t for t in tensors if t.kind not in TRAINING_STATE and t.kind is not Kind.EMA and not t.packed]
-    made: dict[str, Told] = {}
+    made: dict[str, ShapeFact] = {}
     for told in _told(model):
         made.setdefault(told.name, told)
     return list(made.values())
 
 
-def _told(model: Sequence[TensorRef]) -> Iterator[Told]:
+def _told(model: Sequence[TensorRef]) -> Iterator[ShapeFact]:
     hidden = 0
     for ref in _named(model, _EMBEDDING):
         hidden = ref.shape[1]
-        yield Told("vocab_size", ref.shape[0], ref.name, _shape(ref))
-        yield Told("hidden_size", hidden, ref.name, _shape(ref))
+        yield ShapeFact("vocab_size", ref.shape[0], ref.name, _shape(ref))
+        yield ShapeFact("hidden_size", hidden, ref.name, _shape(ref))
         break
     yield from _layers(model)
     for ref in _named(model, _WIDE):
         if hidden and hidden in ref.shape:
             wide = ref.shape[1] if ref.shape[0] == hidden else ref.shape[0]
-            yield Told("intermediate_size", wide, ref.name, _shape(ref))
+            yield ShapeFact("intermediate_size", wide, ref.name, _shape(ref))
             break
     for ref in _named(model, _POSITIONS):
-        yield Told("context_length", ref.shape[0], ref.name, _shape(ref))
+        yield ShapeFact("context_length", ref.shape[0], ref.name, _shape(ref))
         break
     yield from _ranks(model)
     for ref in model:
         if _PATCHES.search(ref.name) and len(ref.shape) == 4 and ref.shape[2] == ref.shape[3]:
-            yield Told("patch_size", ref.shape[2], ref.name, _shape(ref))
+            yield ShapeFact("patch_size", ref.shape[2], ref.name, _shape(ref))
             break
 
 
@@ -83,7 +83,7 @@ def _shape(ref: TensorRef) -> str:
     return f"[{', '.join(map(str, ref.shape))}]"
 
 
-def _layers(model: Sequence[TensorRef]) -> Iterator[Told]:
+def _layers(model: Sequence[TensorRef]) -> Iterator[ShapeFact]:
     """The repeated block with the most tensors; its numbers must be 0, 1, 2, ... without a gap."""
     numbers: dict[str, dict[int, int]] = {}
     first: dict[str, str] = {}
@@ -100,10 +100,10 @@ def _layers(model: Sequence[TensorRef]) -> Iterator[Told]:
         stack = stacks[0]
         n = len(numbers[stack])
         if set(numbers[stack]) == set(range(n)) and min(numbers[stack].values()) > 1:
-            yield Told("num_layers", n, first[stack], f"{stack}.0 to {stack}.{n - 1}")
+            yield ShapeFact("num_layers", n, first[stack], f"{stack}.0 to {stack}.{n - 1}")
 
 
-def _ranks(model: Sequence[TensorRef]) -> Iterator[Told]:
+def _ranks(model: Sequence[TensorRef]) -> Iterator[ShapeFact]:
     found: dict[int, TensorRef] = {}
     for ref in model:
         if _LORA_DOWN.search(ref.name) and len(ref.shape) >= 2:
@@ -111,7 +111,7 @@ def _ranks(model: Sequence[TensorRef]) -> Iterator[Told]:
     if found:
         ranks = sorted(found)
         tensor = found[ranks[-1]]
-        yield Told("lora_rank", ranks[0] if len(ranks) == 1 else ranks, tensor.name, _shape(tensor))
+        yield ShapeFact("lora_rank", ranks[0] if len(ranks) == 1 else ranks, tensor.name, _shape(tensor))
 
 
 # -- against the config ---------------------------------------------------------------------------------
@@ -119,7 +119,9 @@ def _ranks(model: Sequence[TensorRef]) -> Iterator[Told]:
 _ADVICE = "The config belongs to another model, or the weights were exported wrongly: a loader would refuse or guess."
 
 
-def contradictions(told: Sequence[Told], entries: Mapping[str, Entry], tensors: Sequence[TensorRef]) -> list[Finding]:
+def contradictions(
+    told: Sequence[ShapeFact], entries: Mapping[str, HParamValue], tensors: Sequence[TensorRef]
+) -> list[Finding]:
     """What the config says and the tensors deny, naming both places."""
     found = []
     for item in told:
@@ -134,11 +136,11 @@ def contradictions(told: Sequence[Told], entries: Mapping[str, Entry], tensors: 
     return found + _heads(entries, tensors)
 
 
-def _base(entry: Entry) -> str:
+def _base(entry: HParamValue) -> str:
     return entry.row.origin.file.replace("\\", "/").rpartition("/")[2]
 
 
-def _denied(told: Told, entry: Entry) -> bool:
+def _denied(told: ShapeFact, entry: HParamValue) -> bool:
     value = entry.value
     if type(value) is not int or len({str(r.value) for r in entry.rows if r.name == told.name and r.value}) > 1:
         return False
@@ -150,7 +152,7 @@ def _denied(told: Told, entry: Entry) -> bool:
     return value != told.value
 
 
-def _heads(entries: Mapping[str, Entry], tensors: Sequence[TensorRef]) -> list[Finding]:
+def _heads(entries: Mapping[str, HParamValue], tensors: Sequence[TensorRef]) -> list[Finding]:
     """q_proj must have heads x head_dim rows, k_proj kv_heads x head_dim; the hidden size must divide."""
     heads, hidden, kv, dim = (_integer(entries, n) for n in ("num_heads", "hidden_size", "num_kv_heads", "head_dim"))
     if not heads or not hidden:
@@ -173,6 +175,6 @@ def _heads(entries: Mapping[str, Entry], tensors: Sequence[TensorRef]) -> list[F
     return []
 
 
-def _integer(entries: Mapping[str, Entry], name: str) -> int:
+def _integer(entries: Mapping[str, HParamValue], name: str) -> int:
     entry = entries.get(name)
     return entry.value if entry is not None and type(entry.value) is int else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams.settle import IMPORTANT, settle
+from inspectcli.hparams.merge import IMPORTANT, merge_rows
 from inspectcli.hparams.sources.checkpoint import of_checkpoint
 from inspectcli.tensors.model import Checkpoint
 
@@ -13,7 +13,7 @@ SHOWN = 10
 def important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
     """(name, configured value, current one) of the most important that the file holds; none if they cannot be read."""
     try:
-        entries = settle(row for row in of_checkpoint(checkpoint) if not row.private)
+        entries = merge_rows(row for row in of_checkpoint(checkpoint) if not row.private)
     except (PinspectError, RecursionError):
         return ()
     known = [entries[n] for n in IMPORTANT if n in entries]

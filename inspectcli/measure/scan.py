@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.errors import ChecksumError, PinspectError
-from inspectcli.measure.workers import Crew, Progress
+from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.storage.source import place
-from inspectcli.tensors.dtypes import Family
-from inspectcli.tensors.model import Check, Checkpoint, Codec, Segment, TensorRef, aliases
+from inspectcli.tensors.dtypes import NumberClass
+from inspectcli.tensors.model import Checkpoint, Checksum, Codec, Segment, TensorRef, aliases
 
 if TYPE_CHECKING:
     from inspectcli.measure.stats import Sampled, Stats
@@ -42,7 +42,7 @@ class ScannedTensor:
 
 def is_averaged(ref: TensorRef) -> bool:
     """Whether its numbers have a mean: not packed words, not bits without a meaning, not a meta tensor."""
-    return ref.has_values and not ref.packed and ref.dtype.family is not Family.OPAQUE
+    return ref.has_values and not ref.packed and ref.dtype.family is not NumberClass.OPAQUE
 
 
 def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = None) -> Iterator[ScannedTensor]:
@@ -58,7 +58,7 @@ def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = 
     tied = aliases(checkpoint.tensors)
     tensors = [ScannedTensor(ref, tied.get(i, ""), problem=ref.problem) for i, ref in enumerate(checkpoint.tensors)]
     if read:
-        tensors = _Reading(tensors, checkpoint.checks, progress).run()
+        tensors = _Reading(tensors, checkpoint.checksums, progress).run()
     yield from tensors
 
 
@@ -66,20 +66,20 @@ class _Job(NamedTuple):
     """Tensors to read, by position, or a checksum to compare."""
 
     tensors: Sequence[int] = ()
-    check: Check | None = None
+    check: Checksum | None = None
 
 
 class _Reading:
     """One pass over a file: its jobs, and their results by position."""
 
-    def __init__(self, tensors: list[ScannedTensor], checks: Sequence[Check], progress: Progress | None) -> None:
+    def __init__(self, tensors: list[ScannedTensor], checksums: Sequence[Checksum], progress: Progress | None) -> None:
         self._tensors = tensors
-        self._checks = {_extent(check.source, check.offset, check.nbytes): check for check in checks}
-        self._bad: list[Check] = []
-        self._crew = Crew(self._plan(), progress)
+        self._checksums = {_extent(check.source, check.offset, check.nbytes): check for check in checksums}
+        self._bad: list[Checksum] = []
+        self._crew = WorkerPool(self._plan(), progress)
 
     def _plan(self) -> Iterator[tuple[int, _Job]]:
-        beside = dict(self._checks)
+        beside = dict(self._checksums)
         decoded = []
         for i, scanned in enumerate(self._tensors):
             ref = scanned.ref
@@ -120,12 +120,12 @@ class _Reading:
             return ScannedTensor(ref, stats=replace(stats, sample=()), sampled=sampled(stats))
         except ChecksumError as error:
             # Another tensor may share these bytes: it is marked by the check, at the end.
-            self._bad.extend(self._checks[e] for s in ref.segments if (e := _own_extent(s)) in self._checks)
+            self._bad.extend(self._checksums[e] for s in ref.segments if (e := _own_extent(s)) in self._checksums)
             return ScannedTensor(ref, problem=error.message)
         except PinspectError as error:
             return ScannedTensor(ref, problem=error.message)
 
-    def _verify(self, check: Check, buffer: Bytes) -> None:
+    def _verify(self, check: Checksum, buffer: Bytes) -> None:
         try:
             good = _crc(check, buffer.data) == check.crc
         except PinspectError:
@@ -144,7 +144,7 @@ def _own_extent(segment: Segment) -> tuple[Source, int, int] | None:
     return _extent(segment.source, segment.offset, segment.nbytes) if raw else None
 
 
-def _marked(tensors: list[ScannedTensor], bad: Sequence[Check]) -> list[ScannedTensor]:
+def _marked(tensors: list[ScannedTensor], bad: Sequence[Checksum]) -> list[ScannedTensor]:
     """With a problem for each tensor that has bytes in a range whose checksum is wrong."""
     if not bad:
         return tensors
@@ -184,7 +184,7 @@ def stats_of(ref: TensorRef, buffer: Bytes | None = None, progress: Progress | N
     return made.repeat(values.expansion(ref)).with_zeros(ref.implicit_zeros)
 
 
-def _crc(check: Check, view: memoryview) -> int:
+def _crc(check: Checksum, view: memoryview) -> int:
     crc = 0
     for start in range(0, check.nbytes, len(view)):
         part = view[: min(len(view), check.nbytes - start)]

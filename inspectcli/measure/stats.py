@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from inspectcli.measure.moments import Moments, moments_of, scale_of
 from inspectcli.tensors import kernels
-from inspectcli.tensors.dtypes import DType, Family
+from inspectcli.tensors.dtypes import DType, NumberClass
 
 Array = npt.NDArray[Any]
 
@@ -172,15 +172,15 @@ def _pick(choose: Any, a: float | int | None, b: float | int | None) -> float | 
 
 
 def _of(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
-    if dtype.bits < 8 or dtype.per_element > 1 or (dtype.family is Family.FLOAT and dtype.bits == 8):
+    if dtype.bits < 8 or dtype.per_element > 1 or (dtype.family is NumberClass.FLOAT and dtype.bits == 8):
         return _of_codes(values, dtype, start, total)
     if not values.size:
         return Stats()
-    if dtype.family is Family.COMPLEX:
+    if dtype.family is NumberClass.COMPLEX:
         return _of_complex(values, dtype, start, total)
-    if dtype.family is Family.BOOL:
+    if dtype.family is NumberClass.BOOL:
         return _of_bool(values, start, total)
-    if dtype.family is Family.FLOAT:
+    if dtype.family is NumberClass.FLOAT:
         return _of_floats(values, dtype, start, total)
     return _of_integers(values, start, total)
 

@@ -18,7 +18,7 @@ _WORTH_THREADS = 4 << 20
 _MOST_THREADS = 4
 
 
-class Crew(Generic[Job]):
+class WorkerPool(Generic[Job]):
     """The caller and its helpers, who take jobs from a list.
 
     Args:

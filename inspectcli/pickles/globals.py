@@ -24,7 +24,7 @@ _RENAMED_MODULES = {
 }
 
 
-class Verdict(Enum):
+class GlobalRisk(Enum):
     """INERT: builds plain data. UNKNOWN: a class of somebody's code. DANGEROUS: can act when loaded."""
 
     INERT = "inert"
@@ -152,29 +152,29 @@ def is_torchscript(ref: Global) -> bool:
     return ref.module.split(".")[0] == "__torch__"
 
 
-def classify(ref: Global) -> Verdict:
+def classify(ref: Global) -> GlobalRisk:
     """What a loader risks when it imports and calls this name."""
     module, name = canonical(ref)
     if (module, name) in INERT:
-        return Verdict.INERT
+        return GlobalRisk.INERT
     if not _PLAIN_NAME.fullmatch(name) or not (_PLAIN_MODULE.fullmatch(module) or module == ""):
-        return Verdict.INERT if is_torchscript(ref) and _plain_torchscript(ref) else Verdict.DANGEROUS
+        return GlobalRisk.INERT if is_torchscript(ref) and _plain_torchscript(ref) else GlobalRisk.DANGEROUS
     if is_torchscript(ref):
-        return Verdict.INERT
+        return GlobalRisk.INERT
     if module in _STORAGE_MODULES and (_STORAGE.fullmatch(name) or _TENSOR.fullmatch(name)):
-        return Verdict.INERT
+        return GlobalRisk.INERT
     if module == "torch.cuda" and _TENSOR.fullmatch(name):
-        return Verdict.INERT
+        return GlobalRisk.INERT
     if module == "torch" and _TORCH_ATTRIBUTE.fullmatch(name):
-        return Verdict.INERT
+        return GlobalRisk.INERT
     if _TORCH_CLASS.fullmatch(module) and name[:1].isupper():
-        return Verdict.INERT
+        return GlobalRisk.INERT
     top = module.split(".")[0]
     if top in _STDLIB or (top == "" and module == ""):
-        return Verdict.DANGEROUS
+        return GlobalRisk.DANGEROUS
     if top in _ACTING_PACKAGES and not name[:1].isupper():
-        return Verdict.DANGEROUS
-    return Verdict.UNKNOWN
+        return GlobalRisk.DANGEROUS
+    return GlobalRisk.UNKNOWN
 
 
 def _plain_torchscript(ref: Global) -> bool:
@@ -186,7 +186,7 @@ def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
     """Names of the classes and functions that somebody's code would have to supply, sorted."""
     return tuple(
         sorted(
-            {g.path for p in programs for g in p.globals if classify(g) is Verdict.UNKNOWN and not is_torchscript(g)}
+            {g.path for p in programs for g in p.globals if classify(g) is GlobalRisk.UNKNOWN and not is_torchscript(g)}
         )
     )
 
@@ -204,7 +204,7 @@ def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
             found.setdefault(text, Hazard(text, f"{where}, byte {call.position:,}"))
     for ref in program.globals:
         # Named, and not only as a type: a loader imports the module even if nothing is called.
-        if id(ref) not in called and classify(ref) is Verdict.DANGEROUS and not _is_harmless_mention(ref):
+        if id(ref) not in called and classify(ref) is GlobalRisk.DANGEROUS and not _is_harmless_mention(ref):
             text = f"{ref.path} would be imported"
             found.setdefault(text, Hazard(text, where))
     return tuple(found.values())
@@ -259,10 +259,10 @@ def _acts(call: Object) -> Iterator[str]:
         return
     if (module, name) == ("functools", "partial"):
         return
-    if verdict is Verdict.DANGEROUS or (module, name) in _LOADERS:
+    if verdict is GlobalRisk.DANGEROUS or (module, name) in _LOADERS:
         yield f"{call.func.path} would be called{_with(call.args)}"
     elif (
-        verdict is Verdict.UNKNOWN
+        verdict is GlobalRisk.UNKNOWN
         and call.how == "reduce"
         and not name[:1].isupper()
         and any(_CODE_LIKE.search(text) for text in _texts(call.args))
@@ -278,7 +278,7 @@ def _names_a_member(args: tuple[object, ...]) -> bool:
         len(args) == 2
         and isinstance(args[0], Global)
         and args[0].name[:1].isupper()
-        and classify(args[0]) is not Verdict.DANGEROUS
+        and classify(args[0]) is not GlobalRisk.DANGEROUS
         and isinstance(args[1], str)
         and _PLAIN_NAME.fullmatch(args[1]) is not None
         and not args[1].startswith("_")

@@ -373,7 +373,7 @@ def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
     if name.startswith("per_channel"):
         scales, zeros, axis = rest
         if not isinstance(axis, int) or not 0 <= axis < len(sizes(node.args[2])):
-            raise DamagedFileError(f"quantised along axis {shown(axis)} of {len(sizes(node.args[2]))}")
+            raise DamagedFileError(f"quantized along axis {shown(axis)} of {len(sizes(node.args[2]))}")
         quantizer = Quantizer(axis=axis, scales=_numbers(r, scales, depth), zero_points=_numbers(r, zeros, depth))
         channels = sizes(node.args[2])[axis]
         for numbers in (quantizer.scales, quantizer.zero_points):
@@ -382,7 +382,7 @@ def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
     else:
         scale, zero_point = rest
         if not isinstance(scale, float | int) or not isinstance(zero_point, float | int):
-            raise DamagedFileError(f"quantised with {shown(scale)} and {shown(zero_point)}: expected numbers")
+            raise DamagedFileError(f"quantized with {shown(scale)} and {shown(zero_point)}: expected numbers")
         quantizer = Quantizer(float(scale), float(zero_point))
     return view(storage, storage.dtype, *node.args[1:4], quantizer=quantizer, form=name)
 

@@ -22,7 +22,7 @@ def render(report: Report, format_name: str, width: int = 80, color: bool = Fals
         report: what a command found.
         format_name: a key of the table above.
         width: columns of the terminal; the other formats ignore it.
-        color: whether ANSI colours may be used.
+        color: whether ANSI colors may be used.
     """
     module = importlib.import_module(_RENDERERS[format_name])
     text: str = module.render(report, width, color)

@@ -1,4 +1,4 @@
-"""Plain text for pipes and files: no colours, nothing cut, every column."""
+"""Plain text for pipes and files: no colors, nothing cut, every column."""
 
 from __future__ import annotations
 

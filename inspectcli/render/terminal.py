@@ -1,4 +1,4 @@
-"""For a terminal: colours by rich, and tables that fit the window without breaking a line."""
+"""For a terminal: colors by rich, and tables that fit the window without breaking a line."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Family(Enum):
+class NumberClass(Enum):
     """What arithmetic an element type asks for."""
 
     FLOAT = "float"
@@ -31,7 +31,7 @@ class DType(NamedTuple):
 
     name: str
     bits: int
-    family: Family
+    family: NumberClass
     numpy: str
     per_element: int = 1
 
@@ -46,12 +46,12 @@ class DType(NamedTuple):
 
 
 _F, _I, _B, _C, _Q, _O = (
-    Family.FLOAT,
-    Family.INT,
-    Family.BOOL,
-    Family.COMPLEX,
-    Family.QUANTIZED,
-    Family.OPAQUE,
+    NumberClass.FLOAT,
+    NumberClass.INT,
+    NumberClass.BOOL,
+    NumberClass.COMPLEX,
+    NumberClass.QUANTIZED,
+    NumberClass.OPAQUE,
 )
 
 DTYPES: dict[str, DType] = {

@@ -96,7 +96,7 @@ class TensorRef:
         shape: as the writing library gives it.
         kind: what it is for.
         segments: its bytes, first element first; empty if there are none in the file.
-        held_shape: shape of the values in this file where that is not `shape`: the stored values of a sparse
+        stored_shape: shape of the values in this file where that is not `shape`: the stored values of a sparse
             tensor, one rank's part of a DTensor.
         strides: of the held values, in elements; None if C-contiguous.
         storage: identity of (storage, first element, shape, strides): equal for tied tensors. None if unique.
@@ -104,7 +104,7 @@ class TensorRef:
         negated, conjugated: torch's lazy bits: the stored bytes lack that operation.
         implicit_zeros: elements of a sparse tensor that are not stored.
         affine: how integer codes become values.
-        packed: words of a quantised tensor: several values in each element, never averaged.
+        packed: words of a quantized tensor: several values in each element, never averaged.
         layer: the class of the module it belongs to, if the file says so.
         note: what a reader should know (`sparse_coo, 12 stored`).
         problem: why its values cannot be read; the rest of the file is fine.
@@ -115,7 +115,7 @@ class TensorRef:
     shape: tuple[int, ...]
     kind: Kind = Kind.PARAMETER
     segments: tuple[Segment, ...] = ()
-    held_shape: tuple[int, ...] | None = None
+    stored_shape: tuple[int, ...] | None = None
     strides: tuple[int, ...] | None = None
     storage: tuple[object, ...] | None = None
     big_endian: bool = False
@@ -141,7 +141,7 @@ class TensorRef:
     @property
     def held(self) -> int:
         """Number of elements whose values are in this file."""
-        return prod(self.shape if self.held_shape is None else self.held_shape)
+        return prod(self.shape if self.stored_shape is None else self.stored_shape)
 
     @property
     def has_values(self) -> bool:
@@ -149,7 +149,7 @@ class TensorRef:
         return not self.problem and (bool(self.segments) or self.held == 0)
 
     def numpy(self) -> object:
-        """Read the values: an array of `shape` in the nearest NumPy type (bf16, fp8 and quantised as float32).
+        """Read the values: an array of `shape` in the nearest NumPy type (bf16, fp8 and quantized as float32).
 
         Raises:
             PinspectError: the bytes cannot be read.
@@ -184,7 +184,7 @@ class Defect(NamedTuple):
     tensors: tuple[str, ...] = ()
 
 
-class Check(NamedTuple):
+class Checksum(NamedTuple):
     """A checksum that the file itself carries: CRC-32 of `nbytes` bytes from `offset`."""
 
     name: str
@@ -222,7 +222,7 @@ class Checkpoint:
         notes: what a reader should know, and what was not looked at.
         training: epoch, step, optimizer.
         files: the files it consists of, if more than one.
-        checks: checksums to compare when the values are read.
+        checksums: to compare when the values are read.
         defects: where its files and their index contradict each other.
     """
 
@@ -238,7 +238,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     training: Training = Training()  # noqa: RUF009  (immutable)
     files: tuple[str, ...] = ()
-    checks: tuple[Check, ...] = ()
+    checksums: tuple[Checksum, ...] = ()
     defects: tuple[Defect, ...] = ()
 
     def __iter__(self) -> Iterator[TensorRef]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError
 from inspectcli.tensors import kernels
-from inspectcli.tensors.dtypes import DTYPES, DType, Family
+from inspectcli.tensors.dtypes import DTYPES, DType, NumberClass
 from inspectcli.tensors.model import Codec, Segment, TensorRef
 
 Array = npt.NDArray[Any]
@@ -127,20 +127,20 @@ def in_order(ref: TensorRef) -> Iterator[Block]:
             yield _finish(part, ref)
 
 
-def held_shape(ref: TensorRef) -> tuple[int, ...]:
-    return ref.shape if ref.held_shape is None else ref.held_shape
+def shape_as_stored(ref: TensorRef) -> tuple[int, ...]:
+    return ref.shape if ref.stored_shape is None else ref.stored_shape
 
 
 def expansion(ref: TensorRef) -> int:
     """How often every stored element occurs: the product of the dimensions of stride 0."""
     if ref.strides is None:
         return 1
-    return prod(d for d, s in zip(held_shape(ref), ref.strides, strict=True) if s == 0 and d > 1)
+    return prod(d for d, s in zip(shape_as_stored(ref), ref.strides, strict=True) if s == 0 and d > 1)
 
 
 def shape_once(ref: TensorRef) -> tuple[int, ...]:
     """The held shape with 1 for each expanded dimension."""
-    shape = held_shape(ref)
+    shape = shape_as_stored(ref)
     return shape if ref.strides is None else tuple(1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True))
 
 
@@ -153,7 +153,7 @@ def _is_dense(ref: TensorRef) -> bool:
     """A permutation of a contiguous tensor: every element of the span belongs to it, once."""
     assert ref.strides is not None
     step = 1
-    for dim, stride in sorted(zip(held_shape(ref), ref.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
+    for dim, stride in sorted(zip(shape_as_stored(ref), ref.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
         if dim == 1:
             continue
         if stride != step:
@@ -181,7 +181,7 @@ def _negative(values: Array, dtype: DType) -> Array:
     """-x; of types that NumPy does not know, the sign bit turned (a zero of an `fnuz` type has none)."""
     if dtype.name == "bf16":
         return values ^ np.uint16(0x8000)
-    if dtype.family is Family.FLOAT and dtype.bits == 8:
+    if dtype.family is NumberClass.FLOAT and dtype.bits == 8:
         return np.where(values & 0x7F, values ^ np.uint8(0x80), values)
     return np.negative(values)
 
@@ -192,7 +192,7 @@ def _negative(values: Array, dtype: DType) -> Array:
 def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
     """Elements of a view with gaps or overlaps, flat, dimensions of stride 0 taken once."""
     assert ref.strides is not None
-    dims = [(d, s) for d, s in zip(held_shape(ref), ref.strides, strict=True) if d != 1 and s != 0]
+    dims = [(d, s) for d, s in zip(shape_as_stored(ref), ref.strides, strict=True) if d != 1 and s != 0]
     if sort:
         dims.sort(key=lambda pair: -pair[1])
     count = prod(d for d, _ in dims)
@@ -201,7 +201,7 @@ def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
     if not count or not ref.segments:
         return
     (segment,) = ref.segments
-    width = 2 if ref.dtype.family is Family.COMPLEX else 1  # complex elements arrive as pairs
+    width = 2 if ref.dtype.family is NumberClass.COMPLEX else 1  # complex elements arrive as pairs
     if segment.codec is Codec.RAW:
         yield from _windows(ref, segment, 0, [d for d, _ in dims], [s for _, s in dims], width)
     else:
@@ -240,7 +240,7 @@ def _gather(values: Array, shape: list[int], strides: list[int], width: int) -> 
     return np.ascontiguousarray(picked).reshape(-1)
 
 
-# -- quantised tensors ----------------------------------------------------------------------------------
+# -- quantized tensors ----------------------------------------------------------------------------------
 
 
 def _dequantized(ref: TensorRef) -> Iterator[Block]:
@@ -253,11 +253,11 @@ def _dequantized(ref: TensorRef) -> Iterator[Block]:
             yield Block((part.astype(np.float64) - affine.zero_point) * affine.scale, _F64, ref.dtype.nbytes(part.size))
         return
     scales, zeros = (
-        _per_channel(values, held_shape(ref)[affine.axis]) for values in (affine.scales, affine.zero_points)
+        _per_channel(values, shape_as_stored(ref)[affine.axis]) for values in (affine.scales, affine.zero_points)
     )
     shape = shape_once(ref)
     if shape[affine.axis] != scales.size:
-        raise LimitError("a quantised tensor that is expanded along its channels")
+        raise LimitError("a quantized tensor that is expanded along its channels")
     inner, channels = prod(shape[affine.axis + 1 :]), shape[affine.axis]
     start = 0
     for part in codes:
@@ -296,7 +296,7 @@ def _unpacked(raw: Bytes, dtype: DType) -> Array:
 def read_array(ref: TensorRef) -> Array:
     """The values as an array of the tensor's shape, native-endian, in the nearest NumPy type.
 
-    bf16 and the 8-, 6- and 4-bit floats come as float32, quantised tensors as float32 of their real values, a
+    bf16 and the 8-, 6- and 4-bit floats come as float32, quantized tensors as float32 of their real values, a
     float4 pair type with its last dimension doubled. Of a sparse tensor or one rank's part of a DTensor: the
     values in this file.
 
@@ -306,9 +306,9 @@ def read_array(ref: TensorRef) -> Array:
     """
     if ref.problem:
         raise ValueError(f"{ref.name}: {ref.problem}")
-    if ref.packed or ref.dtype.family is Family.OPAQUE or not ref.has_values:
+    if ref.packed or ref.dtype.family is NumberClass.OPAQUE or not ref.has_values:
         raise ValueError(f"{ref.name} has no values to read: {ref.note or ref.dtype.name}")
-    shape = held_shape(ref)
+    shape = shape_as_stored(ref)
     if ref.strides is not None and ref.affine is None and _is_dense(ref):
         # In storage order, then turned: row by row would read a transposed matrix many times over.
         order = sorted(range(len(shape)), key=lambda i: (-ref.strides[i], i))  # type: ignore[index]
@@ -335,21 +335,21 @@ def _flat(parts: Iterator[Block], ref: TensorRef) -> Array:
 def natural(block: Block) -> Array:
     """A block in the type that a user expects."""
     values, dtype = block.values, block.dtype
-    if dtype.family is Family.COMPLEX:
+    if dtype.family is NumberClass.COMPLEX:
         wide = np.complex128 if dtype.name == "c128" else np.complex64
         real = values.astype(np.float64 if dtype.name == "c128" else np.float32)
         return real.view(wide)
     if dtype.name == "bf16":
         return kernels.backend().widen_bf16(values)
-    if dtype.family is Family.FLOAT and dtype.bits <= 8:
+    if dtype.family is NumberClass.FLOAT and dtype.bits <= 8:
         codes = kernels.unpack_codes(values.view(np.uint8), dtype.bits // dtype.per_element)
         return kernels.code_table(dtype.name)[codes].astype(np.float32)
-    return values.astype(np.bool_) if dtype.family is Family.BOOL else values
+    return values.astype(np.bool_) if dtype.family is NumberClass.BOOL else values
 
 
 def first_nonfinite(ref: TensorRef) -> int | None:
     """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
-    shape, once = held_shape(ref), shape_once(ref)
+    shape, once = shape_as_stored(ref), shape_once(ref)
     assert ref.strides is not None
     dense = _is_dense(ref)
     order = sorted(range(len(once)), key=lambda i: (-ref.strides[i], i)) if dense else list(range(len(once)))  # type: ignore[index]

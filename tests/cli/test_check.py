@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FIXTURES
 from safetensors.numpy import save_file
+from support.places import FIXTURES
 
 from inspectcli.analysis.health.base import RANK
 from inspectcli.cli import run

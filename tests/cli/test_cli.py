@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import FIXTURES
+from support.places import FIXTURES
 
 from inspectcli.cli import run
 
@@ -74,7 +74,7 @@ def test_nan_alone_gives_0(capsys: pytest.CaptureFixture[str]) -> None:
         (["--nonsense", MLP], "pinspect: No such option"),
         ([], "Usage: pinspect"),
         (["inspect"], "pinspect: Missing argument 'MODEL...'"),
-        ([MLP, "--sort", "colour"], "is not one of"),
+        ([MLP, "--sort", "color"], "is not one of"),
         ([MLP, "-o", "/no/such/folder/x.txt"], "No such file or directory"),
     ],
 )

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FIXTURES, ROOT
+from support.places import FIXTURES, ROOT
 
 from inspectcli.cli import run
 from inspectcli.cli.config import KEYS, Config, find_config, read_config
-from inspectcli.commands.check.run import TensorIgnore
+from inspectcli.commands.check.policy import TensorIgnore
 from inspectcli.errors import UsageError
 
 if sys.version_info >= (3, 11):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CORPUS
 from safetensors.torch import save_file
+from support.places import CORPUS
 
 from inspectcli.cli import run
 from inspectcli.cli.diff import STATUSES

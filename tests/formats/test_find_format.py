@@ -1,4 +1,4 @@
-"""A file is recognised by its bytes, by exactly one reader, whatever it is called."""
+"""A file is recognized by its bytes, by exactly one reader, whatever it is called."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.places import FIXTURES
 
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.formats import find_format, formats, open_checkpoint, open_source

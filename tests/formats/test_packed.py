@@ -1,4 +1,4 @@
-"""Packed words of quantised layers are told from integers that mean what they say."""
+"""Packed words of quantized layers are told from integers that mean what they say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from inspectcli.commands.inspect.report import inspect_path
+from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.formats.packed import mark_packed
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Kind, TensorRef
@@ -106,7 +106,7 @@ def test_order_and_every_other_property_are_kept() -> None:
     refs = [ref(f"l{i}.{name}", dtype) for i in range(3) for name, dtype, _ in LAYOUTS["GPTQ"]]
     marked = mark_packed(iter(refs))
     assert [(m.name, m.dtype, m.shape) for m in marked] == [(r.name, r.dtype, r.shape) for r in refs]
-    assert {m.note for m in marked if m.packed} == {"packed quantised words"}
+    assert {m.note for m in marked if m.packed} == {"packed quantized words"}
 
 
 def test_the_report_gives_no_mean_of_words_and_one_of_ordinary_integers(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from inspectcli.commands.inspect.report import inspect_path
+from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.errors import (
     DamagedFileError,
     LimitError,

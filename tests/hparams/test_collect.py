@@ -1,4 +1,4 @@
-"""Folders, neighbours, runs, findings: what is put together from several files."""
+"""Folders, neighbors, runs, findings: what is put together from several files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams.collect import read_hparams
-from inspectcli.hparams.settle import agree, shown
+from inspectcli.hparams.merge import agree, shown
 from inspectcli.storage.source import LocalFile
 
 CONFIG = {
@@ -82,10 +82,10 @@ def test_lora_rank_of_the_tensors(tmp_path: Path) -> None:
     assert (finding.code, finding.name) == ("PI601", "lora_rank")
 
 
-def test_neighbours_of_a_checkpoint_that_was_named(tmp_path: Path) -> None:
+def test_neighbors_of_a_checkpoint_that_was_named(tmp_path: Path) -> None:
     path = model(tmp_path / "m", llama()) / "model.safetensors"
     assert read_hparams(path)["num_heads"] == 4
-    assert not read_hparams(path, neighbours=False).entries
+    assert not read_hparams(path, neighbors=False).entries
 
 
 def test_checkpoints_folder_belongs_to_the_run_around_it(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_runs_stay_apart(tmp_path: Path) -> None:
     assert read_hparams(tmp_path, run="version_1")["learning_rate"] == 0.2
 
 
-def test_a_broken_neighbour_is_a_note(tmp_path: Path) -> None:
+def test_a_broken_neighbor_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": ')
     (tmp_path / "hparams.yaml").write_text("lr: 0.2\n")
     (tmp_path / "bad.ckpt").write_bytes(b"PK\x03\x04 nothing")

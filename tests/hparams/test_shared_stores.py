@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import CORPUS
-from storelib import claimed, read
+from support.places import CORPUS
+from support.stores import claimed, read
 
-from inspectcli.hparams.base import HParam
+from inspectcli.hparams.base import HParamRow
 from inspectcli.hparams.sources import mlflow, optuna, ray_tune, wandb
 
 STORES = [
@@ -40,7 +40,7 @@ def wanted(folder: Path) -> list[dict[str, Any]]:
     return [row for row in truth["where"] if (folder / row["file"]).exists()]
 
 
-def fits(row: HParam, truth: dict[str, Any]) -> bool:
+def fits(row: HParamRow, truth: dict[str, Any]) -> bool:
     place = row.origin.locator
     return (
         (row.name or "-") == truth["canonical"]

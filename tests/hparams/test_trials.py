@@ -6,7 +6,7 @@ import pytest
 
 from inspectcli.errors import UsageError
 from inspectcli.hparams._trials import EXPERIMENTS, STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, Store, Trial
+from inspectcli.hparams.base import Selection, Store, Trial
 
 
 def study(name: str, *objectives: float | None, minimize: bool | None = True) -> Study:
@@ -36,11 +36,11 @@ def chosen(store: Store) -> list[tuple[str, str]]:
     ],
 )
 def test_without_a_choice(one: Study, expected: str) -> None:
-    assert chosen(choose([one], Choice(), STUDIES)) == [("s", expected)]
+    assert chosen(choose([one], Selection(), STUDIES)) == [("s", expected)]
 
 
 def test_what_the_user_is_told() -> None:
-    told = choose([study("a", 1.0), study("b", 3.0, 1.0, None)], Choice(), STUDIES, ["from the reader"])
+    told = choose([study("a", 1.0), study("b", 3.0, 1.0, None)], Selection(), STUDIES, ["from the reader"])
     assert told.notes == (
         "from the reader",
         "2 studies: a, b; shown is 'b': --study chooses another",
@@ -51,34 +51,34 @@ def test_what_the_user_is_told() -> None:
 
 
 def test_one_trial_needs_no_words() -> None:
-    assert choose([study("a", 1.0)], Choice(), STUDIES) == Store(objective="loss, minimize")
-    assert choose([study("a", None)], Choice(), STUDIES).notes == ("the only trial, 0, is not complete: FAIL",)
+    assert choose([study("a", 1.0)], Selection(), STUDIES) == Store(objective="loss, minimize")
+    assert choose([study("a", None)], Selection(), STUDIES).notes == ("the only trial, 0, is not complete: FAIL",)
 
 
 def test_an_empty_store_says_so() -> None:
-    assert choose([], Choice(), STUDIES).notes == ("no trial is recorded",)
-    assert choose([study("a")], Choice(), EXPERIMENTS).notes == ("no run is recorded",)
+    assert choose([], Selection(), STUDIES).notes == ("no trial is recorded",)
+    assert choose([study("a")], Selection(), EXPERIMENTS).notes == ("no run is recorded",)
 
 
 def test_choices() -> None:
     two = [study("a", 1.0, 2.0), study("b", 3.0, 1.0)]
-    assert chosen(choose(two, Choice(study="a"), STUDIES)) == [("a", "0")]
-    assert chosen(choose(two, Choice(trial="0"), STUDIES)) == [("b", "0")]
-    assert chosen(choose(two, Choice(study="a", trial="1"), STUDIES)) == [("a", "1")]
-    assert chosen(choose(two, Choice(study="a", run="1"), STUDIES)) == [("a", "1")]
+    assert chosen(choose(two, Selection(study="a"), STUDIES)) == [("a", "0")]
+    assert chosen(choose(two, Selection(trial="0"), STUDIES)) == [("b", "0")]
+    assert chosen(choose(two, Selection(study="a", trial="1"), STUDIES)) == [("a", "1")]
+    assert chosen(choose(two, Selection(study="a", run="1"), STUDIES)) == [("a", "1")]
 
 
 def test_a_trial_by_the_beginning_or_end_of_its_name() -> None:
     runs = Study("e", (Trial("1a9a137e"), Trial("1b77"), Trial("t_00001")))
     for wanted, found in (("1a", "1a9a137e"), ("00001", "t_00001"), ("1b77", "1b77")):
-        assert chosen(choose([runs], Choice(run=wanted), EXPERIMENTS)) == [("", found)]
+        assert chosen(choose([runs], Selection(run=wanted), EXPERIMENTS)) == [("", found)]
     with pytest.raises(UsageError, match="no run '1': found 1a9a137e, 1b77, t_00001"):
-        choose([runs], Choice(run="1"), EXPERIMENTS)
+        choose([runs], Selection(run="1"), EXPERIMENTS)
 
 
 def test_what_is_not_there() -> None:
     with pytest.raises(UsageError, match="no study 'x': found a"):
-        choose([study("a", 1.0)], Choice(study="x"), STUDIES)
+        choose([study("a", 1.0)], Selection(study="x"), STUDIES)
     many = study("a", *(float(n) for n in range(20)))
     with pytest.raises(UsageError, match="no trial '99': found 0, 1, 2, 3, 4, 5, 6, 7 and 12 more"):
-        choose([many], Choice(trial="99"), STUDIES)
+        choose([many], Selection(trial="99"), STUDIES)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CORPUS, corpus_truth
+from support.places import CORPUS, corpus_truth
 
-from inspectcli.hparams.base import HParam, Kind
+from inspectcli.hparams.base import HParamRow, Kind
 from inspectcli.hparams.collect import read_hparams
 
 pytestmark = pytest.mark.corpus
@@ -48,7 +48,7 @@ def number(value: object) -> object:
         return value
 
 
-def is_row(found: HParam, row: dict[str, Any]) -> bool:
+def is_row(found: HParamRow, row: dict[str, Any]) -> bool:
     # One truth names two places in a sentence: `RunRecord.config / ConfigRecord.update (LevelDB-style log ...)`.
     places = [row["locator"], *(place.split(" (")[0] for place in row["locator"].split(" / "))]
     return (
@@ -62,7 +62,7 @@ def is_row(found: HParam, row: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
 def test_row_is_found_in_its_file(name: str, row: dict[str, Any]) -> None:
-    found = read_hparams(SAMPLES / name / row["file"], neighbours=False)
+    found = read_hparams(SAMPLES / name / row["file"], neighbors=False)
     assert any(is_row(r, row) for r in found.rows), [
         (r.name, r.value, r.kind, r.origin.locator) for r in found.rows if r.raw_key == row["raw_key"]
     ]
@@ -81,7 +81,7 @@ def test_folder_shows_every_row_and_claims_nothing_else(name: str, capsys: pytes
     assert not untrue
 
 
-def on_disk(row: HParam) -> bool:
+def on_disk(row: HParamRow) -> bool:
     """An independent look: the key, or the value, stands in the bytes of the file it is said to be in."""
     if row.note == "told by the keys of its state":
         return all(holds(row.origin.file, key.encode()) for key in row.raw_key.split(", "))
@@ -127,7 +127,7 @@ MADE_UP = re.compile(
 @pytest.mark.parametrize("name", FILES)
 def test_keys_and_values_of_real_checkpoints(name: str) -> None:
     truth = FILES[name]
-    found = read_hparams(CORPUS / "corpora" / "files" / name, neighbours=False)
+    found = read_hparams(CORPUS / "corpora" / "files" / name, neighbors=False)
     have: dict[str, list[object]] = {}
     for row in found.rows:
         module = row.note.removeprefix("module ") if row.note.startswith("module ") else ""

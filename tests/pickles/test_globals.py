@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.pickles.globals import Verdict, classify, foreign, hazards
+from inspectcli.pickles.globals import GlobalRisk, classify, foreign, hazards
 from inspectcli.pickles.machine import read_pickle
 from inspectcli.pickles.nodes import Global
 
@@ -102,7 +102,7 @@ BENIGN: dict[str, Callable[[], object]] = {
     "tensor": lambda: {"w": torch.ones(2, 3)},
     "parameter": lambda: torch.nn.Parameter(torch.ones(2)),
     "new dtype": lambda: torch.ones(2).to(torch.float8_e4m3fn),
-    "quantised": lambda: torch.quantize_per_tensor(torch.ones(2), 0.5, 1, torch.qint8),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(2), 0.5, 1, torch.qint8),
     "sparse": lambda: [torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()],
     "meta": lambda: torch.empty(2, device="meta"),
     "module": lambda: torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.ReLU()),
@@ -265,7 +265,7 @@ def test_a_partial_of_a_dangerous_function_is_a_hazard(path: str) -> None:
     ],
 )
 def test_a_name_that_no_module_has_is_dangerous(module: str, name: str) -> None:
-    assert classify(Global(module, name)) is Verdict.DANGEROUS
+    assert classify(Global(module, name)) is GlobalRisk.DANGEROUS
     assert len(found(call(stacked(module, name), text("x")))) == 1
 
 

@@ -188,7 +188,7 @@ PLAIN: dict[str, Callable[[], torch.Tensor]] = {
     "negative of integers": lambda: torch._neg_view(torch.arange(4)),
     "negative conjugate": lambda: torch._neg_view(torch.randn(4, dtype=torch.complex64).conj()),
     "channels last": lambda: torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
-    "uninitialised memory format": lambda: torch.randn(2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d),
+    "uninitialized memory format": lambda: torch.randn(2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d),
 }
 
 
@@ -259,7 +259,7 @@ QUANTIZED_TENSORS: dict[str, Callable[[], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("name", QUANTIZED_TENSORS)
-def test_a_quantised_tensor_reads_as_its_real_values(name: str, tmp_path: Path) -> None:
+def test_a_quantized_tensor_reads_as_its_real_values(name: str, tmp_path: Path) -> None:
     ref = read({"w": QUANTIZED_TENSORS[name]()}, tmp_path)["w"]
     expected = loaded(tmp_path)["w"]
     got = ref.numpy()
@@ -357,7 +357,7 @@ def test_a_dtensor_has_the_shape_of_the_whole_and_the_values_of_one_rank(tmp_pat
     checkpoint = read({"w": distributed(local, (6, 4))}, tmp_path)
     ref = checkpoint["w"]
     assert [t.name for t in checkpoint] == ["w"]
-    assert (ref.shape, ref.held_shape, ref.numel, ref.held) == ((6, 4), (3, 4), 24, 12)
+    assert (ref.shape, ref.stored_shape, ref.numel, ref.held) == ((6, 4), (3, 4), 24, 12)
     assert "DTensor" in ref.note
     np.testing.assert_array_equal(ref.numpy(), local.numpy())
 
@@ -538,16 +538,16 @@ LIES: dict[str, object] = {
     ),
     "parameter of nothing": Call(torch._utils._rebuild_parameter, None, False, {}),
     "parameters without end": nested_rebuilds(200),
-    "quantised along no axis": Call(
+    "quantized along no axis": Call(
         torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), (torch.per_channel_affine, [1.0], [0], 5), False, {}
     ),
-    "quantised along a deep axis": Call(
+    "quantized along a deep axis": Call(
         torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), (torch.per_channel_affine, [1.0], [0], DEEP), False, {}
     ),
-    "quantised with text": Call(
+    "quantized with text": Call(
         torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), (torch.per_tensor_affine, "x", 0), False, {}
     ),
-    "quantised by nothing": Call(torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), None, False, {}),
+    "quantized by nothing": Call(torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), None, False, {}),
     "too few scales": Call(
         torch._utils._rebuild_qtensor, QINTS, 0, (2, 3), (3, 1), (torch.per_channel_affine, [1.0], [0], 0), False, {}
     ),

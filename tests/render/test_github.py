@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from findings import finding, report_of
 from hypothesis import given
 from hypothesis import strategies as st
+from support.findings import finding, report_of
 
 from inspectcli.display.blocks import Report
 from inspectcli.errors import UsageError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 import pytest
-from findings import finding, report_of
 from hypothesis import given
 from hypothesis import strategies as st
+from support.findings import finding, report_of
 
 from inspectcli.render.base import render
 

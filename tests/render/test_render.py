@@ -8,11 +8,11 @@ import json
 import re
 
 import pytest
-from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
+from support.places import FIXTURES
 
-from inspectcli.commands.inspect.report import inspect
+from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
 from inspectcli.display.blocks import Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.render.base import display_width, escape, pad, render, shorten_middle
@@ -103,7 +103,7 @@ def test_json_spells_what_is_not_finite() -> None:
     ]  # fmt: skip
 
 
-def test_without_colour_there_is_no_escape_sequence() -> None:
+def test_without_color_there_is_no_escape_sequence() -> None:
     report = present(inspect(str(FIXTURES / "mlp.pt")), View())
     assert "\x1b" not in render(report, "terminal", 80, color=False)
     assert "\x1b[" in render(report, "terminal", 80, color=True)
@@ -115,7 +115,7 @@ mlp.safetensors  (safetensors · 400 bytes)
   parameters  26 in 4 tensors
   types       f32 26 · 104 bytes
   values      no NaN, no Inf in 4 tensors read
-  trained     all 2 weights have moved from their initialisation
+  trained     all 2 weights have moved from their initialization
 
 tensor      shape  type  params     mean     std      min     max  init  values 1–99 %
 ----------  -----  ----  ------  -------  ------  -------  ------  ----  -------------
@@ -137,7 +137,7 @@ mlp.safetensors  safetensors · 400 bytes
  parameters  26 in 4 tensors
  types       f32 26 · 104 bytes
  values      no NaN, no Inf in 4 tensors read
- trained     all 2 weights have moved from their initialisation
+ trained     all 2 weights have moved from their initialization
 
  tensor      shape     mean     std      min     max  values 1–99 %
  ──────────  ─────  ───────  ──────  ───────  ──────  ─────────────

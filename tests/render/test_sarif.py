@@ -11,10 +11,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import FIXTURES
-from findings import finding, report_of
 from hypothesis import given
 from hypothesis import strategies as st
+from support.findings import finding, report_of
+from support.places import FIXTURES
 
 import inspectcli
 from inspectcli.analysis.health.base import all_rules

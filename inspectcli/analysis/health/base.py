@@ -15,7 +15,7 @@ from inspectcli.analysis.roles import Role, Roles, pattern
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.initializers.recognise import Verdict
+    from inspectcli.analysis.initializers.recognize import InitMatch
     from inspectcli.measure.stats import Sampled, Stats
 
 
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
     figures: Mapping[str, object] = {}
 
 
-class Found(NamedTuple):
+class RuleHit(NamedTuple):
     """What a rule function yields: a finding without what the rule itself says."""
 
     tensor: str | None
@@ -63,7 +63,7 @@ class Found(NamedTuple):
     severity: Severity | None = None  # instead of the rule's
 
 
-class Look(NamedTuple):
+class TensorFacts(NamedTuple):
     """One tensor, with all that is known of it. `stats` is None where nothing was read."""
 
     ref: TensorRef
@@ -72,7 +72,7 @@ class Look(NamedTuple):
     stats: Stats | None = None
     sampled: Sampled | None = None
     problem: str = ""
-    verdict: Verdict | None = None
+    verdict: InitMatch | None = None
 
     @property
     def name(self) -> str:
@@ -86,51 +86,55 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Subject:
+class RuleContext:
     """A file as the rules see it.
 
     Attributes:
         checkpoint: what its reader understood.
-        looks: its tensors, in order.
+        tensors: those of the file, in order.
         read: whether values were read.
     """
 
     checkpoint: Checkpoint
-    looks: tuple[Look, ...]
+    tensors: tuple[TensorFacts, ...]
     read: bool = True
 
     @cached_property
-    def unique(self) -> tuple[Look, ...]:
+    def unique(self) -> tuple[TensorFacts, ...]:
         """Tensors with figures, tied ones once."""
-        return tuple(look for look in self.looks if look.stats is not None and not look.alias_of)
+        return tuple(tensor for tensor in self.tensors if tensor.stats is not None and not tensor.alias_of)
 
     @cached_property
     def trained(self) -> bool:
-        """Whether most weights have moved: in a fresh model, what is as initialised is as it should be.
+        """Whether most weights have moved: in a fresh model, what is as initialized is as it should be.
 
         Their moving average does not count: it may have stayed where it began.
         """
-        weights = [look for look in self.unique if look.role.is_weight and look.ref.kind is not Kind.EMA]
-        drawn = [look.verdict for look in weights if look.verdict is not None and look.verdict.family != "constant"]
+        weights = [tensor for tensor in self.unique if tensor.role.is_weight and tensor.ref.kind is not Kind.EMA]
+        drawn = [
+            tensor.verdict for tensor in weights if tensor.verdict is not None and tensor.verdict.family != "constant"
+        ]
         return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
 
     @cached_property
-    def last_weights(self) -> Mapping[Kind, Look]:
+    def last_weights(self) -> Mapping[Kind, TensorFacts]:
         """The last weight of each kind, in the order of the file."""
-        return {look.ref.kind: look for look in self.unique if look.role.is_weight}
+        return {tensor.ref.kind: tensor for tensor in self.unique if tensor.role.is_weight}
 
     @cached_property
-    def by_name(self) -> Mapping[str, Look]:
-        return {look.name: look for look in self.looks}
+    def by_name(self) -> Mapping[str, TensorFacts]:
+        return {tensor.name: tensor for tensor in self.tensors}
 
     @cached_property
-    def siblings(self) -> Mapping[str, tuple[Look, ...]]:
+    def siblings(self) -> Mapping[str, tuple[TensorFacts, ...]]:
         """Pattern of the name -> the tensors of that name in all blocks, of one shape and element type."""
-        found: dict[tuple[object, ...], list[Look]] = {}
-        for look in self.unique:
-            found.setdefault((pattern(look.name), look.ref.shape, look.ref.dtype.name, look.role.kind), []).append(look)
+        found: dict[tuple[object, ...], list[TensorFacts]] = {}
+        for tensor in self.unique:
+            found.setdefault(
+                (pattern(tensor.name), tensor.ref.shape, tensor.ref.dtype.name, tensor.role.kind), []
+            ).append(tensor)
         shared = [tuple(group) for group in found.values()]
-        return {look.name: group for group in shared for look in group}
+        return {tensor.name: group for group in shared for tensor in group}
 
     @cached_property
     def sibling_sizes(self) -> Mapping[str, tuple[float, ...]]:
@@ -138,11 +142,13 @@ class Subject:
         found: dict[str, tuple[float, ...]] = {}
         for name, group in self.siblings.items():
             if name not in found:
-                found.update(dict.fromkeys((look.name for look in group), tuple(sorted(look.rms for look in group))))
+                found.update(
+                    dict.fromkeys((tensor.name for tensor in group), tuple(sorted(tensor.rms for tensor in group)))
+                )
         return found
 
 
-Check = Callable[[Subject], Iterable[Found]]
+RuleFunction = Callable[[RuleContext], Iterable[RuleHit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ class Rule:
     code: str
     name: str
     severity: Severity
-    check: Check = field(repr=False)
+    check: RuleFunction = field(repr=False)
     reads: bool = True
     default: bool = True
 
@@ -182,7 +188,7 @@ class Rule:
         after = self.doc.partition("What to do:")[2].split("\n\n")[0]
         return re.sub(r"\s+", " ", after).strip().split(". ")[0].rstrip(".")
 
-    def run(self, subject: Subject) -> Iterator[Finding]:
+    def run(self, subject: RuleContext) -> Iterator[Finding]:
         for found in self.check(subject):
             severity = self.severity if found.severity is None else found.severity
             yield Finding(self.code, severity, found.tensor, found.message, found.advice or self.advice, found.figures)
@@ -194,10 +200,10 @@ _RULES: dict[str, Rule] = {}
 
 def rule(
     code: str, name: str, severity: Severity, *, reads: bool = True, default: bool = True
-) -> Callable[[Check], Check]:
+) -> Callable[[RuleFunction], RuleFunction]:
     """Make a function a rule. Its docstring: one sentence, then `Why it matters:`, then `What to do:`."""
 
-    def register(check: Check) -> Check:
+    def register(check: RuleFunction) -> RuleFunction:
         if code in _RULES:
             raise ValueError(f"{code} is taken by {_RULES[code].name}")
         _RULES[code] = Rule(code, name, severity, check, reads, default)
@@ -226,13 +232,13 @@ def all_rules() -> Sequence[Rule]:
 __all__ = [
     "RANK",
     "Finding",
-    "Found",
-    "Look",
     "Role",
     "Roles",
     "Rule",
+    "RuleContext",
+    "RuleHit",
     "Severity",
-    "Subject",
+    "TensorFacts",
     "all_rules",
     "own_rules",
     "pattern",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from inspectcli.analysis.health.base import Look, Subject
+from inspectcli.analysis.health.base import RuleContext, TensorFacts
 from inspectcli.analysis.roles import Part, is_position_table
 from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Kind
@@ -36,58 +36,58 @@ class Copies(NamedTuple):
     """
 
     modules: tuple[str, ...]
-    groups: tuple[tuple[Look, ...], ...]
+    groups: tuple[tuple[TensorFacts, ...], ...]
 
     @property
     def places(self) -> tuple[str, ...]:
         """The modules, or the names of the tensors where one of a module is concerned."""
-        return self.modules if len(self.groups) > 1 else tuple(look.name for look in self.groups[0])
+        return self.modules if len(self.groups) > 1 else tuple(tensor.name for tensor in self.groups[0])
 
 
-def copies(subject: Subject) -> Iterator[Copies]:
+def copies(subject: RuleContext) -> Iterator[Copies]:
     """Equal tensors that are not tied, those of the same modules together."""
-    found: dict[tuple[str, ...], list[tuple[Look, ...]]] = {}
+    found: dict[tuple[str, ...], list[tuple[TensorFacts, ...]]] = {}
     for group in _equal(subject):
-        found.setdefault(_modules([look.name for look in group]), []).append(group)
+        found.setdefault(_modules([tensor.name for tensor in group]), []).append(group)
     for modules, groups in found.items():
         yield Copies(modules, tuple(groups))
 
 
-def _equal(subject: Subject) -> Iterator[tuple[Look, ...]]:
+def _equal(subject: RuleContext) -> Iterator[tuple[TensorFacts, ...]]:
     """Groups of equal tensors. Only those whose exact figures agree are read again."""
-    alike: dict[tuple[object, ...], list[Look]] = {}
-    for look in subject.unique:
-        if _is_judged(look):
-            s = look.stats
+    alike: dict[tuple[object, ...], list[TensorFacts]] = {}
+    for tensor in subject.unique:
+        if _is_judged(tensor):
+            s = tensor.stats
             assert s is not None
-            key = (look.ref.dtype.name, s.count, s.zeros, s.nan, s.low, s.high, f"{s.l2:.9g}")
-            alike.setdefault(key, []).append(look)
+            key = (tensor.ref.dtype.name, s.count, s.zeros, s.nan, s.low, s.high, f"{s.l2:.9g}")
+            alike.setdefault(key, []).append(tensor)
     for suspects in alike.values():
         if len(suspects) < 2:
             continue
-        same: dict[bytes, list[Look]] = {}
-        for look in suspects:
-            digest = _digest(look)
+        same: dict[bytes, list[TensorFacts]] = {}
+        for tensor in suspects:
+            digest = _digest(tensor)
             if digest:
-                same.setdefault(digest, []).append(look)
+                same.setdefault(digest, []).append(tensor)
         yield from (tuple(group) for group in same.values() if len(group) > 1)
 
 
-def _is_judged(look: Look) -> bool:
-    s = look.stats
+def _is_judged(tensor: TensorFacts) -> bool:
+    s = tensor.stats
     return (
         s is not None
-        and look.ref.kind is Kind.PARAMETER
-        and look.role.kind in _JUDGED
+        and tensor.ref.kind is Kind.PARAMETER
+        and tensor.role.kind in _JUDGED
         and s.count >= LEAST
         and s.low != s.high  # constants need not be read again
-        and not is_position_table(look.name)
-        and not _COPY.search(look.name)
-        and not _FIXED.search(look.name)
+        and not is_position_table(tensor.name)
+        and not _COPY.search(tensor.name)
+        and not _FIXED.search(tensor.name)
     )
 
 
-def _digest(look: Look) -> bytes:
+def _digest(tensor: TensorFacts) -> bytes:
     """Of all values in C order; empty if they cannot be read, or are few different ones."""
     import hashlib
 
@@ -98,7 +98,7 @@ def _digest(look: Look) -> bytes:
     made = hashlib.blake2b(digest_size=32)
     distinct = 0
     try:
-        for block in in_order(look.ref):
+        for block in in_order(tensor.ref):
             if distinct < LEAST_DISTINCT:
                 distinct = max(distinct, len(np.unique(block.values[:65_536])))
             made.update(np.ascontiguousarray(block.values).data)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from inspectcli.analysis.health.base import Found, Severity, Subject, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
 
 
 @rule("PI490", "file-too-large", Severity.ERROR, reads=False, default=False)
-def file_too_large(subject: Subject, limit: int | None = None) -> Iterator[Found]:
+def file_too_large(subject: RuleContext, limit: int | None = None) -> Iterator[RuleHit]:
     """The checkpoint is larger than `--max-size`.
 
     Why it matters: a repository keeps every version of a file for ever, and every clone pays for it.
@@ -18,11 +18,11 @@ def file_too_large(subject: Subject, limit: int | None = None) -> Iterator[Found
     """
     size = subject.checkpoint.size
     if limit is not None and size > limit:
-        yield Found(None, f"{size:,} bytes, at most {limit:,} are allowed", {"size": size, "limit": limit})
+        yield RuleHit(None, f"{size:,} bytes, at most {limit:,} are allowed", {"size": size, "limit": limit})
 
 
 @rule("PI590", "format-not-allowed", Severity.ERROR, reads=False, default=False)
-def format_not_allowed(subject: Subject, allowed: Sequence[str] = ()) -> Iterator[Found]:
+def format_not_allowed(subject: RuleContext, allowed: Sequence[str] = ()) -> Iterator[RuleHit]:
     """The checkpoint is in another format than `--require-format`.
 
     Why it matters: a pickle can run code on every machine that loads it; safetensors holds numbers and nothing else.
@@ -32,6 +32,6 @@ def format_not_allowed(subject: Subject, allowed: Sequence[str] = ()) -> Iterato
     """
     found = subject.checkpoint.format
     if allowed and not any(found == name or found.startswith(f"{name}-") for name in allowed):
-        yield Found(
+        yield RuleHit(
             None, f"the format is {found}, expected {' or '.join(allowed)}", {"format": found, "allowed": list(allowed)}
         )

@@ -10,7 +10,7 @@ from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.model import Checkpoint, Kind
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import Look, Subject
+    from inspectcli.analysis.health.base import RuleContext, TensorFacts
 
 #: Deeper nodes and longer lists hold no param_groups that anybody wrote.
 _DEPTH, _BREADTH = 6, 64
@@ -69,24 +69,24 @@ def learning_rate_remark(checkpoint: Checkpoint) -> str:
 class State(NamedTuple):
     """What the optimizer holds of one parameter: `exp_avg`, `exp_avg_sq`, ... by name."""
 
-    parameter: Look
-    figures: Mapping[str, Look]
+    parameter: TensorFacts
+    figures: Mapping[str, TensorFacts]
     group: Group | None
 
 
-def states(subject: Subject) -> tuple[State, ...]:
+def states(subject: RuleContext) -> tuple[State, ...]:
     """The optimizer's tensors with the parameters they belong to; none where that is not certain.
 
     torch numbers parameters in the order of the model, buffers left out: believed only if every shape agrees.
     """
-    found: dict[str, dict[int, dict[str, Look]]] = {}
-    for look in subject.looks:
-        if look.ref.kind is Kind.OPTIMIZER and (m := _STATE.match(look.name)) and len(m["index"]) < 9:
-            found.setdefault(m["owner"], {}).setdefault(int(m["index"]), {})[m["figure"]] = look
+    found: dict[str, dict[int, dict[str, TensorFacts]]] = {}
+    for tensor in subject.tensors:
+        if tensor.ref.kind is Kind.OPTIMIZER and (m := _STATE.match(tensor.name)) and len(m["index"]) < 9:
+            found.setdefault(m["owner"], {}).setdefault(int(m["index"]), {})[m["figure"]] = tensor
     if len(found) != 1:
         return ()
     (by_index,) = found.values()
-    parameters = [look for look in subject.looks if look.ref.kind is Kind.PARAMETER and not look.alias_of]
+    parameters = [tensor for tensor in subject.tensors if tensor.ref.kind is Kind.PARAMETER and not tensor.alias_of]
     of_index = {i: group for group in groups(subject.checkpoint) for i in group.params}
     made = []
     for index, figures in sorted(by_index.items()):

@@ -6,17 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from inspectcli.analysis.health.base import Found, Severity, Subject, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
 
 
-def _hazards(subject: Subject, kind: str) -> Iterator[Found]:
+def _hazards(subject: RuleContext, kind: str) -> Iterator[RuleHit]:
     for hazard in subject.checkpoint.hazards:
         if hazard.kind == kind:
-            yield Found(None, f"{hazard.what}, from {hazard.where}", {"what": hazard.what, "where": hazard.where})
+            yield RuleHit(None, f"{hazard.what}, from {hazard.where}", {"what": hazard.what, "where": hazard.where})
 
 
 @rule("PI501", "runs-code", Severity.ERROR, reads=False)
-def runs_code(subject: Subject) -> Iterator[Found]:
+def runs_code(subject: RuleContext) -> Iterator[RuleHit]:
     """A pickle in the file would run code on the machine that loads it.
 
     Why it matters: `torch.load(weights_only=False)`, `pickle.load` and `np.load(allow_pickle=True)` do what the file
@@ -28,7 +28,7 @@ def runs_code(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI502", "foreign-class", Severity.NOTE, reads=False)
-def foreign_class(subject: Subject) -> Iterator[Found]:
+def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     """The file names classes that are neither the library's nor Python's.
 
     Why it matters: a loader imports them, so the file loads only beside the code that wrote it; a loader that is safe
@@ -40,7 +40,7 @@ def foreign_class(subject: Subject) -> Iterator[Found]:
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         noun = "class" if len(foreign) == 1 else "classes"
-        yield Found(
+        yield RuleHit(
             None,
             f"{len(foreign):,} {noun} of other packages needed: {shown}",
             {"classes": list(foreign[:100]), "count": len(foreign)},
@@ -48,7 +48,7 @@ def foreign_class(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI503", "keras-code", Severity.ERROR, reads=False)
-def keras_code(subject: Subject) -> Iterator[Found]:
+def keras_code(subject: RuleContext) -> Iterator[RuleHit]:
     """The config of a Keras model holds code, or names what a loader would call: a Lambda layer and its like.
 
     Why it matters: a Lambda layer is Python bytecode that Keras runs when `safe_mode` is off; older versions always do.
@@ -59,7 +59,7 @@ def keras_code(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI504", "reads-other-files", Severity.ERROR, reads=False)
-def reads_other_files(subject: Subject) -> Iterator[Found]:
+def reads_other_files(subject: RuleContext) -> Iterator[RuleHit]:
     """The file makes a loader read other files of the machine, as if they were part of it.
 
     Why it matters: an HDF5 link to `/etc/passwd` puts its bytes into a weight, which is then sent on.
@@ -79,7 +79,7 @@ _JOINERS = re.compile("[\u200c\u200d]")
 
 
 @rule("PI505", "hidden-characters", Severity.WARNING, reads=False)
-def hidden_characters(subject: Subject) -> Iterator[Found]:
+def hidden_characters(subject: RuleContext) -> Iterator[RuleHit]:
     """The name of a tensor holds control characters, direction marks or characters that take no room.
 
     Why it matters: a terminal that prints the name obeys it, and what is shown is not what is there: two names that
@@ -87,14 +87,14 @@ def hidden_characters(subject: Subject) -> Iterator[Found]:
 
     What to do: rename the tensor, and do not print its name without escaping it.
     """
-    for look in subject.looks:
-        hidden = _hidden(look.name)
+    for tensor in subject.tensors:
+        hidden = _hidden(tensor.name)
         if hidden:
             codes = [_described(c) for c in dict.fromkeys(hidden)]
             some = ", ".join(codes[:3]) + (", ..." if len(codes) > 3 else "")
             noun = "character" if len(hidden) == 1 else "characters"
-            yield Found(
-                look.name,
+            yield RuleHit(
+                tensor.name,
                 f"{len(hidden):,} hidden {noun} in the name: {some}",
                 {"count": len(hidden), "characters": [f"U+{ord(c):04X}" for c in dict.fromkeys(hidden)][:20]},
             )
@@ -114,7 +114,7 @@ def _described(c: str) -> str:
 
 
 @rule("PI506", "pickle-format", Severity.WARNING, reads=False, default=False)
-def pickle_format(subject: Subject) -> Iterator[Found]:
+def pickle_format(subject: RuleContext) -> Iterator[RuleHit]:
     """The checkpoint is a pickle.
 
     Why it matters: a pickle is a program. This one may be harmless, but every loader has to be careful, and the
@@ -124,4 +124,4 @@ def pickle_format(subject: Subject) -> Iterator[Found]:
     """
     found = subject.checkpoint.format
     if found.startswith("torch") or found == "pickle":
-        yield Found(None, f"the format is {found}, a pickle: expected safetensors", {"format": found})
+        yield RuleHit(None, f"the format is {found}, a pickle: expected safetensors", {"format": found})

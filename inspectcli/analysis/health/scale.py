@@ -6,14 +6,14 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from inspectcli.analysis.health.base import Found, Look, Severity, Subject, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError
 
 #: A fresh or a trained weight stays within a few hundred times its initial scale and its siblings.
 _EXPLODED = 1e3
 _VANISHED = 1e-4
-#: Scales of normalisations and biases lie near 1: trained ones reach some hundreds.
+#: Scales of normalizations and biases lie near 1: trained ones reach some hundreds.
 _NEAR_ONE = 1e4
 #: Initial scales of embeddings.
 _TABLES = (0.01, 1.0)
@@ -33,15 +33,20 @@ _PRUNED = 0.25
 _VECTORS = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
 
 
-def _weights(subject: Subject) -> Iterator[Look]:
-    for look in subject.unique:
-        if look.role.is_weight and look.stats is not None and not look.stats.nonfinite and look.ref.numel >= _LEAST:
-            yield look
+def _weights(subject: RuleContext) -> Iterator[TensorFacts]:
+    for tensor in subject.unique:
+        if (
+            tensor.role.is_weight
+            and tensor.stats is not None
+            and not tensor.stats.nonfinite
+            and tensor.ref.numel >= _LEAST
+        ):
+            yield tensor
 
 
-def _outlier(look: Look) -> tuple[float, float] | None:
+def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
     """(the largest magnitude, that of usual values) if one value dominates."""
-    s, sampled = look.stats, look.sampled
+    s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
         return None
     # Of some tens of values, the 99 % quantile leans on the outlier itself.
@@ -52,13 +57,13 @@ def _outlier(look: Look) -> tuple[float, float] | None:
     return (largest, usual) if share >= _DOMINATES and largest > _FAR_OUT * usual and usual > 0 else None
 
 
-def _against_siblings(subject: Subject, look: Look) -> tuple[float, int] | None:
+def _against_siblings(subject: RuleContext, tensor: TensorFacts) -> tuple[float, int] | None:
     """How many times the siblings' median root mean square this one has, and how many siblings there are.
 
     Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other:
     one of two siblings may be the odd one.
     """
-    own, sizes = look.rms, subject.sibling_sizes.get(look.name, ())
+    own, sizes = tensor.rms, subject.sibling_sizes.get(tensor.name, ())
     first = bisect_left(sizes, _COLLAPSED)
     itself = bisect_left(sizes, own) if own > _COLLAPSED else len(sizes)
     others = len(sizes) - first - (own > _COLLAPSED)
@@ -73,22 +78,22 @@ def _from_range(x: float, low: float, high: float) -> float:
     return x / high if x > high else x / low if x < low else 1.0
 
 
-def _against_start(look: Look) -> float | None:
+def _against_start(tensor: TensorFacts) -> float | None:
     """How many times the initial scale; of a table without a default, how many times the usual ones."""
-    if look.verdict is not None and look.verdict.ratio is not None:
-        return None if _is_token(look) else look.verdict.ratio
-    return _from_range(look.rms, *_TABLES) if look.role.kind is Part.EMBEDDING else None
+    if tensor.verdict is not None and tensor.verdict.ratio is not None:
+        return None if _is_token(tensor) else tensor.verdict.ratio
+    return _from_range(tensor.rms, *_TABLES) if tensor.role.kind is Part.EMBEDDING else None
 
 
-def _is_token(look: Look) -> bool:
+def _is_token(tensor: TensorFacts) -> bool:
     """A class token of (1, 1, d), a layer scale of (d, 1, 1): may begin at 1e-6, and no layer's default is theirs."""
-    return sum(n > 1 for n in look.ref.shape) <= 1 and not _OF_LAYER.search(look.role.leaf)
+    return sum(n > 1 for n in tensor.ref.shape) <= 1 and not _OF_LAYER.search(tensor.role.leaf)
 
 
-def _scale(subject: Subject, look: Look) -> tuple[float, str] | None:
+def _scale(subject: RuleContext, tensor: TensorFacts) -> tuple[float, str] | None:
     """The ratio that is farthest from 1, and against what."""
     found = []
-    siblings, start = _against_siblings(subject, look), _against_start(look)
+    siblings, start = _against_siblings(subject, tensor), _against_start(tensor)
     if siblings is not None:
         ratio, n = siblings
         found.append((ratio, f"{_times(ratio)} the median of its {n} siblings"))
@@ -102,44 +107,53 @@ def _times(ratio: float) -> str:
 
 
 @rule("PI201", "exploding-scale", Severity.ERROR)
-def exploding_scale(subject: Subject) -> Iterable[Found]:
-    """A tensor is more than a thousand times larger than its siblings or than at its initialisation.
+def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
+    """A tensor is more than a thousand times larger than its siblings or than at its initialization.
 
     Why it matters: its layer drowns all others or overflows in half precision. Training has diverged in this layer,
     or it was scaled or edited by hand.
 
     What to do: compare it with an earlier checkpoint (`pinspect diff`), and train on from before it grew.
     """
-    for look in _weights(subject):
-        found = _scale(subject, look)
-        if found is not None and found[0] > _EXPLODED and _outlier(look) is None:
-            yield Found(look.name, f"root mean square {look.rms:.3g}: {found[1]}", {"rms": look.rms, "ratio": found[0]})
-    for look in subject.unique:
-        if look.role.kind not in _VECTORS or look.stats is None or look.stats.nonfinite or _outlier(look) is not None:
+    for tensor in _weights(subject):
+        found = _scale(subject, tensor)
+        if found is not None and found[0] > _EXPLODED and _outlier(tensor) is None:
+            yield RuleHit(
+                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+            )
+    for tensor in subject.unique:
+        if (
+            tensor.role.kind not in _VECTORS
+            or tensor.stats is None
+            or tensor.stats.nonfinite
+            or _outlier(tensor) is not None
+        ):
             continue
-        siblings = _against_siblings(subject, look)
-        if look.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
-            message = f"root mean square {look.rms:.3g}: of a {look.role.kind.value}, values near 1 are expected"
-            yield Found(look.name, message, {"rms": look.rms, "ratio": look.rms})
+        siblings = _against_siblings(subject, tensor)
+        if tensor.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
+            message = f"root mean square {tensor.rms:.3g}: of a {tensor.role.kind.value}, values near 1 are expected"
+            yield RuleHit(tensor.name, message, {"rms": tensor.rms, "ratio": tensor.rms})
 
 
 @rule("PI202", "vanishing-scale", Severity.WARNING)
-def vanishing_scale(subject: Subject) -> Iterable[Found]:
-    """A weight is more than ten thousand times smaller than its siblings or than at its initialisation.
+def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
+    """A weight is more than ten thousand times smaller than its siblings or than at its initialization.
 
     Why it matters: its layer passes next to nothing on. Weight decay without a gradient does this, and so does a wrong
     scale in a conversion.
 
     What to do: see whether the layer gets gradients at all; if it is not used, remove it from the model.
     """
-    for look in _weights(subject):
-        found = _scale(subject, look)
-        if found is not None and look.rms >= _COLLAPSED and found[0] < _VANISHED:
-            yield Found(look.name, f"root mean square {look.rms:.3g}: {found[1]}", {"rms": look.rms, "ratio": found[0]})
+    for tensor in _weights(subject):
+        found = _scale(subject, tensor)
+        if found is not None and tensor.rms >= _COLLAPSED and found[0] < _VANISHED:
+            yield RuleHit(
+                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+            )
 
 
 @rule("PI203", "all-zero-weight", Severity.WARNING)
-def all_zero_weight(subject: Subject) -> Iterable[Found]:
+def all_zero_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight of a trained model is all zeros.
 
     Why it matters: the layer's output does not depend on its input. A fresh model may begin like this on purpose (zero
@@ -149,43 +163,45 @@ def all_zero_weight(subject: Subject) -> Iterable[Found]:
     """
     if not subject.trained:
         return
-    for look in _weights(subject):
-        s = look.stats
-        if s is not None and s.low == s.high == 0 and look.role.kind is not Part.LORA_B:
-            yield Found(look.name, f"all {s.count:,} values are 0", {"count": s.count})
+    for tensor in _weights(subject):
+        s = tensor.stats
+        if s is not None and s.low == s.high == 0 and tensor.role.kind is not Part.LORA_B:
+            yield RuleHit(tensor.name, f"all {s.count:,} values are 0", {"count": s.count})
 
 
 @rule("PI204", "constant-weight", Severity.WARNING)
-def constant_weight(subject: Subject) -> Iterable[Found]:
+def constant_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """All values of a weight of a trained model are one number, not 0.
 
     Why it matters: all units of the layer compute the same, and always will: their gradients are the same too.
 
-    What to do: check how the layer was initialised, and whether the file was written completely.
+    What to do: check how the layer was initialized, and whether the file was written completely.
     """
     if not subject.trained:
         return
-    for look in _weights(subject):
-        s = look.stats
+    for tensor in _weights(subject):
+        s = tensor.stats
         if s is not None and s.low == s.high and s.low:
-            yield Found(look.name, f"all {s.count:,} values are {s.low:.4g}", {"value": s.low, "count": s.count})
+            yield RuleHit(tensor.name, f"all {s.count:,} values are {s.low:.4g}", {"value": s.low, "count": s.count})
 
 
 @rule("PI205", "collapsed-weight", Severity.WARNING)
-def collapsed_weight(subject: Subject) -> Iterable[Found]:
+def collapsed_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight is not zero, but has decayed to almost nothing (root mean square below 1e-20).
 
     Why it matters: weight decay without a gradient shrinks a layer for ever: it was never used in training.
 
     What to do: remove the layer from the model, or find out why no gradient reaches it.
     """
-    for look in _weights(subject):
-        if 0 < look.rms < _COLLAPSED:
-            yield Found(look.name, f"root mean square {look.rms:.2g}: expected above {_COLLAPSED:g}", {"rms": look.rms})
+    for tensor in _weights(subject):
+        if 0 < tensor.rms < _COLLAPSED:
+            yield RuleHit(
+                tensor.name, f"root mean square {tensor.rms:.2g}: expected above {_COLLAPSED:g}", {"rms": tensor.rms}
+            )
 
 
 @rule("PI206", "dominant-outlier", Severity.ERROR)
-def dominant_outlier(subject: Subject) -> Iterable[Found]:
+def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     """One value of a tensor outweighs all others together.
 
     Why it matters: a flipped bit in an exponent looks like this, from failing memory or a damaged file. Every output
@@ -193,21 +209,21 @@ def dominant_outlier(subject: Subject) -> Iterable[Found]:
 
     What to do: compare the file's checksum with its origin, and fetch it again.
     """
-    for look in subject.unique:
-        if not look.role.is_weight and look.role.kind not in _VECTORS:
+    for tensor in subject.unique:
+        if not tensor.role.is_weight and tensor.role.kind not in _VECTORS:
             continue
-        found = _outlier(look)
+        found = _outlier(tensor)
         if found is not None:
             largest, usual = found
-            yield Found(
-                look.name,
+            yield RuleHit(
+                tensor.name,
                 f"the largest magnitude is {largest:.3g}, 99 % are within {usual:.3g}",
                 {"abs_max": largest, "q99": usual},
             )
 
 
 @rule("PI207", "dead-rows", Severity.WARNING)
-def dead_rows(subject: Subject) -> Iterable[Found]:
+def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
     """Whole rows or columns of a weight are zeros: units that give nothing, or inputs that are ignored.
 
     Why it matters: the units are dead weight in every forward pass, and stay dead in training. Padding rows of
@@ -216,48 +232,48 @@ def dead_rows(subject: Subject) -> Iterable[Found]:
     What to do: if the model was not pruned on purpose, look for units that died (ReLU with a high learning rate), or
     for rows that a conversion lost.
     """
-    for look in _weights(subject):
-        s, shape = look.stats, look.ref.shape
-        if s is None or look.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
+    for tensor in _weights(subject):
+        s, shape = tensor.stats, tensor.ref.shape
+        if s is None or tensor.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
             continue
-        if not _OF_LAYER.search(look.role.leaf):
+        if not _OF_LAYER.search(tensor.role.leaf):
             continue
-        if look.ref.numel > _MOST_READ or look.ref.held_shape is not None:  # a sparse tensor has them by design
+        if tensor.ref.numel > _MOST_READ or tensor.ref.stored_shape is not None:  # a sparse tensor has them by design
             continue
-        least = look.ref.numel // max(shape)
+        least = tensor.ref.numel // max(shape)
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
             continue
-        dead = _dead(look)
+        dead = _dead(tensor)
         if dead is None:
             continue
         for axis, word in zip(dead, ("rows", "columns"), strict=True):
             indices = dead[axis]
-            gone = len(indices) * (look.ref.numel // shape[axis])
+            gone = len(indices) * (tensor.ref.numel // shape[axis])
             if s.zeros - gone > _PRUNED * (s.count - gone):
                 continue
             if indices and 2 * len(indices) < shape[axis]:
                 shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
-                yield Found(
-                    look.name,
+                yield RuleHit(
+                    tensor.name,
                     f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {shown}",
                     {"axis": axis, "count": len(indices), "indices": indices[:100]},
                 )
                 break
 
 
-def _dead(look: Look) -> dict[int, list[int]] | None:
+def _dead(tensor: TensorFacts) -> dict[int, list[int]] | None:
     """Axis -> indices along it at which everything is 0, for the two axes of units: Keras has them last."""
     import numpy as np
 
     from inspectcli.tensors.values import read_array
 
     try:
-        values = read_array(look.ref)
+        values = read_array(tensor.ref)
     except (PinspectError, ValueError):
         return None
     used = values != 0
     found = {}
-    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in look.role.leaf else (0, 1):
+    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in tensor.role.leaf else (0, 1):
         others = tuple(i for i in range(used.ndim) if i != axis)
         found[axis] = np.flatnonzero(~used.any(axis=others)).tolist()
     return found

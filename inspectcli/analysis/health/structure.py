@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from inspectcli.analysis.health.base import Found, Look, Severity, Subject, pattern, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, pattern, rule
 from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part
 from inspectcli.pickles.nodes import Dict
-from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
 
 #: A file that is one of several of a model: its blocks do not begin at 0, and may end anywhere.
@@ -24,18 +24,18 @@ _WEIGHT = re.compile(r"(^|_)(weight|kernel|embeddings)$")
 _ENDS = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|lm_head|\w*head|classifier|score)\.", re.IGNORECASE)
 
 
-def _of_files(subject: Subject, what: str) -> Iterator[Found]:
+def _of_files(subject: RuleContext, what: str) -> Iterator[RuleHit]:
     """The reader's own findings of one kind."""
     for defect in subject.checkpoint.defects:
         if defect.what == what:
-            yield Found(defect.tensors[0] if len(defect.tensors) == 1 else None, defect.message, defect.figures)
+            yield RuleHit(defect.tensors[0] if len(defect.tensors) == 1 else None, defect.message, defect.figures)
 
 
 @rule("PI401", "missing-shard", Severity.ERROR, reads=False)
-def missing_shard(subject: Subject) -> Iterator[Found]:
+def missing_shard(subject: RuleContext) -> Iterator[RuleHit]:
     """The index names a shard that is not there.
 
-    Why it matters: a loader stops, or leaves the layers of that shard as they were initialised.
+    Why it matters: a loader stops, or leaves the layers of that shard as they were initialized.
 
     What to do: download the missing shard into the same folder, or save the model again.
     """
@@ -43,7 +43,7 @@ def missing_shard(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI402", "extra-shard", Severity.WARNING, reads=False)
-def extra_shard(subject: Subject) -> Iterator[Found]:
+def extra_shard(subject: RuleContext) -> Iterator[RuleHit]:
     """A shard with the model's name lies in the folder, and the index does not name it.
 
     Why it matters: it is left over from another save. Tools that load all shards of a folder mix two models.
@@ -54,7 +54,7 @@ def extra_shard(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI403", "index-mismatch", Severity.ERROR, reads=False)
-def index_mismatch(subject: Subject) -> Iterator[Found]:
+def index_mismatch(subject: RuleContext) -> Iterator[RuleHit]:
     """The index places a tensor in a shard that does not hold it.
 
     Why it matters: index and shards are of different saves. A loader that goes by the index does not find the tensor.
@@ -65,7 +65,7 @@ def index_mismatch(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI404", "not-in-index", Severity.WARNING, reads=False)
-def not_in_index(subject: Subject) -> Iterator[Found]:
+def not_in_index(subject: RuleContext) -> Iterator[RuleHit]:
     """A shard holds a tensor that the index does not name, or names elsewhere.
 
     Why it matters: loaders that go by the index pass over it, others load it: the same files give two models.
@@ -76,7 +76,7 @@ def not_in_index(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI405", "total-size", Severity.WARNING, reads=False)
-def total_size(subject: Subject) -> Iterator[Found]:
+def total_size(subject: RuleContext) -> Iterator[RuleHit]:
     """`metadata.total_size` of the index is not the number of bytes that the shards hold.
 
     Why it matters: loaders plan memory by it; and a shard may be of another save, or of another element type.
@@ -87,7 +87,7 @@ def total_size(subject: Subject) -> Iterator[Found]:
 
 
 @rule("PI406", "duplicate-content", Severity.WARNING)
-def duplicate_content(subject: Subject) -> Iterator[Found]:
+def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
     """Tensors under different names hold the same values, and are not tied.
 
     Why it matters: trained layers are never equal. A conversion wrote one of them twice, in the place of another; or
@@ -106,7 +106,7 @@ def duplicate_content(subject: Subject) -> Iterator[Found]:
             what = f"{tensors:,} tensors of {found.places[0]} are equal to those of {others}, and not tied: " + (
                 f"{elements:,} values"
             )
-        yield Found(
+        yield RuleHit(
             first.name,
             f"{what}, {len(found.places)} times",
             {"tensors": tensors, "values": elements, "places": list(found.places)},
@@ -116,10 +116,10 @@ def duplicate_content(subject: Subject) -> Iterator[Found]:
 
 def _severity(found: Copies) -> Severity:
     """A warning for what training cannot have made: equal blocks, equal parts of one layer."""
-    looks = [group[0] for group in found.groups]
-    if any(look.role.kind is Part.EMBEDDING for look in looks):
+    tensors = [group[0] for group in found.groups]
+    if any(tensor.role.kind is Part.EMBEDDING for tensor in tensors):
         return Severity.NOTE
-    if all(look.verdict is not None and look.verdict.strength.value != "moved" for look in looks):
+    if all(tensor.verdict is not None and tensor.verdict.strength.value != "moved" for tensor in tensors):
         return Severity.NOTE  # a layer that was copied to make the others, as nn.TransformerEncoder does
     blocks = len({pattern(module) for module in found.modules}) == 1
     parents = {module.rpartition(".")[0] for module in found.modules}
@@ -127,31 +127,31 @@ def _severity(found: Copies) -> Severity:
 
 
 @rule("PI407", "mixed-dtypes", Severity.WARNING, reads=False)
-def mixed_dtypes(subject: Subject) -> Iterator[Found]:
+def mixed_dtypes(subject: RuleContext) -> Iterator[RuleHit]:
     """A tensor has another floating point type than the same tensor of the other blocks.
 
     Why it matters: a block was converted and the others were not, or was put in from elsewhere. Recipes that keep
-    norms or routers in float32 do so in every block, and quantised blocks beside plain ones are a recipe too: both
+    norms or routers in float32 do so in every block, and quantized blocks beside plain ones are a recipe too: both
     are left alone.
 
     What to do: cast the model to one type before saving, or say why this block differs.
     """
-    groups: dict[tuple[object, ...], list[Look]] = {}
-    for look in subject.looks:
-        ref = look.ref
-        plain = ref.dtype.family is Family.FLOAT and ref.dtype.bits >= 16
-        if plain and ref.numel and look.role.kind not in _NO_WEIGHTS:
-            groups.setdefault((pattern(look.name), ref.shape, look.role.kind), []).append(look)
-    odd: dict[tuple[str, str], list[Look]] = {}
+    groups: dict[tuple[object, ...], list[TensorFacts]] = {}
+    for tensor in subject.tensors:
+        ref = tensor.ref
+        plain = ref.dtype.family is NumberClass.FLOAT and ref.dtype.bits >= 16
+        if plain and ref.numel and tensor.role.kind not in _NO_WEIGHTS:
+            groups.setdefault((pattern(tensor.name), ref.shape, tensor.role.kind), []).append(tensor)
+    odd: dict[tuple[str, str], list[TensorFacts]] = {}
     for group in groups.values():
-        common = Counter(look.ref.dtype.name for look in group).most_common(1)[0][0]
-        for look in group:
-            if look.ref.dtype.name != common:
-                odd.setdefault((look.ref.dtype.name, common), []).append(look)
-    for (dtype, common), looks in odd.items():
-        names = [look.name for look in looks]
+        common = Counter(tensor.ref.dtype.name for tensor in group).most_common(1)[0][0]
+        for tensor in group:
+            if tensor.ref.dtype.name != common:
+                odd.setdefault((tensor.ref.dtype.name, common), []).append(tensor)
+    for (dtype, common), tensors in odd.items():
+        names = [tensor.name for tensor in tensors]
         more = f", like {len(names) - 1:,} more: {_listed(names[1:])}" if names[1:] else ""
-        yield Found(
+        yield RuleHit(
             names[0],
             f"element type {dtype}, expected {common} as in the other blocks{more}",
             {"dtype": dtype, "expected": common, "tensors": len(names), "names": names[:10]},
@@ -162,10 +162,10 @@ _NO_WEIGHTS = frozenset({Part.CONSTANT, Part.QUANTIZATION, Part.STATE})
 
 
 @rule("PI408", "block-gap", Severity.WARNING, reads=False)
-def block_gap(subject: Subject) -> Iterator[Found]:
+def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
     """A number is missing among the blocks of a model.
 
-    Why it matters: a loader that is not strict leaves that block as it was initialised. Blocks that were removed at
+    Why it matters: a loader that is not strict leaves that block as it was initialized. Blocks that were removed at
     the end, and numbers of layers without parameters, are left alone.
 
     What to do: look for the missing block in the model that this one was made from, and number the blocks anew if it
@@ -179,18 +179,18 @@ def block_gap(subject: Subject) -> Iterator[Found]:
         if missing:
             where = gap.prefix or "the model"
             noun = "block" if len(missing) == 1 else "blocks"
-            yield Found(
+            yield RuleHit(
                 None,
                 f"{where} lacks {noun} {shown(missing)}: found {shown(gap.present)}",
                 {"prefix": gap.prefix, "missing": missing, "found": len(gap.present)},
             )
 
 
-def _only_file(subject: Subject) -> Sequence[str]:
+def _only_file(subject: RuleContext) -> Sequence[str]:
     return subject.checkpoint.files if len(subject.checkpoint.files) == 1 else ()
 
 
-def _is_shared(subject: Subject, prefix: str, number: int) -> bool:
+def _is_shared(subject: RuleContext, prefix: str, number: int) -> bool:
     """Whether `safetensors.torch.save_model` noted that this block is another one's tensors."""
     noted = subject.checkpoint.objects
     block = f"{prefix}.{number}." if prefix else f"{number}."
@@ -198,7 +198,7 @@ def _is_shared(subject: Subject, prefix: str, number: int) -> bool:
 
 
 @rule("PI409", "unreadable-tensor", Severity.ERROR, reads=False)
-def unreadable_tensor(subject: Subject) -> Iterator[Found]:
+def unreadable_tensor(subject: RuleContext) -> Iterator[RuleHit]:
     """The values of a tensor cannot be read: cut off, changed since they were written, or outside of the file.
 
     Why it matters: nothing is known of these values, and a loader may take what it finds for them.
@@ -206,13 +206,13 @@ def unreadable_tensor(subject: Subject) -> Iterator[Found]:
     What to do: get the file again, and compare its checksum with the publisher's.
     """
     missing = {name for d in subject.checkpoint.defects if d.what == "missing-shard" for name in d.tensors}
-    for look in subject.looks:
-        if look.problem and look.name not in missing:
-            yield Found(look.name, look.problem, {"bytes": look.ref.nbytes})
+    for tensor in subject.tensors:
+        if tensor.problem and tensor.name not in missing:
+            yield RuleHit(tensor.name, tensor.problem, {"bytes": tensor.ref.nbytes})
 
 
 @rule("PI410", "empty-parameter", Severity.ERROR, reads=False)
-def empty_parameter(subject: Subject) -> Iterator[Found]:
+def empty_parameter(subject: RuleContext) -> Iterator[RuleHit]:
     """Weights have the shape [0]: placeholders of DeepSpeed's ZeRO-3, saved in the place of the values.
 
     Why it matters: under ZeRO-3 every process holds a part of each weight, and `state_dict()` holds none. A model saved
@@ -222,8 +222,8 @@ def empty_parameter(subject: Subject) -> Iterator[Found]:
     What to do: save with `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the
     checkpoint folder.
     """
-    weights = [look for look in subject.looks if _is_weight(look)]
-    empty = [look.name for look in weights if look.ref.shape == (0,)]
+    weights = [tensor for tensor in subject.tensors if _is_weight(tensor)]
+    empty = [tensor.name for tensor in weights if tensor.ref.shape == (0,)]
     most = 2 * len(empty) >= len(weights)
     if not most:
         empty = [name for name in empty if _ENDS.search(name)]
@@ -231,7 +231,7 @@ def empty_parameter(subject: Subject) -> Iterator[Found]:
         return
     severity = Severity.NOTE if _is_deepspeed(subject) else Severity.ERROR if most else Severity.WARNING
     noun = "is" if len(empty) == 1 else "are"
-    yield Found(
+    yield RuleHit(
         empty[0] if len(empty) == 1 else None,
         f"{len(empty):,} of {len(weights):,} weights {noun} empty, shape [0]: {_listed(empty)}",
         {"empty": len(empty), "weights": len(weights)},
@@ -239,12 +239,16 @@ def empty_parameter(subject: Subject) -> Iterator[Found]:
     )
 
 
-def _is_weight(look: Look) -> bool:
-    ref = look.ref
-    return ref.kind not in TRAINING_STATE and ref.dtype.family is Family.FLOAT and bool(_WEIGHT.search(look.role.leaf))
+def _is_weight(tensor: TensorFacts) -> bool:
+    ref = tensor.ref
+    return (
+        ref.kind not in TRAINING_STATE
+        and ref.dtype.family is NumberClass.FLOAT
+        and bool(_WEIGHT.search(tensor.role.leaf))
+    )
 
 
-def _is_deepspeed(subject: Subject) -> bool:
+def _is_deepspeed(subject: RuleContext) -> bool:
     """Whether the values lie beside this file, as DeepSpeed writes them."""
     held = subject.checkpoint.objects
     return bool(_ZERO_FILE.search(subject.checkpoint.path)) or (

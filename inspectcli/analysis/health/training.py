@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from inspectcli.analysis.health.base import Found, Look, Severity, Subject, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError
@@ -26,34 +26,34 @@ _GRADIENT = 1e4
 _PREFIX = 1 << 16
 
 
-def _is_untouched(look: Look) -> bool:
+def _is_untouched(tensor: TensorFacts) -> bool:
     """A sharp verdict about drawn values: constants may be as they were in any trained model."""
-    verdict = look.verdict
+    verdict = tensor.verdict
     return verdict is not None and verdict.strength == "untouched" and verdict.family != "constant"
 
 
-def _untouched_weights(subject: Subject) -> list[Look]:
+def _untouched_weights(subject: RuleContext) -> list[TensorFacts]:
     return [
-        look
-        for look in subject.unique
-        if look.role.is_weight
-        and look.role.kind is not Part.LORA_A
-        and _is_untouched(look)
-        and look.ref.kind is not Kind.EMA
+        tensor
+        for tensor in subject.unique
+        if tensor.role.is_weight
+        and tensor.role.kind is not Part.LORA_A
+        and _is_untouched(tensor)
+        and tensor.ref.kind is not Kind.EMA
     ]
 
 
-def _is_head(subject: Subject, look: Look) -> bool:
-    return bool(_HEAD.search(look.role.module)) or subject.last_weights.get(look.ref.kind) is look
+def _is_head(subject: RuleContext, tensor: TensorFacts) -> bool:
+    return bool(_HEAD.search(tensor.role.module)) or subject.last_weights.get(tensor.ref.kind) is tensor
 
 
-def _start(look: Look) -> str:
-    return look.verdict.sentence if look.verdict is not None else ""
+def _start(tensor: TensorFacts) -> str:
+    return tensor.verdict.sentence if tensor.verdict is not None else ""
 
 
 @rule("PI301", "untouched-layer", Severity.WARNING)
-def untouched_layer(subject: Subject) -> Iterable[Found]:
-    """A layer of a trained model is exactly as an initialiser drew it.
+def untouched_layer(subject: RuleContext) -> Iterable[RuleHit]:
+    """A layer of a trained model is exactly as an initializer drew it.
 
     Why it matters: the layer adds noise, not knowledge. It was left out of the optimizer, gets no gradient, or was
     missing in the checkpoint that training began with.
@@ -62,14 +62,14 @@ def untouched_layer(subject: Subject) -> Iterable[Found]:
     """
     if not subject.trained:
         return
-    for look in _untouched_weights(subject):
-        if not _is_head(subject, look):
-            yield Found(look.name, _start(look), {"formula": look.verdict.formula if look.verdict else ""})
+    for tensor in _untouched_weights(subject):
+        if not _is_head(subject, tensor):
+            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
 
 
 @rule("PI302", "untrained-head", Severity.WARNING)
-def untrained_head(subject: Subject) -> Iterable[Found]:
-    """The last layer of a trained model is exactly as an initialiser drew it.
+def untrained_head(subject: RuleContext) -> Iterable[RuleHit]:
+    """The last layer of a trained model is exactly as an initializer drew it.
 
     Why it matters: a new head on a pretrained body gives random answers until it is trained: the warning `some weights
     were newly initialized` that scrolled by.
@@ -78,32 +78,32 @@ def untrained_head(subject: Subject) -> Iterable[Found]:
     """
     if not subject.trained:
         return
-    for look in _untouched_weights(subject):
-        if _is_head(subject, look):
-            yield Found(look.name, _start(look), {"formula": look.verdict.formula if look.verdict else ""})
+    for tensor in _untouched_weights(subject):
+        if _is_head(subject, tensor):
+            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
 
 
 @rule("PI303", "lora-b-zero", Severity.WARNING)
-def lora_b_zero(subject: Subject) -> Iterable[Found]:
+def lora_b_zero(subject: RuleContext) -> Iterable[RuleHit]:
     """A LoRA adapter's B matrix is all zeros.
 
     Why it matters: B times A is zero: the adapter changes nothing. B begins at zero, so it was never trained.
 
     What to do: check that the adapter's parameters require gradients and are given to the optimizer.
     """
-    looks = [look for look in subject.unique if look.role.kind is Part.LORA_B and look.ref.numel]
-    zero = [look for look in looks if look.stats is not None and look.stats.low == look.stats.high == 0]
-    if zero and len(zero) == len(looks):
+    tensors = [tensor for tensor in subject.unique if tensor.role.kind is Part.LORA_B and tensor.ref.numel]
+    zero = [tensor for tensor in tensors if tensor.stats is not None and tensor.stats.low == tensor.stats.high == 0]
+    if zero and len(zero) == len(tensors):
         message = f"all {len(zero):,} B matrices are zeros: the adapter is as it was created"
-        yield Found(None, message, {"count": len(zero), "first": zero[0].name})
+        yield RuleHit(None, message, {"count": len(zero), "first": zero[0].name})
         return
-    for look in zero:
-        yield Found(look.name, f"all {look.ref.numel:,} values are 0", {"count": look.ref.numel})
+    for tensor in zero:
+        yield RuleHit(tensor.name, f"all {tensor.ref.numel:,} values are 0", {"count": tensor.ref.numel})
 
 
 @rule("PI304", "unused-batchnorm", Severity.WARNING)
-def unused_batchnorm(subject: Subject) -> Iterable[Found]:
-    """A batch normalisation of a trained model has never seen a batch.
+def unused_batchnorm(subject: RuleContext) -> Iterable[RuleHit]:
+    """A batch normalization of a trained model has never seen a batch.
 
     Why it matters: in evaluation it divides by a variance of 1 that nobody measured.
 
@@ -111,32 +111,38 @@ def unused_batchnorm(subject: Subject) -> Iterable[Found]:
     """
     if not subject.trained:
         return
-    for look in subject.looks:
-        s = look.stats
-        if look.role.kind is not Part.COUNTER or look.ref.kind is Kind.EMA or s is None or s.low != 0 or s.high != 0:
+    for tensor in subject.tensors:
+        s = tensor.stats
+        if (
+            tensor.role.kind is not Part.COUNTER
+            or tensor.ref.kind is Kind.EMA
+            or s is None
+            or s.low != 0
+            or s.high != 0
+        ):
             continue
-        mean = subject.by_name.get(look.name.replace(look.role.leaf, "running_mean"))
+        mean = subject.by_name.get(tensor.name.replace(tensor.role.leaf, "running_mean"))
         if mean is not None and mean.stats is not None and mean.stats.low == mean.stats.high == 0:
-            yield Found(look.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+            yield RuleHit(tensor.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
 
 
 @rule("PI305", "ema-at-start", Severity.WARNING)
-def ema_at_start(subject: Subject) -> Iterable[Found]:
-    """The moving average of the weights is as initialised, though the weights have moved.
+def ema_at_start(subject: RuleContext) -> Iterable[RuleHit]:
+    """The moving average of the weights is as initialized, though the weights have moved.
 
     Why it matters: evaluation usually takes the average: it would evaluate an untrained model.
 
     What to do: check that the average is updated in every step, and that its decay is not 1.
     """
-    ema = [look for look in subject.unique if look.ref.kind is Kind.EMA and look.role.is_weight]
-    still = [look for look in ema if _is_untouched(look)]
+    ema = [tensor for tensor in subject.unique if tensor.ref.kind is Kind.EMA and tensor.role.is_weight]
+    still = [tensor for tensor in ema if _is_untouched(tensor)]
     if subject.trained and still and 2 * len(still) > len(ema):
-        message = f"{len(still):,} of {len(ema):,} averaged weights are as initialised, first {still[0].name}"
-        yield Found(None, message, {"count": len(still), "of": len(ema), "first": still[0].name})
+        message = f"{len(still):,} of {len(ema):,} averaged weights are as initialized, first {still[0].name}"
+        yield RuleHit(None, message, {"count": len(still), "of": len(ema), "first": still[0].name})
 
 
 @rule("PI306", "update-ratio", Severity.NOTE)
-def update_ratio(subject: Subject) -> Iterable[Found]:
+def update_ratio(subject: RuleContext) -> Iterable[RuleHit]:
     """The next step of Adam would change a weight by far more or far less than usual (about a thousandth).
 
     Why it matters: above a tenth the layer is rewritten at every step, below 1e-7 it is frozen in all but name.
@@ -147,7 +153,7 @@ def update_ratio(subject: Subject) -> Iterable[Found]:
         ratio = _ratio(state)
         if ratio is not None and ratio > 0 and not _UPDATE[0] <= ratio <= _UPDATE[1]:
             rate = state.group.lr if state.group else 0.0
-            yield Found(
+            yield RuleHit(
                 state.parameter.name,
                 f"the next update is {ratio:.1e} of the weights at learning rate {rate:g}: typically near 1e-3",
                 {"ratio": ratio, "learning_rate": rate},
@@ -155,7 +161,7 @@ def update_ratio(subject: Subject) -> Iterable[Found]:
 
 
 @rule("PI307", "dead-parameter", Severity.WARNING)
-def dead_parameter(subject: Subject) -> Iterable[Found]:
+def dead_parameter(subject: RuleContext) -> Iterable[RuleHit]:
     """The optimizer has never seen a gradient of this parameter, but of others.
 
     Why it matters: the parameter is given to the optimizer and does not take part in the loss.
@@ -166,11 +172,11 @@ def dead_parameter(subject: Subject) -> Iterable[Found]:
     dead = [state for state in found if _all_zero(state.figures["exp_avg_sq"])]
     if len(dead) < len(found):
         for state in dead:
-            yield Found(state.parameter.name, "the mean square of its gradients is 0", {"exp_avg_sq": 0.0})
+            yield RuleHit(state.parameter.name, "the mean square of its gradients is 0", {"exp_avg_sq": 0.0})
 
 
 @rule("PI308", "gradient-outlier", Severity.NOTE)
-def gradient_outlier(subject: Subject) -> Iterable[Found]:
+def gradient_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     """The gradients of a parameter are ten thousand times those of the others.
 
     Why it matters: clipping by the norm of all gradients then stops every other layer.
@@ -189,15 +195,15 @@ def gradient_outlier(subject: Subject) -> Iterable[Found]:
         if size > _GRADIENT * usual:
             times = f"{size / usual:.1e} times the median of {len(sizes):,} parameters"
             message = f"root mean square gradient {size:.2g}: {times}"
-            yield Found(name, message, {"rms": size, "ratio": size / usual})
+            yield RuleHit(name, message, {"rms": size, "ratio": size / usual})
 
 
-def _adam(subject: Subject) -> list[State]:
+def _adam(subject: RuleContext) -> list[State]:
     return [s for s in states(subject) if {"exp_avg", "exp_avg_sq"} <= s.figures.keys()]
 
 
-def _all_zero(look: Look) -> bool:
-    return look.stats is not None and look.stats.low == look.stats.high == 0
+def _all_zero(tensor: TensorFacts) -> bool:
+    return tensor.stats is not None and tensor.stats.low == tensor.stats.high == 0
 
 
 def _ratio(state: State) -> float | None:
@@ -216,10 +222,10 @@ def _ratio(state: State) -> float | None:
     return state.group.lr * float(np.sqrt(np.mean(step * step))) / state.parameter.rms
 
 
-def _prefix(look: Look) -> Iterator[Any]:
+def _prefix(tensor: TensorFacts) -> Iterator[Any]:
     import numpy as np
 
     from inspectcli.tensors.values import in_order, natural
 
-    for block in in_order(look.ref):
+    for block in in_order(tensor.ref):
         yield np.asarray(natural(block)[:_PREFIX], np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from inspectcli.analysis.health.base import Found, Look, Severity, Subject, rule
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
 from inspectcli.analysis.health.optimizer import learning_rate_remark
 from inspectcli.analysis.roles import Part
 from inspectcli.tensors.arithmetic import unravel
@@ -18,26 +18,26 @@ _FLOOD = 0.25
 _FLOOD_LEAST = 64
 
 
-def _state(look: Look) -> bool:
-    return look.ref.kind in TRAINING_STATE
+def _state(tensor: TensorFacts) -> bool:
+    return tensor.ref.kind in TRAINING_STATE
 
 
-def _nonfinite(look: Look, count: int, kind: str, remark: str = "") -> Found:
-    s = look.stats
+def _nonfinite(tensor: TensorFacts, count: int, kind: str, remark: str = "") -> RuleHit:
+    s = tensor.stats
     assert s is not None
     share = count / s.count
-    first = None if s.first_nonfinite is None else list(unravel(s.first_nonfinite, look.ref.shape))
+    first = None if s.first_nonfinite is None else list(unravel(s.first_nonfinite, tensor.ref.shape))
     percent = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
     where = f", the first NaN or Inf at {first}" if first else ""
-    return Found(
-        look.name,
+    return RuleHit(
+        tensor.name,
         f"{count:,} {kind} of {s.count:,} values ({percent} %){where}{remark}",
         {"count": count, "share": share, "first_index": first, "kind": kind},
     )
 
 
 @rule("PI101", "nan-values", Severity.ERROR)
-def nan_values(subject: Subject) -> Iterable[Found]:
+def nan_values(subject: RuleContext) -> Iterable[RuleHit]:
     """A tensor holds NaN.
 
     Why it matters: one NaN spreads to every output that depends on it. Training has diverged, or the file was damaged.
@@ -45,13 +45,13 @@ def nan_values(subject: Subject) -> Iterable[Found]:
     What to do: go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient
     clipping. In mixed precision, look at the loss scale; in the data, for empty batches and logarithms of 0.
     """
-    for look in subject.unique:
-        if look.stats is not None and look.stats.nan and not _state(look):
-            yield _nonfinite(look, look.stats.nan, "NaN", learning_rate_remark(subject.checkpoint))
+    for tensor in subject.unique:
+        if tensor.stats is not None and tensor.stats.nan and not _state(tensor):
+            yield _nonfinite(tensor, tensor.stats.nan, "NaN", learning_rate_remark(subject.checkpoint))
 
 
 @rule("PI102", "infinite-values", Severity.ERROR)
-def infinite_values(subject: Subject) -> Iterable[Found]:
+def infinite_values(subject: RuleContext) -> Iterable[RuleHit]:
     """A tensor holds +Inf or -Inf.
 
     Why it matters: an infinity becomes NaN with the next subtraction. Masks of -inf are healthy and are left alone.
@@ -59,47 +59,47 @@ def infinite_values(subject: Subject) -> Iterable[Found]:
     What to do: find the step at which the values overflowed, and train on from before it. A model that was converted
     to float16 can be converted again, to bfloat16.
     """
-    for look in subject.unique:
-        s = look.stats
-        if s is None or not s.posinf + s.neginf or _state(look) or _is_mask(look):
+    for tensor in subject.unique:
+        s = tensor.stats
+        if s is None or not s.posinf + s.neginf or _state(tensor) or _is_mask(tensor):
             continue
         kind = "+Inf" if not s.neginf else "-Inf" if not s.posinf else "+Inf and -Inf"
-        yield _nonfinite(look, s.posinf + s.neginf, kind)
+        yield _nonfinite(tensor, s.posinf + s.neginf, kind)
 
 
-def _is_mask(look: Look) -> bool:
+def _is_mask(tensor: TensorFacts) -> bool:
     """Zeros (or one other value) and infinities of one sign; or a constant that the model was built with."""
-    s = look.stats
+    s = tensor.stats
     if s is None or (s.posinf and s.neginf):
         return False
-    return look.role.kind is Part.CONSTANT or (s.neginf > 0 and s.low == s.high and not s.nan and s.finite > 0)
+    return tensor.role.kind is Part.CONSTANT or (s.neginf > 0 and s.low == s.high and not s.nan and s.finite > 0)
 
 
 @rule("PI103", "overflow-in-half", Severity.NOTE)
-def overflow_in_half(subject: Subject) -> Iterable[Found]:
+def overflow_in_half(subject: RuleContext) -> Iterable[RuleHit]:
     """A tensor holds values that a cast to float16 (or, from float64, to bfloat16) would make infinite.
 
     Why it matters: `model.half()` for serving would put Inf into the weights without a word.
 
     What to do: serve this model in bfloat16 or float32. Or scale the layer before the cast.
     """
-    for look in subject.unique:
-        largest = look.stats.abs_max if look.stats is not None else None
-        if largest is None or _state(look) or look.role.kind is Part.CONSTANT:
+    for tensor in subject.unique:
+        largest = tensor.stats.abs_max if tensor.stats is not None else None
+        if largest is None or _state(tensor) or tensor.role.kind is Part.CONSTANT:
             continue
-        if look.ref.dtype.name not in ("f32", "f64", "bf16") or largest <= _F16_MAX:
+        if tensor.ref.dtype.name not in ("f32", "f64", "bf16") or largest <= _F16_MAX:
             continue
         wide = largest > _BF16_MAX
         beyond = "bfloat16 and float16" if wide else "float16"
-        yield Found(
-            look.name,
+        yield RuleHit(
+            tensor.name,
             f"largest magnitude {largest:.3g}: beyond {beyond}, at most {_F16_MAX:,.0f}",
             {"abs_max": largest, "limit": _BF16_MAX if wide else _F16_MAX},
         )
 
 
 @rule("PI104", "subnormal-flood", Severity.WARNING)
-def subnormal_flood(subject: Subject) -> Iterable[Found]:
+def subnormal_flood(subject: RuleContext) -> Iterable[RuleHit]:
     """A large share of a weight's values is subnormal: too small for the full precision of its type.
 
     Why it matters: such values have few significant bits left, are slow on many processors, and are flushed to zero
@@ -107,49 +107,50 @@ def subnormal_flood(subject: Subject) -> Iterable[Found]:
 
     What to do: store the tensor in float32 or bfloat16. If it is float32 already, the layer has decayed away.
     """
-    for look in subject.unique:
-        s = look.stats
-        if s is None or not look.role.is_weight:
+    for tensor in subject.unique:
+        s = tensor.stats
+        if s is None or not tensor.role.is_weight:
             continue
         # Half of a float16 tensor may well be below 6.1e-5 where the weights are small.
-        limit = 2 * _FLOOD if look.ref.dtype.name == "f16" else _FLOOD
+        dtype = tensor.ref.dtype.name
+        limit = 2 * _FLOOD if dtype == "f16" else _FLOOD
         nonzero = s.finite - s.zeros
         if s.subnormals >= _FLOOD_LEAST and s.subnormals > limit * nonzero:
             share = s.subnormals / nonzero
-            yield Found(
-                look.name,
-                f"{s.subnormals:,} of {nonzero:,} non-zero values are subnormal in {look.ref.dtype.name} ({share:.0%})",
+            yield RuleHit(
+                tensor.name,
+                f"{s.subnormals:,} of {nonzero:,} non-zero values are subnormal in {dtype} ({share:.0%})",
                 {"subnormals": s.subnormals, "share": share},
             )
 
 
 @rule("PI105", "non-finite-optimizer-state", Severity.ERROR)
-def nonfinite_optimizer_state(subject: Subject) -> Iterable[Found]:
+def nonfinite_optimizer_state(subject: RuleContext) -> Iterable[RuleHit]:
     """The optimizer's state holds NaN or infinities.
 
     Why it matters: the weights may still be fine, but the first step after resuming makes them NaN.
 
     What to do: resume from an earlier checkpoint, or keep the weights and start with a new optimizer state.
     """
-    for look in subject.unique:
-        if look.stats is not None and look.stats.nonfinite and _state(look):
-            yield _nonfinite(look, look.stats.nonfinite, "non-finite")
+    for tensor in subject.unique:
+        if tensor.stats is not None and tensor.stats.nonfinite and _state(tensor):
+            yield _nonfinite(tensor, tensor.stats.nonfinite, "non-finite")
 
 
 @rule("PI106", "negative-variance", Severity.ERROR)
-def negative_variance(subject: Subject) -> Iterable[Found]:
-    """A running variance of a batch normalisation is negative.
+def negative_variance(subject: RuleContext) -> Iterable[RuleHit]:
+    """A running variance of a batch normalization is negative.
 
     Why it matters: its square root is NaN in evaluation, however well training went. No training makes a variance
     negative: the file was damaged, or weights were averaged or edited by hand.
 
     What to do: get the file again, or recompute the running statistics by a pass over training data.
     """
-    for look in _of_part(subject, Part.RUNNING_VAR):
-        low = look.stats.low if look.stats is not None else None
+    for tensor in _of_part(subject, Part.RUNNING_VAR):
+        low = tensor.stats.low if tensor.stats is not None else None
         if low is not None and low < 0:
-            yield Found(look.name, f"the smallest running variance is {low:.4g}: expected 0 or more", {"min": low})
+            yield RuleHit(tensor.name, f"the smallest running variance is {low:.4g}: expected 0 or more", {"min": low})
 
 
-def _of_part(subject: Subject, part: Part) -> Iterator[Look]:
-    return (look for look in subject.unique if look.role.kind is part)
+def _of_part(subject: RuleContext, part: Part) -> Iterator[TensorFacts]:
+    return (tensor for tensor in subject.unique if tensor.role.kind is part)

@@ -1,1 +1,1 @@
-"""Which initialiser do these numbers look like: fans, a table of families, and tests that fit no parameter."""
+"""Which initializer do these numbers look like: fans, a table of families, and tests that fit no parameter."""

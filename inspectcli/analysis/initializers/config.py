@@ -1,4 +1,4 @@
-"""What the files beside a checkpoint say of its initialisation: `initializer_range` and the like in config.json."""
+"""What the files beside a checkpoint say of its initialization: `initializer_range` and the like in config.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Checkpoint
 
 _MOST = 1 << 20
-#: Keys whose value is the standard deviation of a normal initialiser.
+#: Keys whose value is the standard deviation of a normal initializer.
 _STD_KEYS = (
     "initializer_range",
     "init_std",

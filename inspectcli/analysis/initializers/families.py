@@ -1,4 +1,4 @@
-"""Families of initialisers, and which of them may have made a tensor: few candidates, the library's default first."""
+"""Families of initializers, and which of them may have made a tensor: few candidates, the library's default first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _normal_cdf(z: float) -> float:
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
-class Family(NamedTuple):
+class Distribution(NamedTuple):
     """A distribution about 0 with one scale.
 
     Attributes:
@@ -39,10 +39,10 @@ class Family(NamedTuple):
 
 
 #: Its scale is the bound.
-UNIFORM = Family("uniform", 1.8, 1 / math.sqrt(3), 1.0, lambda x: min(max((x + 1) / 2, 0.0), 1.0))
-NORMAL = Family("normal", 3.0, 1.0, math.inf, _normal_cdf)
+UNIFORM = Distribution("uniform", 1.8, 1 / math.sqrt(3), 1.0, lambda x: min(max((x + 1) / 2, 0.0), 1.0))
+NORMAL = Distribution("normal", 3.0, 1.0, math.inf, _normal_cdf)
 #: Cut at two standard deviations of the uncut distribution; its scale is the standard deviation that results.
-TRUNCATED = Family(
+TRUNCATED = Distribution(
     "truncated normal",
     2.3655,
     1.0,
@@ -54,7 +54,7 @@ ALMOST_CUT = TRUNCATED._replace(bound=2.25 * TRUNCATED.bound)
 
 
 class Candidate(NamedTuple):
-    """One initialiser with all its numbers: nothing is fitted.
+    """One initializer with all its numbers: nothing is fitted.
 
     Attributes:
         formula: in the field's words, with the numbers.
@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
         label: formula without numbers, to see whether layers agree.
     """
 
-    family: Family
+    family: Distribution
     scale: float
     formula: str
     known: bool = False
@@ -86,7 +86,7 @@ def _normal(label: str, std: float, known: bool = False) -> Candidate:
     return Candidate(NORMAL, std, label if label.endswith(shown) else f"{label} = {shown}", known, label)
 
 
-def _truncated(label: str, std: float, known: bool = False, family: Family = TRUNCATED) -> Candidate:
+def _truncated(label: str, std: float, known: bool = False, family: Distribution = TRUNCATED) -> Candidate:
     return Candidate(family, std, f"{label} = N(0, {std:.4g}) cut at ±{2 * std / CUT:.4g}", known, label)
 
 
@@ -104,7 +104,7 @@ def candidates(
     hidden: int | None = None,
     in1: int | None = None,
 ) -> Iterator[Candidate]:
-    """Initialisers that may have made a tensor, the default first.
+    """Initializers that may have made a tensor, the default first.
 
     Args:
         shape: of the tensor, or of one part of a fused one.

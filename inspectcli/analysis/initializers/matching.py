@@ -23,7 +23,7 @@ _RARE = 1e-4
 _KS = 2.23
 #: Rounding of the float32 bound itself, and of one more multiplication.
 _BOUND = 3e-7
-#: Gains of orthogonal initialisers that people write down, and how a formula shows them; 0.01 is of a policy's head.
+#: Gains of orthogonal initializers that people write down, and how a formula shows them; 0.01 is of a policy's head.
 GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 0.01: ", gain 0.01"}
 #: Rows and columns that are read to see whether a matrix is orthogonal.
 _GRAM = 256

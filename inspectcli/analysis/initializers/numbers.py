@@ -1,4 +1,4 @@
-"""What the tests of an initialiser need to know of a tensor, or of one part of it."""
+"""What the tests of an initializer need to know of a tensor, or of one part of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from inspectcli.measure.stats import knot_ranks
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import Look
+    from inspectcli.analysis.health.base import TensorFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ class Numbers:
 ROUNDING = {"f64": 0.0, "f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}
 
 
-def of_look(look: Look, without_zeros: bool = False) -> Numbers | None:
+def of_tensor(tensor: TensorFacts, without_zeros: bool = False) -> Numbers | None:
     """Of a scanned tensor; None where there is nothing to test.
 
     `without_zeros` leaves the zeros out: the padding row of an embedding is not drawn.
     """
-    s, sampled = look.stats, look.sampled
+    s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or s.nonfinite or s.low is None or s.high is None:
         return None
-    if look.ref.dtype.name not in ROUNDING:
+    if tensor.ref.dtype.name not in ROUNDING:
         return None
     n = s.finite - (s.zeros if without_zeros else 0)
     if n <= 0:
@@ -75,7 +75,7 @@ def of_look(look: Look, without_zeros: bool = False) -> Numbers | None:
         knots=sampled.knots,
         levels=levels,
         sample=size,
-        rounding=ROUNDING[look.ref.dtype.name],
+        rounding=ROUNDING[tensor.ref.dtype.name],
     )
 
 

@@ -1,277 +1,21 @@
-"""`pinspect check` without the command line: which rules run, which findings count, what that comes to."""
+"""`pinspect check` without the command line: from paths to a CheckReport."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import functools
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
-from inspectcli.analysis.health.base import RANK, Finding, Found, Rule, Severity, all_rules
+from inspectcli.analysis.health.base import Finding, all_rules
 from inspectcli.commands.check import baseline as baselines
-from inspectcli.commands.inspect.report import (
-    SCHEMA,
-    FileError,
-    FileReport,
-    inspect_checkpoint,
-    inspect_path,
-    unreadable,
-)
+from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size, severity_of
+from inspectcli.commands.check.result import CheckedFile, CheckReport, Ignored
+from inspectcli.commands.inspect.result import FileError, FileReport
+from inspectcli.commands.inspect.run import inspect_checkpoint, inspect_path, unreadable
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError, UsageError
 from inspectcli.formats.discovery import expand, is_lfs_pointer, is_named_like_a_checkpoint, may_be_something_else
-
-EXIT_CLEAN, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
-
-#: Of the rules in `health.limits`, which run when a limit is given, and only then.
-LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
-
-
-class TensorIgnore(NamedTuple):
-    """Findings of a rule that are meant to be there, in tensors of these names.
-
-    Attributes:
-        code: of the rule, or the first letters of several.
-        patterns: of names, as in a shell.
-        reason: why; it is printed.
-    """
-
-    code: str
-    patterns: tuple[str, ...]
-    reason: str = ""
-
-    def fits(self, finding: Finding) -> bool:
-        name = finding.tensor
-        return (
-            name is not None
-            and finding.code.startswith(self.code)
-            and any(fnmatch.fnmatchcase(name, p) for p in self.patterns)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What is asked of the files.
-
-    Attributes:
-        select: codes, their first letters, or names of rules; empty for those that run by default.
-        ignore: the same, of rules that do not run. Of `select` and `ignore` the longer code wins.
-        fail_on: findings this bad, or worse, fail.
-        fast: only rules that need no values; none are read.
-        max_size: bytes; None for any.
-        require_format: formats of which one is asked for; empty for any.
-        tensor_ignores: findings that are meant to be there.
-    """
-
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    fail_on: Severity = Severity.ERROR
-    fast: bool = False
-    max_size: int | None = None
-    require_format: tuple[str, ...] = ()
-    tensor_ignores: tuple[TensorIgnore, ...] = ()
-
-
-class Ignored(NamedTuple):
-    """A finding that does not count, and why."""
-
-    finding: Finding
-    by: TensorIgnore
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedFile:
-    """One checkpoint, judged.
-
-    Attributes:
-        findings: those that count, worst first.
-        ignored: those that are meant to be there.
-        known: how many are in the baseline.
-    """
-
-    path: str
-    format: str
-    size: int
-    error: FileError | None
-    findings: tuple[Finding, ...]
-    ignored: tuple[Ignored, ...] = ()
-    known: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What `check` returns: the same data as `pinspect check --format json`.
-
-    Attributes:
-        rules: those that ran.
-        passed_over: files that a hook was given and that are no checkpoints.
-    """
-
-    files: tuple[CheckedFile, ...]
-    rules: tuple[Rule, ...]
-    fail_on: Severity = Severity.ERROR
-    passed_over: tuple[str, ...] = ()
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return tuple(finding for file in self.files for finding in file.findings)
-
-    @property
-    def exit_code(self) -> int:
-        """2 if a file could not be read, 1 if a finding is bad enough, else 0."""
-        if any(file.error for file in self.files):
-            return EXIT_FAILED
-        return EXIT_FOUND if any(RANK[f.severity] <= RANK[self.fail_on] for f in self.findings) else EXIT_CLEAN
-
-    @property
-    def statistics(self) -> Mapping[str, int]:
-        """Code -> number of findings, by code."""
-        return dict(sorted(Counter(f.code for f in self.findings).items()))
-
-    def document(self) -> dict[str, Any]:
-        """The JSON object of schema `pinspect/1`."""
-        return {
-            "schema": SCHEMA,
-            "command": "check",
-            "exit_code": self.exit_code,
-            "fail_on": self.fail_on,
-            "files": [_file_document(file) for file in self.files],
-            "passed_over": self.passed_over,
-            "statistics": self.statistics,
-            "rules": [_rule_document(rule) for rule in self.rules],
-        }
-
-
-def _file_document(file: CheckedFile) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "format": file.format,
-        "size": file.size,
-        "error": file.error and file.error._asdict(),
-        "findings": [finding._asdict() for finding in file.findings],
-        "ignored": [
-            {"code": f.code, "tensor": f.tensor, "patterns": by.patterns, "reason": by.reason} for f, by in file.ignored
-        ],
-        "known": file.known,
-    }
-
-
-def _rule_document(rule: Rule) -> dict[str, Any]:
-    return {
-        "code": rule.code,
-        "name": rule.name,
-        "severity": rule.severity,
-        "what": rule.what,
-        "doc": rule.doc,
-    }
-
-
-# -- which rules run ------------------------------------------------------------------------------------
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean PI101?`, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {found[0]}?" if found else ""
-
-
-def code_of(word: str, rules: Sequence[Rule]) -> str:
-    """The code, or the first letters of codes, that a word stands for.
-
-    Raises:
-        UsageError: for no rule.
-    """
-    upper = word.strip().upper()
-    if upper and any(rule.code.startswith(upper) for rule in rules):
-        return upper
-    named = next((rule.code for rule in rules if rule.name == word.strip().lower()), None)
-    if named is not None:
-        return named
-    hint = nearest(upper, [r.code for r in rules]) or nearest(word.lower(), [r.name for r in rules])
-    raise UsageError(f"there is no rule {word!r}", f"{hint} `pinspect rules` lists them".strip())
-
-
-def choose(policy: Policy, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Those of all rules that run, with their limits.
-
-    Raises:
-        UsageError: an unknown code or format; or none is left.
-    """
-    select = [code_of(word, rules) for word in policy.select]
-    ignore = [code_of(word, rules) for word in policy.ignore]
-    limits = _limits(policy, rules)
-    chosen = []
-    for rule in rules:
-        wanted = max((len(code) for code in select if rule.code.startswith(code)), default=-1)
-        if rule.code in limits:
-            wanted = len(rule.code)
-        elif rule.code in LIMIT_CODES:
-            wanted = -1
-        elif not select and rule.default:
-            wanted = 0
-        if wanted > max((len(code) for code in ignore if rule.code.startswith(code)), default=-1):
-            chosen.append(limits.get(rule.code, rule))
-    left = tuple(rule for rule in chosen if not (policy.fast and rule.reads))
-    if left:
-        return left
-    if chosen:
-        raise UsageError("no rule is left to check: those that are selected need values", "leave out --fast")
-    limited = f"{MAX_SIZE_CODE} runs with --max-size, {REQUIRE_FORMAT_CODE} with --require-format"
-    raise UsageError("no rule is left to check", f"`pinspect rules` lists them; {limited}")
-
-
-def _limits(policy: Policy, rules: Sequence[Rule]) -> dict[str, Rule]:
-    """The rules that run because a limit is given, with it."""
-    given: dict[str, dict[str, object]] = {}
-    if policy.max_size is not None:
-        given[MAX_SIZE_CODE] = {"limit": policy.max_size}
-    if policy.require_format:
-        given[REQUIRE_FORMAT_CODE] = {"allowed": _known_formats(policy.require_format)}
-    return {rule.code: _limited(rule, given[rule.code]) for rule in rules if rule.code in given}
-
-
-def _limited(rule: Rule, limits: Mapping[str, object]) -> Rule:
-    check: Callable[..., Iterable[Found]] = rule.check
-    # A partial has no docstring of its own, and the docstring is the documentation.
-    return replace(rule, check=functools.update_wrapper(functools.partial(check, **limits), check))
-
-
-def _known_formats(names: Sequence[str]) -> tuple[str, ...]:
-    from inspectcli.commands.inspect.view import FORMAT_NAMES
-
-    known = {part for name in FORMAT_NAMES for part in (name, name.partition("-")[0])} - {"memory"}
-    for name in names:
-        if name not in known:
-            hint = nearest(name, known) or f"known are {', '.join(sorted(known))}"
-            raise UsageError(f"there is no format {name!r}", hint)
-    return tuple(names)
-
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i)?)?b?(?:ytes)?", re.IGNORECASE)
-
-
-def parse_size(text: str | int) -> int:
-    """`500MB`, `1.5 GiB`, `4096` -> bytes.
-
-    >>> parse_size("500MB"), parse_size("1.5 GiB"), parse_size(4096)
-    (500000000, 1610612736, 4096)
-
-    Raises:
-        UsageError: not a size.
-    """
-    found = _SIZE.fullmatch(str(text).strip())
-    if found is None:
-        raise UsageError(f"{str(text)[:40]!r} is not a size", "write it like 500MB, 1.5GB or 2GiB")
-    digits, unit, binary = found.groups()
-    power = " kmgt".index(unit.lower()) if unit else 0
-    return int(float(digits) * (1024 if binary else 1000) ** power)
-
-
-# -- which findings count -------------------------------------------------------------------------------
 
 
 def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
@@ -287,7 +31,7 @@ def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
     return CheckedFile(file.path, file.format, file.size, file.error, tuple(kept), tuple(ignored))
 
 
-class Gate:
+class Checker:
     """Files go in one by one; the report comes out.
 
     Args:
@@ -314,7 +58,7 @@ class Gate:
         self._progress = progress
         self._start = start
 
-    def look(self, paths: Iterable[str]) -> CheckReport:
+    def check_paths(self, paths: Iterable[str]) -> CheckReport:
         files: list[CheckedFile] = []
         passed_over: list[str] = []
         for path in dict.fromkeys(found for named in paths for found in self._expanded(named, files)):
@@ -330,7 +74,7 @@ class Gate:
             files.append(judge_file(report, self._policy))
         return CheckReport(tuple(files), self._rules, self._policy.fail_on, tuple(passed_over))
 
-    def look_at_live(self, target: object) -> CheckReport:
+    def check_live(self, target: object) -> CheckReport:
         """A module or a state dict in memory."""
         from inspectcli.formats.live import from_live
 
@@ -346,9 +90,6 @@ class Gate:
 
 def _is_no_checkpoint(path: str, error: FileError) -> bool:
     return is_lfs_pointer(path) or (error.code == UnsupportedFormatError.code and may_be_something_else(path))
-
-
-# -- the baseline ---------------------------------------------------------------------------------------
 
 
 class Compared(NamedTuple):
@@ -388,9 +129,6 @@ def compare(report: CheckReport, path: str, update: bool = False) -> Compared:
         if file.error is None:
             gone += sum(count for key, count in known.items() if key.path == where) - n
     return Compared(replace(report, files=tuple(files)), recorded, gone)
-
-
-# -- for Python -----------------------------------------------------------------------------------------
 
 
 def check(
@@ -436,13 +174,13 @@ def check(
         tuple(require_format),
         tuple(TensorIgnore(code, tuple(patterns)) for code, patterns in (tensor_ignores or {}).items()),
     )
-    gate = Gate(policy)
+    checker = Checker(policy)
     if isinstance(target, str | os.PathLike):
-        report = gate.look([os.fspath(target)])
+        report = checker.check_paths([os.fspath(target)])
     elif isinstance(target, list | tuple):
-        report = gate.look([os.fspath(path) for path in target])
+        report = checker.check_paths([os.fspath(path) for path in target])
     elif baseline is None:
-        return gate.look_at_live(target)
+        return checker.check_live(target)
     else:
         raise UsageError("a model in memory has no path by which a baseline could know it", "save it first")
     if baseline is None:
@@ -450,15 +188,3 @@ def check(
     if not os.path.exists(baseline):
         raise PinspectError("no such baseline", "`pinspect check --baseline FILE` writes one", os.fspath(baseline))
     return compare(report, os.fspath(baseline)).report
-
-
-def severity_of(word: str) -> Severity:
-    """
-    Raises:
-        UsageError: not a severity.
-    """
-    try:
-        return Severity(word)
-    except ValueError:
-        known = ", ".join(s.value for s in Severity)
-        raise UsageError(f"{str(word)[:40]!r} is not a severity", f"known are {known}") from None

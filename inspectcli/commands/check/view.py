@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from inspectcli.analysis.health.base import RANK, Finding, Rule, Severity
-from inspectcli.commands.check.run import CheckReport
+from inspectcli.commands.check.result import CheckReport
 from inspectcli.commands.inspect.health_view import TONES
-from inspectcli.commands.inspect.view import FORMAT_NAMES, plural, size
+from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.text import FORMAT_NAMES, plural, size
 
 #: First three letters of a code -> what the family is about.
 FAMILIES = {
@@ -160,7 +161,7 @@ _SILENCE = (
 
 def present_rules(rules: Sequence[Rule]) -> Report:
     """The list of rules, a table for each family; one rule alone is explained."""
-    document: dict[str, object] = {"schema": "pinspect/1", "command": "rules", "rules": [_document(r) for r in rules]}
+    document: dict[str, object] = {"schema": SCHEMA, "command": "rules", "rules": [_document(r) for r in rules]}
     if len(rules) == 1:
         return Report("rules", tuple(_explained(rules[0])), document)
     blocks: list[Block] = []

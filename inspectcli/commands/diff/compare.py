@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspectcli.commands.diff import rounding, step
+from inspectcli.commands.diff import pairing, rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
 from inspectcli.commands.diff.layout import Layout
 from inspectcli.measure.scan import is_averaged
-from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Codec, TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
 
@@ -56,7 +56,7 @@ class Tools:
     """What one thread works with."""
 
     buffers: tuple[Bytes, Bytes] = field(default_factory=lambda: (new_buffer(), new_buffer()))
-    room: Workspace = field(default_factory=lambda: Workspace(step.PIECE))
+    workspace: Workspace = field(default_factory=lambda: Workspace(pairing.PIECE))
     progress: Callable[[int], None] = lambda _: None
 
 
@@ -81,7 +81,7 @@ class Comparison(NamedTuple):
 def compare(
     a: TensorRef,
     b: TensorRef,
-    lie: Layout | None = None,
+    permutation: Layout | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     tools: Tools | None = None,
 ) -> Comparison:
@@ -93,25 +93,25 @@ def compare(
     tools = tools or Tools()
     if not (is_averaged(a) and is_averaged(b)):
         return _words(a, b, tools)
-    if lie is None and a.shape != b.shape:
+    if permutation is None and a.shape != b.shape:
         b = replace(b, shape=a.shape, strides=None) if b.strides is None else b
-    p = step.pair(a, b, lie)
+    p = pairing.pair(a, b, permutation)
     # libhdf5 decodes a whole dataset or none: it is not asked twice only to learn that the first block differs.
-    if step.are_plain(p) and not _is_decoded(a) and not _is_decoded(b):
+    if pairing.are_plain(p) and not _is_decoded(a) and not _is_decoded(b):
         equal, nan, varied = _equal_bits(p, tools)
         if equal:
-            return Comparison(Status.EQUAL_VALUES if lie else Status.IDENTICAL, nan=nan, varied=varied)
+            return Comparison(Status.EQUAL_VALUES if permutation else Status.IDENTICAL, nan=nan, varied=varied)
     found = _measured(p, tolerance, tools)
-    if found.status is Status.EQUAL_VALUES and lie is None and _same_encoding(p) and _equal_bits(p, tools)[0]:
+    if found.status is Status.EQUAL_VALUES and permutation is None and _same_encoding(p) and _equal_bits(p, tools)[0]:
         return found._replace(status=Status.IDENTICAL)
     return found
 
 
-def _same_encoding(p: step.Pair) -> bool:
+def _same_encoding(p: pairing.Pair) -> bool:
     """Whether equal bits are equal values, for those that were compared as numbers first."""
     a, b = p.a.affine, p.b.affine
     if a is None or b is None:
-        return step.are_plain(p)
+        return pairing.are_plain(p)
     if p.a.dtype != p.b.dtype or p.a.strides != p.b.strides or a[:3] != b[:3]:
         return False
     refs = ((a.scales, b.scales), (a.zero_points, b.zero_points))
@@ -133,14 +133,14 @@ def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
         return Comparison(Status.IDENTICAL if same else Status.CHANGED)
     if a.dtype != b.dtype or a.held != b.held:
         return Comparison(Status.CHANGED)
-    equal = _equal_bits(step.pair(a, b), tools)[0]
+    equal = _equal_bits(pairing.pair(a, b), tools)[0]
     return Comparison(Status.IDENTICAL if equal else Status.CHANGED)
 
 
 # -- bits -----------------------------------------------------------------------------------------------
 
 
-def _equal_bits(p: step.Pair, tools: Tools) -> tuple[bool, int, bool]:
+def _equal_bits(p: pairing.Pair, tools: Tools) -> tuple[bool, int, bool]:
     """Whether every bit is the same, told by the first difference; then how many NaN there are, and whether the values
     are not all one.
 
@@ -149,7 +149,7 @@ def _equal_bits(p: step.Pair, tools: Tools) -> tuple[bool, int, bool]:
     a, b = _unchecked(p.a), _unchecked(p.b)
     nan, varied = 0, False
     first: Array | None = None
-    for piece in step.raw_pieces(p._replace(a=a, b=b), tools.buffers):
+    for piece in pairing.raw_pieces(p._replace(a=a, b=b), tools.buffers):
         if not _same_bytes(piece.a, piece.b):
             return False, 0, False
         nan += _count_nan(piece.a, p.a)
@@ -176,7 +176,7 @@ _TOP = {"f64": 0x7FF << 52, "f32": 0xFF << 23, "f16": 0x1F << 10, "bf16": 0xFF <
 
 
 def _count_nan(raw: Array, ref: TensorRef) -> int:
-    if ref.dtype.family is not Family.FLOAT:
+    if ref.dtype.family is not NumberClass.FLOAT:
         return 0
     top = _TOP.get(ref.dtype.name)
     if top is None:
@@ -194,12 +194,12 @@ def _count_nan(raw: Array, ref: TensorRef) -> int:
 # -- values ---------------------------------------------------------------------------------------------
 
 
-def _measured(p: step.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
+def _measured(p: pairing.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
     total = Difference()
     casts = _possible_casts(p.a, p.b)
     places: dict[str, int] = {}
-    for piece in step.pieces(p, tools.buffers):
-        found = difference(piece.a, piece.b, piece.start, tolerance, tools.room, total.max_abs)
+    for piece in pairing.pieces(p, tools.buffers):
+        found = difference(piece.a, piece.b, piece.start, tolerance, tools.workspace, total.max_abs)
         if found.changed and casts:
             casts = [r for r in casts if _holds(r, piece)]
         if piece.places is not None:
@@ -219,14 +219,14 @@ def _measured(p: step.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
     return Comparison(status, total, casts[0] if casts else None, places.get("max_at"), places.get("first_nonfinite"))
 
 
-def agrees(a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> bool:
+def agrees(a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools) -> bool:
     """Whether the values are the same, or those of a cast; told by the first difference."""
-    p = step.pair(a, b, lie)
+    p = pairing.pair(a, b, permutation)
     casts = _possible_casts(p.a, p.b) if a.dtype != b.dtype else []
-    for piece in step.pieces(p, tools.buffers):
-        head = step.Piece(piece.a[:_HEAD], piece.b[:_HEAD], 0)
+    for piece in pairing.pieces(p, tools.buffers):
+        head = pairing.Piece(piece.a[:_HEAD], piece.b[:_HEAD], 0)
         for part in (head, piece):
-            if difference(part.a, part.b, room=tools.room).changed:
+            if difference(part.a, part.b, workspace=tools.workspace).changed:
                 casts = [r for r in casts if _holds(r, part)]
                 if not casts:
                     return False
@@ -245,7 +245,7 @@ def _placed(found: Difference, places: Array) -> Difference:
 def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
     """Casts that could lead from one side to the other, by their types."""
     families = {a.dtype.family, b.dtype.family}
-    if families != {Family.FLOAT} or a.affine or b.affine:
+    if families != {NumberClass.FLOAT} or a.affine or b.affine:
         return []
     if a.dtype == b.dtype:
         names = [n for n in rounding.WIDENED_FROM if a.dtype.bits > 16] + (["f32"] if a.dtype.bits == 64 else [])
@@ -256,7 +256,7 @@ def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
     return [r for r in dict.fromkeys(sides) if r.dtype in rounding.ROUNDED_TO]
 
 
-def _holds(rounded: Rounded, piece: step.Piece) -> bool:
+def _holds(rounded: Rounded, piece: pairing.Piece) -> bool:
     x, y = (piece.a, piece.b) if rounded.side == "b" else (piece.b, piece.a)
     head = y[:_HEAD]
     could_be = rounding.is_short(head) and rounding.is_cast(x[:_HEAD], head, rounded.dtype)

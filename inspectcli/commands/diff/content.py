@@ -30,7 +30,7 @@ _CAST_MOVES = 0.07
 _MOST_GUESSES = 3
 
 
-def settle_layouts(made: Matching, tools: Tools) -> None:
+def resolve_layouts(made: Matching, tools: Tools) -> None:
     """Find how the elements lie where names agree and shapes are each other's permutation."""
     channels = _channels(made)
     made.pairs = [_settled(match, channels, tools) for match in made.pairs]
@@ -48,9 +48,9 @@ def _settled(match: Match, channels: Sequence[int], tools: Tools) -> Match:
         return match
     candidates = list(layouts(a, b, channels))
     try:
-        for lie in candidates:
-            if agrees(a, b, lie, tools):
-                return match._replace(layout=lie)
+        for permutation in candidates:
+            if agrees(a, b, permutation, tools):
+                return match._replace(layout=permutation)
         if a.shape == b.shape and agrees(a, b, None, tools):
             return match
         if expected and candidates:
@@ -71,10 +71,10 @@ def _likeliest(match: Match, candidates: Sequence[Layout], tools: Tools) -> Matc
     """A layout under which trained values still resemble each other."""
     assert match.a is not None
     assert match.b is not None
-    for lie in candidates:
-        figures = compare(match.a, match.b, lie, tools=tools).figures
+    for permutation in candidates:
+        figures = compare(match.a, match.b, permutation, tools=tools).figures
         if figures is not None and (figures.correlation or 0.0) >= LIKELY_CORRELATION:
-            return match._replace(layout=lie)
+            return match._replace(layout=permutation)
     return match
 
 
@@ -83,10 +83,10 @@ def _square(match: Match, tools: Tools) -> Match:
     if a is None or b is None or match.layout or len(a.shape) != 2 or a.shape != b.shape or a.shape[0] != a.shape[1]:
         return match
     try:
-        lie = next((x for x in layouts(a, b) if not agrees(a, b, None, tools) and agrees(a, b, x, tools)), None)
+        permutation = next((x for x in layouts(a, b) if not agrees(a, b, None, tools) and agrees(a, b, x, tools)), None)
     except PinspectError:
         return match
-    return match if lie is None else match._replace(layout=lie)
+    return match if permutation is None else match._replace(layout=permutation)
 
 
 def _channels(made: Matching) -> list[int]:
@@ -144,11 +144,11 @@ class _ByFigures:
         if stats is None or stats.low is None or stats.high is None:
             return
         yield from self._equal.get(_key(a, stats), ())
-        low, room = float(stats.low), _CAST_MOVES * max(abs(stats.low), abs(stats.high))
+        low, workspace = float(stats.low), _CAST_MOVES * max(abs(stats.low), abs(stats.high))
         for dtype, rows in self._near.get(a.numel, {}).items():
             if dtype != a.dtype.name:
-                first = bisect_left(rows, low - room, key=itemgetter(0))
-                yield from (ref for _, _, ref in rows[first : bisect_right(rows, low + room, key=itemgetter(0))])
+                first = bisect_left(rows, low - workspace, key=itemgetter(0))
+                yield from (ref for _, _, ref in rows[first : bisect_right(rows, low + workspace, key=itemgetter(0))])
 
 
 _Key = tuple[int, str, int, float | int | None, float | int | None, int]
@@ -178,9 +178,9 @@ def _verified(
     try:
         if not _could_be(a, b, known, tools):
             return None
-        for lie in _orders(a, b, channels):
-            if agrees(a, b, lie, tools):
-                return Match(a, b, "content", lie)
+        for permutation in _orders(a, b, channels):
+            if agrees(a, b, permutation, tools):
+                return Match(a, b, "content", permutation)
     except PinspectError:
         pass  # an unreadable tensor is matched by nothing
     return None
@@ -202,8 +202,8 @@ def _could_be(a: TensorRef, b: TensorRef, known: dict[int, Stats | None], tools:
     assert y.high is not None
     if a.dtype == b.dtype:
         return (x.low, x.high, x.zeros) == (y.low, y.high, y.zeros) and math.isclose(x.std, y.std, rel_tol=1e-9)
-    room = _CAST_MOVES * max(abs(x.low), abs(x.high))
-    return abs(x.low - y.low) <= room and abs(x.high - y.high) <= room and abs(x.std - y.std) <= room
+    workspace = _CAST_MOVES * max(abs(x.low), abs(x.high))
+    return abs(x.low - y.low) <= workspace and abs(x.high - y.high) <= workspace and abs(x.std - y.std) <= workspace
 
 
 def _figures(ref: TensorRef, known: dict[int, Stats | None], tools: Tools) -> Stats | None:

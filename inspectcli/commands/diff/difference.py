@@ -165,7 +165,7 @@ def difference(
     b: Array,
     start: int = 0,
     tolerance: Tolerance = Tolerance(),
-    room: Workspace | None = None,
+    workspace: Workspace | None = None,
     least: float = 0.0,
 ) -> Difference:
     """Of two one-dimensional arrays of equal length.
@@ -177,10 +177,10 @@ def difference(
         room: memory to work in.
         least: a largest difference known from other places; one that is not larger is not located.
     """
-    room = room or Workspace(0)
+    workspace = workspace or Workspace(0)
     with np.errstate(all="ignore"):
         if a.dtype.kind == b.dtype.kind == "f" and a.dtype.itemsize <= 4 and b.dtype.itemsize <= 4:
-            known = _of_floats(_single(a), _single(b), start, tolerance, room, least)
+            known = _of_floats(_single(a), _single(b), start, tolerance, workspace, least)
             if known is not None:
                 return known
         return _careful(a, b, start, tolerance)
@@ -191,10 +191,10 @@ def _single(values: Array) -> Array:
 
 
 def _of_floats(
-    a: Array, b: Array, start: int, tolerance: Tolerance, room: Workspace, least: float
+    a: Array, b: Array, start: int, tolerance: Tolerance, workspace: Workspace, least: float
 ) -> Difference | None:
     """The quick way, all in float32; None if anything is not finite, or overflows."""
-    d = room.subtract(a, b)
+    d = workspace.subtract(a, b)
     high, low = float(d.max()), float(d.min())
     peak = max(high, -low)
     if not math.isfinite(peak):
@@ -204,7 +204,7 @@ def _of_floats(
     if not math.isfinite(sums_a[1] + sums_b[1]):
         return None
     of_a, of_b, of_d = _moments(a, sums_a), _moments(b, sums_b), Moments(d.size, 0.0, sums_d[1])
-    changed = int(np.count_nonzero(room.unequal(a, b)))
+    changed = int(np.count_nonzero(workspace.unequal(a, b)))
     max_abs, max_at = 0.0, None
     if peak and peak >= np.float32(least):
         # Rounding keeps the order: the largest exact difference is among those whose rounded one is largest.

@@ -54,7 +54,7 @@ def can_be_viewed(ref: TensorRef) -> bool:
     """Whether its elements can be addressed one by one: whole bytes, one run, each element once."""
     return (
         0 not in (plain(ref).strides or ())
-        and ref.held_shape is None
+        and ref.stored_shape is None
         and ref.affine is None
         and not ref.packed
         and ref.dtype.bits >= 8
@@ -130,13 +130,13 @@ def split(ref: TensorRef, shape: tuple[int, ...]) -> TensorRef:
 
 def permuted(ref: TensorRef, axes: Sequence[int]) -> TensorRef:
     """The same tensor with its dimensions in another order."""
-    held = ref.shape if ref.held_shape is None else ref.held_shape
+    held = ref.shape if ref.stored_shape is None else ref.stored_shape
     strides = ref.strides or c_strides(held)
     shape = tuple(held[axis] for axis in axes)
     turned: tuple[int, ...] | None = tuple(strides[axis] for axis in axes)
     if _is_contiguous(shape, turned or ()):
         turned = None
-    return replace(ref, shape=shape, held_shape=None, strides=turned)
+    return replace(ref, shape=shape, stored_shape=None, strides=turned)
 
 
 def _is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
@@ -146,7 +146,7 @@ def _is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 def plain(ref: TensorRef) -> TensorRef:
     """Without strides where they say nothing: a dimension of one element has none."""
-    held = ref.shape if ref.held_shape is None else ref.held_shape
+    held = ref.shape if ref.stored_shape is None else ref.stored_shape
     if ref.strides is None or not _is_contiguous(held, ref.strides):
         return ref
     return replace(ref, strides=None)
@@ -187,7 +187,7 @@ def box(ref: TensorRef, start: Sequence[int], extent: tuple[int, ...]) -> Tensor
     skipped = sum(s * step for s, step in zip(start, strides, strict=True))
     reach = 1 + sum((n - 1) * step for n, step in zip(extent, strides, strict=True))
     segments = (_part(ref.segments[0], ref.dtype, skipped, reach),) if ref.segments else ()
-    return replace(ref, shape=extent, held_shape=None, strides=strides, segments=segments)
+    return replace(ref, shape=extent, stored_shape=None, strides=strides, segments=segments)
 
 
 def _part(segment: Segment, dtype: DType, first: int, count: int) -> Segment:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.result import TensorDiff
-from inspectcli.commands.inspect.view import common_prefix
+from inspectcli.display.text import common_prefix
 
 
 class Module(NamedTuple):

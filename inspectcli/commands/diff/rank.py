@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inspectcli.commands.diff import step
+from inspectcli.commands.diff import pairing
 from inspectcli.commands.diff.compare import Tools
 from inspectcli.commands.diff.layout import Layout
 from inspectcli.tensors.model import TensorRef
@@ -40,14 +40,14 @@ class Rank(NamedTuple):
     at_least: bool
 
 
-def rank_of_difference(a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> Rank | None:
+def rank_of_difference(a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools) -> Rank | None:
     """Rank of A - B as a matrix (first dimension, all others); None if it is none, or its type has no known spacing.
 
     Two passes: a random sketch finds the space of the rows, the singular values within it are exact. Memory is that of
     `MOST` rows.
     """
     precision = min(_PRECISION.get(a.dtype.name, 0), _PRECISION.get(b.dtype.name, 0))
-    p = step.pair(a, b, lie)
+    p = pairing.pair(a, b, permutation)
     if len(p.shape) < 2 or min(p.shape[0], math.prod(p.shape[1:])) < 2 or not precision:
         return None
     if (p.a.strides or p.b.strides) and math.prod(p.shape) > MOST_TURNED:
@@ -74,15 +74,15 @@ def rank_of_difference(a: TensorRef, b: TensorRef, lie: Layout | None, tools: To
     return Rank(rank, rank == k < min(rows, columns))
 
 
-def _rows(p: step.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Matrix]]:
+def _rows(p: pairing.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Matrix]]:
     """(rows of A, rows of B): whole rows, some at a time."""
     if p.a.strides is not None or p.b.strides is not None:
         x, y = (np.asarray(ref.numpy(), np.float32).reshape(-1, columns) for ref in (p.a, p.b))
         yield x, y
         return
-    held: list[step.Piece] = []
+    held: list[pairing.Piece] = []
     size = 0
-    for piece in step.pieces(p, tools.buffers):
+    for piece in pairing.pieces(p, tools.buffers):
         # Pieces are views of buffers that the next one overwrites.
         held.append(piece._replace(a=piece.a.astype(np.float32), b=piece.b.astype(np.float32)))
         size += piece.a.size
@@ -91,7 +91,7 @@ def _rows(p: step.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Ma
             n = size // columns
             yield x[: n * columns].reshape(n, columns), y[: n * columns].reshape(n, columns)
             size -= n * columns
-            held = [step.Piece(x[n * columns :], y[n * columns :], 0)] if size else []
+            held = [pairing.Piece(x[n * columns :], y[n * columns :], 0)] if size else []
 
 
 def _rounding(x: Matrix, y: Matrix, precision: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.names import Rewrite
-from inspectcli.commands.inspect.report import SCHEMA
+from inspectcli.contract import SCHEMA
 from inspectcli.tensors.model import TRAINING_STATE, Kind
 
 
@@ -109,7 +109,7 @@ class Side(NamedTuple):
     writer: str = ""
 
 
-class Verdict(NamedTuple):
+class DiffVerdict(NamedTuple):
     """What the differences amount to.
 
     Attributes:
@@ -144,7 +144,7 @@ class DiffReport:
 
     a: Side
     b: Side
-    verdict: Verdict
+    verdict: DiffVerdict
     tensors: tuple[TensorDiff, ...]
     metadata: tuple[Changed, ...] = ()
     prefixes: tuple[Rewrite, ...] = ()

@@ -14,9 +14,9 @@ from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
 from inspectcli.commands.diff.rank import rank_of_difference
 from inspectcli.commands.diff.result import Asked, DiffReport, Side, TensorDiff
-from inspectcli.commands.diff.verdict import judge
+from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
-from inspectcli.measure.workers import Crew, Progress
+from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Checkpoint, Codec, TensorRef, aliases
 
@@ -116,7 +116,7 @@ def diff_checkpoints(
         content.by_content(made, tools)
         match.by_module(made)
         match.by_position(made)
-    content.settle_layouts(made, tools)
+    content.resolve_layouts(made, tools)
     matches = _in_file_order(made, left)
     found = _all_compared(matches, options, progress)
     notes = _ties(a, b)
@@ -125,7 +125,7 @@ def diff_checkpoints(
     return DiffReport(
         a=_side(a),
         b=_side(b),
-        verdict=judge(tensors, metadata),
+        verdict=classify(tensors, metadata),
         tensors=tensors,
         metadata=metadata,
         prefixes=tuple(made.prefixes),
@@ -156,7 +156,7 @@ def _in_file_order(made: Matching, left: Sequence[TensorRef]) -> list[Match]:
 
 
 def _side(checkpoint: Checkpoint) -> Side:
-    from inspectcli.commands.inspect.report import totals
+    from inspectcli.commands.inspect.run import totals
 
     counted = totals(checkpoint.tensors)
     return Side(
@@ -201,7 +201,7 @@ def _all_compared(matches: Sequence[Match], options: Options, progress: Progress
     # One child process a file decodes HDF5, one dataset after the other.
     decoded = [i for i in pairs if _is_decoded(matches[i])]
     jobs = [[i] for i in pairs if not _is_decoded(matches[i])] + ([decoded] if decoded else [])
-    crew = Crew(((sum(_nbytes(matches[i]) for i in job), job) for job in jobs), progress)
+    crew = WorkerPool(((sum(_nbytes(matches[i]) for i in job), job) for job in jobs), progress)
 
     def worker() -> Callable[[list[int]], None]:
         tools = Tools(progress=crew.advance)
@@ -313,6 +313,6 @@ def _index(place: int | None, shape: tuple[int, ...] | None) -> tuple[int, ...] 
     return None if place is None or shape is None else unravel(place, shape)
 
 
-def _with_rank(row: TensorDiff, a: TensorRef, b: TensorRef, lie: Layout | None, tools: Tools) -> TensorDiff:
-    found = rank_of_difference(a, b, lie, tools)
+def _with_rank(row: TensorDiff, a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools) -> TensorDiff:
+    found = rank_of_difference(a, b, permutation, tools)
     return row if found is None else row._replace(rank=found.rank, rank_at_least=found.at_least)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from inspectcli.commands.diff.metadata import facts
 from inspectcli.commands.diff.run import opened
-from inspectcli.commands.inspect.view import number, shape
+from inspectcli.display.text import number, shape
 from inspectcli.errors import PinspectError
 from inspectcli.measure.scan import ScannedTensor, scan
 from inspectcli.tensors.model import Checkpoint, TensorRef

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from inspectcli.commands.diff.modules import by_module, module_of
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
-from inspectcli.commands.inspect.report import SCHEMA
-from inspectcli.commands.inspect.view import common_prefix, number
+from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.text import common_prefix, number
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.measure.scan import scan
 from inspectcli.measure.workers import Progress

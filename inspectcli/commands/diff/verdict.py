@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.metadata import Changed
-from inspectcli.commands.diff.result import TensorDiff, Verdict
+from inspectcli.commands.diff.result import DiffVerdict, TensorDiff
 from inspectcli.tensors.model import Kind
 
 #: Tensors with fewer values correlate by chance.
@@ -58,33 +58,33 @@ def tally(tensors: Iterable[TensorDiff]) -> Tally:
     )
 
 
-def judge(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> Verdict:
+def classify(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> DiffVerdict:
     """The verdict and what it rests on."""
     t = tally(tensors)
     code, text = next(found for rule in _RULES if (found := rule(t)) is not None)
     beside = _beside(t, metadata) if code in _ABOUT_EQUAL else ""
-    return Verdict(code, text + beside, tuple(_evidence(t, metadata)))
+    return DiffVerdict(code, text + beside, tuple(_evidence(t, metadata)))
 
 
 # -- the rules, the first that fits decides -----------------------------------------------------------------
 
-Found = tuple[str, str] | None
+Claim = tuple[str, str] | None
 
 
-def _unreadable(t: Tally) -> Found:
+def _unreadable(t: Tally) -> Claim:
     bad = [x for x in (*t.pairs, *t.state) if x.problem]
     if not bad:
         return None
     return "not_compared", f"Not compared: {_tensors(len(bad))} could not be read"
 
 
-def _nothing(t: Tally) -> Found:
+def _nothing(t: Tally) -> Claim:
     if t.pairs or t.added or t.removed:
         return None
     return ("no_weights", "No weights on either side" + ("; training state only" if t.state else ""))
 
 
-def _equal(t: Tally) -> Found:
+def _equal(t: Tally) -> Claim:
     if t.added or t.removed or len(t.same) < len(t.pairs):
         return None
     renamed = _renamed(t)
@@ -100,7 +100,7 @@ def _equal(t: Tally) -> Found:
     return "same_weights_other_layout", "Same weights, stored in another layout"
 
 
-def _rounded(t: Tally) -> Found:
+def _rounded(t: Tally) -> Claim:
     rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
     if t.added or t.removed or not rounded or len(t.same) + len(rounded) < len(t.pairs):
         return None
@@ -111,14 +111,14 @@ def _rounded(t: Tally) -> Found:
     return "same_weights_rounded", f"Same weights rounded to {' and '.join(types)}{names}{side}"
 
 
-def _close(t: Tally) -> Found:
+def _close(t: Tally) -> Claim:
     alike = (*SAME, Status.EQUAL_ROUNDED, Status.WITHIN_TOLERANCE)
     if t.added or t.removed or not all(x.status in alike for x in t.pairs):
         return None
     return "same_within_tolerance", "Same weights within the tolerance"
 
 
-def _more_or_less(t: Tally) -> Found:
+def _more_or_less(t: Tally) -> Claim:
     """Everything that is on both sides is equal; one side, or each, has more."""
     if not t.pairs or len(t.same) < len(t.pairs) or not _shares_most(t):
         return None
@@ -127,14 +127,14 @@ def _more_or_less(t: Tally) -> Found:
     return "same_weights_and_more", f"Same weights{names} in what both have; {', '.join(parts)}"
 
 
-def _architecture(t: Tally) -> Found:
+def _architecture(t: Tally) -> Claim:
     if _shares_most(t):
         return None
     n, common = len(t.pairs) + max(len(t.added), len(t.removed)), len(t.compared)
     return "different_architectures", f"Different architectures: {common:,} of {_tensors(n)} can be compared"
 
 
-def _fine_tune(t: Tally) -> Found:
+def _fine_tune(t: Tally) -> Claim:
     if kinship(t) is not True or not _moved_little(t):
         return None
     structure = _structure(t)
@@ -149,14 +149,14 @@ def _untouched(t: Tally) -> str:
     return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
 
 
-def _relatives(t: Tally) -> Found:
+def _relatives(t: Tally) -> Claim:
     """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
     if kinship(t) is not True:
         return None
     return "related_models", f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
 
 
-def _strangers(t: Tally) -> Found:
+def _strangers(t: Tally) -> Claim:
     if kinship(t) is not False:
         return None
     structure = _structure(t)
@@ -165,7 +165,7 @@ def _strangers(t: Tally) -> Found:
     return "different_models", "Different models of the same architecture"
 
 
-def _unsure(t: Tally) -> Found:
+def _unsure(t: Tally) -> Claim:
     largest = _largest(t.changed)
     where = f", largest change in {largest.name}" if largest else ""
     return (
@@ -174,7 +174,7 @@ def _unsure(t: Tally) -> Found:
     )
 
 
-_RULES: tuple[Callable[[Tally], Found], ...] = (
+_RULES: tuple[Callable[[Tally], Claim], ...] = (
     _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _relatives, _strangers,
     _unsure,
 )  # fmt: skip

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inspectcli.commands.inspect.report import SCHEMA
-from inspectcli.commands.inspect.view import plural
+from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.text import plural
 from inspectcli.hparams.advice import beside
-from inspectcli.hparams.base import HParam, Kind, Trial
+from inspectcli.hparams.base import HParamRow, Kind, Trial
 from inspectcli.hparams.collect import HParams, Run
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, shown
 from inspectcli.hparams.privacy import MASK
-from inspectcli.hparams.settle import IMPORTANT, Entry, agree, shown
 
 #: Values without a known name that are shown by default.
 MAX_OTHERS = 12
@@ -66,7 +66,7 @@ def _aside(found: HParams) -> str:
 # -- what is shown --------------------------------------------------------------------------------------
 
 
-def is_shown(row: HParam, everything: bool) -> bool:
+def is_shown(row: HParamRow, everything: bool) -> bool:
     """By default: what has a name; and numbers, which give nobody away."""
     if everything:
         return True
@@ -81,7 +81,7 @@ def _has_text(value: object) -> bool:
     return isinstance(value, str | dict)
 
 
-def shown_row(row: HParam, everything: bool) -> dict[str, Any]:
+def shown_row(row: HParamRow, everything: bool) -> dict[str, Any]:
     """A row of the document."""
     masked = row.private and not everything
     return {
@@ -219,7 +219,7 @@ def _whole(value: object) -> str:
     return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else shown(value)
 
 
-def _table(entries: Sequence[Entry], run: Run, top: str) -> Table:
+def _table(entries: Sequence[HParamValue], run: Run, top: str) -> Table:
     moving = any(_now(e) for e in entries)
     files = len(run.stores) > 1
     columns = [
@@ -249,7 +249,7 @@ def _table(entries: Sequence[Entry], run: Run, top: str) -> Table:
     return Table(tuple(columns), tuple(lines))
 
 
-def _value_cell(entry: Entry, tone: Tone) -> Cell:
+def _value_cell(entry: HParamValue, tone: Tone) -> Cell:
     if entry.value is None:
         return Cell("–", Tone.DIM)
     if entry.row.private:
@@ -257,13 +257,13 @@ def _value_cell(entry: Entry, tone: Tone) -> Cell:
     return Cell(shown(entry.value), tone)
 
 
-def _now(entry: Entry) -> str:
+def _now(entry: HParamValue) -> str:
     if entry.current is None or (entry.value is not None and agree(entry.value, entry.current)):
         return ""
     return shown(entry.current)
 
 
-def _remark(entry: Entry) -> str:
+def _remark(entry: HParamValue) -> str:
     """What the row itself notes; values of other parameter groups; how many places say the same."""
     note = "" if entry.layered else entry.row.note
     groups = [r for r in entry.rows if r.note.startswith("group ") and r.kind is Kind.STATIC]
@@ -387,7 +387,7 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
     yield Table(columns, tuple(lines))
 
 
-def _trial_cell(row: HParam | None) -> Cell:
+def _trial_cell(row: HParamRow | None) -> Cell:
     if row is None:
         return Cell("")
     if row.private:

@@ -9,7 +9,7 @@ from inspectcli.display.blocks import Cell, Tone
 
 if TYPE_CHECKING:
     from inspectcli.analysis.health.base import Finding
-    from inspectcli.commands.inspect.report import FileReport, TensorRow
+    from inspectcli.commands.inspect.result import FileReport, TensorRow
     from inspectcli.display.fold import Fold
 
 TONES = {"error": Tone.BAD, "warning": Tone.WARN, "note": Tone.DIM}
@@ -46,7 +46,7 @@ def _times(ratio: float) -> str:
 
 
 def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
-    """`142 of 148 weights have moved from their initialisation; 6 are untouched: a, b, c and 3 more`."""
+    """`142 of 148 weights have moved from their initialization; 6 are untouched: a, b, c and 3 more`."""
     rows = _drawn(row for row in file.tensors if not row.alias_of)
     if not rows:
         return
@@ -58,9 +58,9 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     weights = f"{len(rows):,} weight{'s' if len(rows) > 1 else ''}"
     if len(moved) == len(rows):
         all_of_them = f"all {weights} have moved from their" if len(rows) > 1 else "its weight has moved from its"
-        yield "trained", Cell(f"{all_of_them} initialisation", Tone.GOOD)
+        yield "trained", Cell(f"{all_of_them} initialization", Tone.GOOD)
         return
-    parts = [f"{len(moved):,} of {weights} moved from initialisation" if moved else f"none of {weights} moved"]
+    parts = [f"{len(moved):,} of {weights} moved from initialization" if moved else f"none of {weights} moved"]
     if groups["untouched"]:
         parts.append(f"{len(groups['untouched']):,} untouched: {_names(groups['untouched'])}")
     if groups["init-like"]:

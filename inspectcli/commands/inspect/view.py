@@ -1,4 +1,4 @@
-"""How `pinspect MODEL` tells it: from file reports to blocks of a Report."""
+"""Build the report blocks of `pinspect MODEL`."""
 
 from __future__ import annotations
 
@@ -9,30 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inspectcli.commands.inspect.health_view import findings_facts, init_cell, trained_fact
-from inspectcli.commands.inspect.report import FileReport, InspectReport, TensorRow, Totals
+from inspectcli.commands.inspect.result import FileReport, InspectReport, TensorRow, Totals
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.fold import Fold, fold, unfolded
+from inspectcli.display.text import (
+    FORMAT_NAMES,
+    common_prefix,
+    count,
+    number,
+    percent,
+    plural,
+    shape,
+    short,
+    size,
+    span,
+)
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
-
-#: Names of the formats in the words of the README.
-FORMAT_NAMES = {
-    "torch-zip": "PyTorch zip archive",
-    "torch-legacy": "PyTorch legacy stream",
-    "torch-tar": "PyTorch tar",
-    "torchscript": "TorchScript archive",
-    "pickle": "pickle",
-    "safetensors": "safetensors",
-    "safetensors-sharded": "sharded safetensors",
-    "torch-sharded": "sharded PyTorch",
-    "keras": "Keras 3 archive",
-    "keras-h5": "Keras HDF5 model",
-    "keras-weights-h5": "Keras HDF5 weights",
-    "hdf5": "HDF5",
-    "npz": "NumPy .npz",
-    "npy": "NumPy .npy",
-    "memory": "model in memory",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,73 +84,6 @@ def present(report: InspectReport, view: View, exit_code: int = 0) -> Report:
     return Report("inspect", tuple(blocks), report.document(), tuple(_records(report.files)), exit_code)
 
 
-# -- numbers in words -----------------------------------------------------------------------------------
-
-
-def number(value: float | int | None, digits: int = 4) -> str:
-    """A few significant digits, without noise: `0.1312`, `-12.5`, `3.2e-07`, `1,024`."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) < 10**7 else f"{value:.2e}"
-    if math.isnan(value) or math.isinf(value):
-        return str(value)
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= 1e5 or size < 1e-3:
-        return f"{value:.1e}"
-    text = f"{value:.{min(max(0, digits - 1 - math.floor(math.log10(size))), 5)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def span(values: Iterable[float | int | None]) -> str:
-    """A figure over a fold: one number, or `smallest…largest`."""
-    known = [v for v in values if v is not None]
-    if not known:
-        return "–"
-    low, high = min(known), max(known)
-    if low == high:
-        return number(low)
-    return f"{number(low, 2)}…{number(high, 2)}"
-
-
-def count(n: int) -> str:
-    """`124,439,808 (124.4M)`; small numbers alone."""
-    return f"{n:,} ({short(n)})" if n >= 10_000 else f"{n:,}"
-
-
-def short(n: int) -> str:
-    """`124.4M`, `2.36M`, `768`."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if n >= limit:
-            return f"{n / limit:.3g}{unit}" if n / limit < 100 else f"{n / limit:.1f}{unit}"
-    return f"{n:,}"
-
-
-def size(n: int) -> str:
-    """Bytes in decimal units, as file systems and hubs show them."""
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n >= limit:
-            return f"{n / limit:.1f} {unit}"
-    return f"{n:,} bytes"
-
-
-def shape(dims: tuple[int, ...]) -> str:
-    return "×".join(map(str, dims)) if dims else "scalar"
-
-
-def percent(share: float) -> str:
-    """`0`, `<0.1 %`, `12.5 %`, `100 %`; only all is 100 %."""
-    if share <= 0:
-        return "0"
-    if share < 0.001:
-        return "<0.1 %"
-    if 0.999 < share < 1:
-        return ">99.9 %"
-    return f"{100 * share:.3g} %"
-
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -172,9 +98,9 @@ def bars(lines: Sequence[TensorRow], width: int = 10) -> str:
         total, n = sum(sampled.histogram) or 1, len(sampled.histogram)
         step = (sampled.edges[1] - sampled.edges[0]) / n
         for i, c in enumerate(sampled.histogram):
-            # The bins of a fold's members rarely meet the common ones: each goes where its centre lies.
-            centre = sampled.edges[0] + step * (i + 0.5)
-            place = (centre - low) / (high - low) if high > low else 0.5
+            # The bins of a fold's members rarely meet the common ones: each goes where its center lies.
+            center = sampled.edges[0] + step * (i + 0.5)
+            place = (center - low) / (high - low) if high > low else 0.5
             heights[min(int(place * width), width - 1)] += weight * c / total
     peak = max(heights)
     if not peak > 0:
@@ -184,9 +110,6 @@ def bars(lines: Sequence[TensorRow], width: int = 10) -> str:
 
 def _share(row: TensorRow) -> float:
     return row.stats.zeros / row.numel if row.stats and row.numel else 0.0
-
-
-# -- the summary ----------------------------------------------------------------------------------------
 
 
 def _file_blocks(file: FileReport, view: View) -> list[Block]:
@@ -257,11 +180,6 @@ def _apart(totals: Totals) -> str:
     return ", ".join(parts)
 
 
-def plural(n: int, noun: str) -> str:
-    """`1 file`, `1,000 files`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 def _training(file: FileReport) -> str:
     t = file.training
     parts = [f"{name} {value:,}" for name, value in (("epoch", t.epoch), ("step", t.step)) if value is not None]
@@ -270,7 +188,7 @@ def _training(file: FileReport) -> str:
 
 def _hparams(file: FileReport) -> str:
     """`learning_rate 0.001 → now 2.5e-4, batch_size 32`: what `pinspect hparams` tells in full."""
-    from inspectcli.hparams.settle import agree, shown
+    from inspectcli.hparams.merge import agree, shown
 
     parts = []
     for name, value, current in file.hyperparameters:
@@ -302,9 +220,6 @@ def _where(row: TensorRow) -> str:
     kinds = [f"{n:,} {name}" for n, name in ((s.nan, "NaN"), (s.posinf, "+Inf"), (s.neginf, "-Inf")) if n]
     place = f", first at {list(unravel(s.first_nonfinite, row.shape))}" if s.first_nonfinite is not None else ""
     return f"{' and '.join(kinds)} in {row.name}{place}"
-
-
-# -- the table ------------------------------------------------------------------------------------------
 
 
 def _lines(rows: Sequence[TensorRow], view: View) -> list[Fold[TensorRow]]:
@@ -378,17 +293,6 @@ def _table(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
     return Table(tuple(c for c, _ in columns), tuple(tuple(cell(line) for _, cell in columns) for line in lines))
 
 
-def common_prefix(names: Sequence[str]) -> str:
-    """`model.state_dict.` where all names begin with it: said once, above them. Never a whole name."""
-    if len(names) < 2:
-        return ""
-    first, last = min(names), max(names)
-    shared = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
-    end = max(shared.rfind("."), shared.rfind("/")) + 1
-    prefix = shared[:end]
-    return prefix if "{" not in prefix else ""
-
-
 def _name(line: Fold[TensorRow]) -> Cell:
     times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
     tone = Tone.BAD if line.first.problem else Tone.WARN if line.odd else Tone.PLAIN
@@ -443,9 +347,6 @@ def _histogram(line: Fold[TensorRow]) -> Cell:
     return instead or Cell(bars(line.members), Tone.ACCENT)
 
 
-# -- the tree -------------------------------------------------------------------------------------------
-
-
 def _tree(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
     """The same lines under their modules, each module with the sum of what is below it."""
     columns = _columns(lines, file.read, params_keep=97)
@@ -483,9 +384,6 @@ def _path(name: str) -> tuple[str, ...]:
     return tuple(part.replace("\0", "..") for part in name.replace("..", "\0").split(separator))
 
 
-# -- what is not shown ----------------------------------------------------------------------------------
-
-
 def _hidden(file: FileReport, lines: Sequence[Fold[TensorRow]], view: View) -> str:
     parts = []
     if file.unread:
@@ -498,9 +396,6 @@ def _hidden(file: FileReport, lines: Sequence[Fold[TensorRow]], view: View) -> s
             "histograms of tensors above 32,768 values are of an even sample; all other figures are of every value"
         )
     return ". ".join(parts)
-
-
-# -- many files -----------------------------------------------------------------------------------------
 
 
 def _overview(files: Sequence[FileReport]) -> Iterable[Block]:
@@ -572,9 +467,6 @@ def _remark(file: FileReport) -> Cell:
     if file.training:
         return Cell(_training(file), Tone.DIM)
     return Cell("")
-
-
-# -- for spreadsheets -----------------------------------------------------------------------------------
 
 
 def _records(files: Sequence[FileReport]) -> Iterable[dict[str, object]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inspectcli.pickles.globals import Verdict, classify
+from inspectcli.pickles.globals import GlobalRisk, classify
 from inspectcli.pickles.nodes import Global
 from inspectcli.tensors.model import Hazard
 
@@ -161,7 +161,7 @@ def _acts(node: Mapping[str, Json]) -> Iterator[str]:
     if _KERAS.fullmatch(module):
         if named in _REACHING:
             yield f"{module}.{named} would be called by a loader"
-    elif classify(Global(module, named)) is Verdict.DANGEROUS and not _is_plain_builtin(module, named):
+    elif classify(Global(module, named)) is GlobalRisk.DANGEROUS and not _is_plain_builtin(module, named):
         yield f"{module}.{named} would be imported and called by a loader"
 
 

@@ -20,7 +20,7 @@ from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superbl
 from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, natural, optimizer_variables
 from inspectcli.formats.hdf5.process import process_for
 from inspectcli.storage.source import Source
-from inspectcli.tensors.dtypes import DTYPES, Family
+from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
 
 _KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
@@ -157,7 +157,7 @@ def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]
 
 def _plain_kind(dataset: Dataset) -> Kind:
     dtype = dataset.dtype
-    return Kind.BUFFER if dtype and dtype.family in (Family.INT, Family.BOOL) else Kind.PARAMETER
+    return Kind.BUFFER if dtype and dtype.family in (NumberClass.INT, NumberClass.BOOL) else Kind.PARAMETER
 
 
 def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str) -> list[Named]:
@@ -311,7 +311,7 @@ def training(source: Source, named: Iterable[Named], optimizer: str) -> Training
     step = None
     for dataset in counters[:1]:
         segment = dataset.segment(source)
-        if dataset.shape == () and not dataset.decoded and DTYPES[dataset.type].family is Family.INT:
+        if dataset.shape == () and not dataset.decoded and DTYPES[dataset.type].family is NumberClass.INT:
             order = "big" if dataset.big_endian else "little"
             step = int.from_bytes(source.read_at(segment.offset, segment.nbytes), order)  # type: ignore[arg-type]
     return Training(step=step, optimizer=optimizer)

@@ -53,7 +53,7 @@ def open_keras(path: str, source: Source) -> Checkpoint:
         hazards=configs.hazards + weights.hazards,
         notes=configs.notes + weights.notes,
         training=weights.training,
-        checks=directory.checks(source),
+        checksums=directory.checksums(source),
     )
 
 

@@ -68,7 +68,7 @@ def open_torchscript(path: str, source: Source) -> Checkpoint:
             *notes,
             f"{shown:,} TorchScript code files were not looked at: they run when the model is called",
         ),
-        checks=archive.directory.checks(source),
+        checksums=archive.directory.checksums(source),
     )
 
 

@@ -12,7 +12,7 @@ from inspectcli.pickles.globals import is_torchscript
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span, text_bytes
 from inspectcli.storage.source import Memory
-from inspectcli.tensors.dtypes import Family
+from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Affine, Kind, Segment, TensorRef, Training
 
 MAX_DEPTH = 200
@@ -213,9 +213,9 @@ def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
     return leaf_kind(path[-1].rpartition(".")[2] if path else "", tensor.dtype.family, tensor.parameter)
 
 
-def leaf_kind(leaf: str, family: Family, parameter: bool = False) -> Kind:
+def leaf_kind(leaf: str, family: NumberClass, parameter: bool = False) -> Kind:
     """PARAMETER or BUFFER, as far as a name and an element type tell: integers are never trained."""
-    if leaf in _BUFFER_LEAVES or (family in (Family.INT, Family.BOOL) and not parameter):
+    if leaf in _BUFFER_LEAVES or (family in (NumberClass.INT, NumberClass.BOOL) and not parameter):
         return Kind.BUFFER
     return Kind.PARAMETER
 
@@ -245,7 +245,7 @@ def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str)
         shape=tensor.shape,
         kind=kind,
         segments=segments,
-        held_shape=None if held is tensor else held.shape,
+        stored_shape=None if held is tensor else held.shape,
         strides=strides,
         storage=key,
         big_endian=held.big_endian,

@@ -59,7 +59,7 @@ def open_torch_zip(path: str, source: Source) -> Checkpoint:
         hazards=hazards(program, f"{archive.root}data.pkl") + other_pickles(archive, _RECORDS),
         notes=walk_notes(tree),
         training=training(program.value),
-        checks=archive.directory.checks(source),
+        checksums=archive.directory.checksums(source),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from inspectcli.encodings.files import json_object, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
 
 TOOL = "ax"
 
@@ -23,7 +23,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return head[:1] == b"{" and b'"__type": "Experiment"' in head and b'"search_space"' in head
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     document = read_json(path, MAX_FILE)
     experiment = _dict(_dict(document).get("experiment")) or _dict(document)
     metric, minimize = _objective(experiment)

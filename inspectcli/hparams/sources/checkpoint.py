@@ -11,9 +11,9 @@ from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimizer_rows, scheduler_rows
 from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, leaves, unresolved
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
+from inspectcli.hparams.merge import rank
 from inspectcli.hparams.names import hparam, scope_of
-from inspectcli.hparams.settle import rank
 from inspectcli.tensors.model import Checkpoint
 
 Tree = Mapping[str, object]
@@ -42,7 +42,7 @@ def sniff(path: str, head: bytes) -> bool:
     return head.startswith(_MAGICS) or head[8:9] == b"{" or tar
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     from inspectcli.formats import open_checkpoint
 
     checkpoint = open_checkpoint(path)
@@ -51,7 +51,7 @@ def read(path: str, head: bytes, choice: Choice) -> Store:
     return Store(tuple(found), notes=notes)
 
 
-def of_checkpoint(checkpoint: Checkpoint) -> list[HParam]:
+def of_checkpoint(checkpoint: Checkpoint) -> list[HParamRow]:
     """The rows of an opened checkpoint. Of a sharded model: of all its files."""
     if checkpoint.format.startswith("keras") or checkpoint.format == "hdf5":
         from inspectcli.hparams._keras import keras_rows
@@ -67,9 +67,9 @@ def of_checkpoint(checkpoint: Checkpoint) -> list[HParam]:
     return torch_rows(plain(checkpoint.objects, single), checkpoint.path)
 
 
-def torch_rows(top: object, file: str) -> list[HParam]:
+def torch_rows(top: object, file: str) -> list[HParamRow]:
     """The rows of what a torch file or a pickle holds."""
-    made: list[HParam] = []
+    made: list[HParamRow] = []
     for row in _Torch(file, _writer(top)).visit(top, "", (), "checkpoint"):
         made.append(row)
         if len(made) >= MAX_LEAVES:
@@ -93,7 +93,7 @@ class _Torch:
         self.file = file
         self.tool = tool
 
-    def visit(self, node: object, locator: str, parents: tuple[str, ...], scope: str) -> Iterator[HParam]:
+    def visit(self, node: object, locator: str, parents: tuple[str, ...], scope: str) -> Iterator[HParamRow]:
         if isinstance(node, Module):
             yield from self.module(node, locator)
         elif is_optimizer(node):
@@ -107,7 +107,7 @@ class _Torch:
                 if isinstance(value, Mapping):
                     yield from self.visit(value, f"{locator}[{index}]", parents, scope)
 
-    def mapping(self, node: Tree, locator: str, parents: tuple[str, ...], scope: str) -> Iterator[HParam]:
+    def mapping(self, node: Tree, locator: str, parents: tuple[str, ...], scope: str) -> Iterator[HParamRow]:
         if isinstance(node, Attributes):
             locator = f"{locator}.__dict__" if locator else "__dict__"
             scope = "config" if scope == "checkpoint" else scope
@@ -128,28 +128,30 @@ class _Torch:
                     row = replace(row, name=None, kind=Kind.SETTING)
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
 
-    def settings(self, value: object, key: str, locator: str) -> Iterator[HParam]:
+    def settings(self, value: object, key: str, locator: str) -> Iterator[HParamRow]:
         """What is no configuration: listed when everything is asked for; ultralytics logs its rates there."""
         rates = value.get("lr/pg0") if isinstance(value, Mapping) else None
         if isinstance(rates, list) and rates:
             place = Origin(self.file, f"{locator}.{key}".lstrip("."), self.tool)
-            yield HParam("learning_rate.current", "lr/pg0", rates, rates[-1], Kind.DYNAMIC, place, "one an epoch")
+            yield HParamRow("learning_rate.current", "lr/pg0", rates, rates[-1], Kind.DYNAMIC, place, "one an epoch")
         if isinstance(value, Mapping | list) and value:
             for leaf in leaves(value, f"{locator}.{key}" if locator else key):
-                yield HParam(None, leaf.key, leaf.value, None, Kind.SETTING, Origin(self.file, leaf.locator, self.tool))
+                yield HParamRow(
+                    None, leaf.key, leaf.value, None, Kind.SETTING, Origin(self.file, leaf.locator, self.tool)
+                )
         else:
-            yield HParam(None, key, value, None, Kind.SETTING, Origin(self.file, locator, self.tool))
+            yield HParamRow(None, key, value, None, Kind.SETTING, Origin(self.file, locator, self.tool))
 
-    def source_text(self, text: str, locator: str) -> Iterator[HParam]:
+    def source_text(self, text: str, locator: str) -> Iterator[HParamRow]:
         """mmengine keeps its config as Python source."""
         try:
             tree = assignments(text)
         except PinspectError:
-            yield HParam(None, locator, text, None, Kind.SETTING, Origin(self.file, "", self.tool), "", "", True)
+            yield HParamRow(None, locator, text, None, Kind.SETTING, Origin(self.file, "", self.tool), "", "", True)
             return
         yield from dotted(config_rows(tree, self.file, self.tool), f"{locator} (python source)")
 
-    def module(self, node: Module, path: str) -> Iterator[HParam]:
+    def module(self, node: Module, path: str) -> Iterator[HParamRow]:
         """The attributes of a whole pickled module, and of those in it."""
         origin = Origin(self.file, f"{node.cls}.__dict__", self.tool)
         scope = module_scope(node.cls)
@@ -161,9 +163,9 @@ class _Torch:
             if _holds_dicts(value):
                 for leaf in leaves({key: value}, origin.locator):
                     place = Origin(self.file, leaf.locator, self.tool)
-                    yield HParam(None, leaf.key, leaf.value, None, Kind.SETTING, place, note)
+                    yield HParamRow(None, leaf.key, leaf.value, None, Kind.SETTING, place, note)
             elif key.startswith("_") or key == "training":
-                yield HParam(None, key, value, None, Kind.SETTING, origin, note)
+                yield HParamRow(None, key, value, None, Kind.SETTING, origin, note)
             else:
                 yield hparam(key, value, origin, scope, note)
         for name, child in inner.items() if isinstance(inner, Mapping) else ():
@@ -185,7 +187,7 @@ def _holds_dicts(value: object) -> bool:
     return isinstance(value, list) and any(_holds_dicts(v) for v in value)
 
 
-def _settle_rates(made: list[HParam]) -> list[HParam]:
+def _settle_rates(made: list[HParamRow]) -> list[HParamRow]:
     """A group's `lr` without `initial_lr` is the current one if a config tells the configured one, else itself it."""
     configured = [row for row in made if row.name == "learning_rate" and not _of_group(row)]
     settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
@@ -197,11 +199,11 @@ def _settle_rates(made: list[HParam]) -> list[HParam]:
     return [replace(r, current=now) if r.name == "learning_rate" and r.current is None else r for r in settled]
 
 
-def _of_group(row: HParam) -> bool:
+def _of_group(row: HParamRow) -> bool:
     return row.name == "learning_rate" and row.raw_key == "lr" and "param_groups[" in row.origin.locator
 
 
-def _as_current(row: HParam) -> HParam:
+def _as_current(row: HParamRow) -> HParamRow:
     return replace(row, name="learning_rate.current", kind=Kind.DYNAMIC, current=row.value)
 
 

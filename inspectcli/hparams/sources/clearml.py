@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from inspectcli.encodings.files import parse_json, read_file, zip_holds, zip_member
 from inspectcli.encodings.zip import LOCAL_MAGIC
 from inspectcli.hparams._tree import decode_text, unresolved
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "clearml"
@@ -26,14 +26,14 @@ def _sniff(path: str, head: bytes) -> bool:
     return zip_holds(path, head, _TASK, "log.jsonl")
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     if not head.startswith(LOCAL_MAGIC):
         return Store(tuple(_rows(parse_json(read_file(path, MAX_TASK), _TASK), path, "")))
     data = zip_member(path, _TASK, MAX_TASK)
     return Store(tuple(_rows(parse_json(data, _TASK), path, f"{_TASK}:")))
 
 
-def _rows(task: object, path: str, member: str) -> Iterator[HParam]:
+def _rows(task: object, path: str, member: str) -> Iterator[HParamRow]:
     """`hyperparams.SECTION.KEY` holds name, type and value."""
     sections = task.get("hyperparams") if isinstance(task, Mapping) else None
     for section, entries in sections.items() if isinstance(sections, Mapping) else ():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from inspectcli.encodings.files import json_lines, zip_holds, zip_member
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import unresolved
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "comet"
@@ -21,8 +21,8 @@ def _sniff(path: str, head: bytes) -> bool:
     return zip_holds(path, head, _MESSAGES, "experiment.json")
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
-    found: dict[str, HParam] = {}
+def _read(path: str, head: bytes, choice: Selection) -> Store:
+    found: dict[str, HParamRow] = {}
     notes: tuple[str, ...] = ()
     try:
         for message in json_lines(zip_member(path, _MESSAGES, MAX_MESSAGES), _MESSAGES):
@@ -34,7 +34,7 @@ def _read(path: str, head: bytes, choice: Choice) -> Store:
     return Store(tuple(found.values()), notes=notes)
 
 
-def _row(message: dict[str, object], path: str) -> HParam | None:
+def _row(message: dict[str, object], path: str) -> HParamRow | None:
     """A parameter's message. Nested keys are joined by `|`; `curr_step` is Comet's own."""
     payload = message.get("payload")
     param = payload.get("param") if isinstance(payload, dict) else None
@@ -44,7 +44,7 @@ def _row(message: dict[str, object], path: str) -> HParam | None:
     origin = Origin(path, f"{_MESSAGES}:parameter_msg", TOOL)
     if key in ("curr_step", "curr_epoch"):
         name = {"curr_step": "step.current", "curr_epoch": "epoch.current"}[key]
-        return HParam(name, key, value, None, Kind.DYNAMIC, origin, "last logged")
+        return HParamRow(name, key, value, None, Kind.DYNAMIC, origin, "last logged")
     return hparam(key.replace("|", "/"), value, origin, "config", unresolved(value))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from inspectcli.hparams._config import config_rows, load, syntax_of
 from inspectcli.hparams._tree import dotted
-from inspectcli.hparams.base import Choice, HParamSource, Store
+from inspectcli.hparams.base import HParamSource, Selection, Store
 
 #: Keys at the top of a config, or its file's name, that tell the tool that wrote it; the first that fits.
 _TOOLS: tuple[tuple[str, frozenset[str], str], ...] = (
@@ -29,7 +29,7 @@ def sniff(path: str, head: bytes) -> bool:
     return bool(syntax_of(path, head))
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     tree = load(path, head)
     if not isinstance(tree, Mapping | list):
         return Store(notes=(f"{os.path.basename(path)} holds no settings",))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from inspectcli.encodings.files import read_json
 from inspectcli.hparams._config import config_rows
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Selection, Store
 
 TOOL = "deepspeed"
 
@@ -18,11 +18,11 @@ def sniff(path: str, head: bytes) -> bool:
     return head.lstrip()[:1] == b"{" and bool(_MARKS.search(head))
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     return Store(tuple(map(_own_words, config_rows(read_json(path), path, TOOL, scope="train"))))
 
 
-def _own_words(row: HParam) -> HParam:
+def _own_words(row: HParamRow) -> HParamRow:
     place, key = row.origin.locator, row.raw_key
     if key == "train_batch_size" and not place:
         return replace(row, name="batch_size_total", note=row.note or "of the whole job")

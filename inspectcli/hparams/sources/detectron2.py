@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from inspectcli.hparams._config import config_rows, load
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store
 
 TOOL = "detectron2"
 
@@ -18,12 +18,12 @@ def sniff(path: str, head: bytes) -> bool:
     return path.endswith((".yaml", ".yml")) and bool(_SOLVER.search(head))
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     tree = load(path, head)
     return Store(tuple(_own_words(row, tree) for row in config_rows(tree, path, TOOL)))
 
 
-def _own_words(row: HParam, tree: object) -> HParam:
+def _own_words(row: HParamRow, tree: object) -> HParamRow:
     place, key = row.origin.locator, row.raw_key
     if key == "SEED" and row.value == -1:
         return replace(row, name=None, note="-1: none was set")

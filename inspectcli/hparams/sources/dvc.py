@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from inspectcli.encodings.files import parse_json, read_file, siblings
 from inspectcli.encodings.yaml import load_yaml
 from inspectcli.hparams._tree import rows
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store
 
 TOOL = "dvc"
 
@@ -29,7 +29,7 @@ def _sniff_params(path: str, head: bytes) -> bool:
     return os.path.basename(os.path.dirname(os.path.abspath(path))) == "dvclive"
 
 
-def _read_params(path: str, head: bytes, choice: Choice) -> Store:
+def _read_params(path: str, head: bytes, choice: Selection) -> Store:
     data, name = read_file(path), os.path.basename(path)
     document = parse_json(data, name) if name.endswith(".json") else load_yaml(data, name)
     return Store(tuple(rows(document, path, TOOL)))
@@ -41,12 +41,12 @@ def _sniff_lock(path: str, head: bytes) -> bool:
     return re.search(rb"^ *(cmd|stages):", head, re.MULTILINE) is not None
 
 
-def _read_lock(path: str, head: bytes, choice: Choice) -> Store:
+def _read_lock(path: str, head: bytes, choice: Selection) -> Store:
     document = load_yaml(read_file(path), os.path.basename(path))
     return Store(tuple(_locked(document, path)))
 
 
-def _locked(document: object, path: str) -> Iterator[HParam]:
+def _locked(document: object, path: str) -> Iterator[HParamRow]:
     """`stages.NAME.params.FILE` holds dotted keys; in the first schema the stages were at the top."""
     if not isinstance(document, Mapping):
         return

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from inspectcli.encodings.wire import shortest
+from inspectcli.encodings.protobuf import shortest
 from inspectcli.errors import DamagedFileError, LimitError
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.source import LocalFile, Source
 
@@ -111,7 +111,7 @@ def sniff(path: str, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     source = LocalFile(path)
     try:
         return Store(tuple(_row(key, value, path) for key, value in keys_and_values(source).items()))
@@ -144,7 +144,7 @@ def keys_and_values(source: Source) -> dict[str, object]:
     return made
 
 
-def _row(key: str, value: object, file: str) -> HParam:
+def _row(key: str, value: object, file: str) -> HParamRow:
     origin = Origin(file, "metadata", TOOL)
     name = _WHOLE_KEYS.get(key) or _NAMES.get(key.partition(".")[2])
     if name is None or key.startswith(("tokenizer.", "split.")):
@@ -154,7 +154,7 @@ def _row(key: str, value: object, file: str) -> HParam:
     if isinstance(value, list):
         note = "one a layer"
         value = value[0] if value and value.count(value[0]) == len(value) else value
-    return HParam(name, key, value, None, Kind.STATIC, origin, note)
+    return HParamRow(name, key, value, None, Kind.STATIC, origin, note)
 
 
 SOURCE = HParamSource(TOOL, sniff, read)

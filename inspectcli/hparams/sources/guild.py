@@ -13,7 +13,7 @@ from inspectcli.encodings.yaml import load_yaml
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
 
 TOOL = "guild"
 
@@ -24,7 +24,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return os.path.basename(path) == "flags" and siblings(path) >= {"cmd", "id", "initialized"}
 
 
-def _read_any(path: str, head: bytes, choice: Choice) -> Store:
+def _read_any(path: str, head: bytes, choice: Selection) -> Store:
     if not os.path.isdir(path):
         return Store(tuple(_rows(path)))
     if _is_run(path):
@@ -33,7 +33,7 @@ def _read_any(path: str, head: bytes, choice: Choice) -> Store:
     return _read_runs(path, choice)
 
 
-def _rows(path: str) -> list[HParam]:
+def _rows(path: str) -> list[HParamRow]:
     return rows(load_yaml(read_file(path), "flags"), path, TOOL)
 
 
@@ -46,7 +46,7 @@ def _is_folder(folder: str) -> bool:
     return _is_run(folder) or any(_is_run(path) for path in subfolders(folder)[:1000])
 
 
-def _read_runs(folder: str, choice: Choice) -> Store:
+def _read_runs(folder: str, choice: Selection) -> Store:
     notes: list[str] = []
     dated: list[tuple[str, Trial]] = []
     for run in subfolders(folder):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from inspectcli.hparams._config import config_rows, load
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "hydra"
@@ -21,7 +21,7 @@ def sniff(path: str, head: bytes) -> bool:
     return os.path.basename(os.path.dirname(os.path.abspath(path))) == ".hydra" and path.endswith(".yaml")
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     tree = load(path, head)
     if isinstance(tree, list):
         return Store(tuple(_override_rows(tree, path)))
@@ -31,7 +31,7 @@ def read(path: str, head: bytes, choice: Choice) -> Store:
     return Store(tuple(rows))
 
 
-def _override_rows(listed: list[object], file: str) -> Iterator[HParam]:
+def _override_rows(listed: list[object], file: str) -> Iterator[HParamRow]:
     """`- optim.lr=0.05`, `- +optim.nesterov=true`, `- ~optim`."""
     for index, text in enumerate(listed):
         match = _OVERRIDE.fullmatch(text) if isinstance(text, str) else None

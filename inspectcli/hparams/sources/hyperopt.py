@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from inspectcli.encodings.files import read_file
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam
 
 TOOL = "hyperopt"
@@ -23,7 +23,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return head[:1] == b"\x80" and b"hyperopt.base" in head[:100]
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     from inspectcli.hparams._pickled import plain
     from inspectcli.pickles.machine import read_whole_pickle
 
@@ -42,7 +42,7 @@ def _read(path: str, head: bytes, choice: Choice) -> Store:
     return choose([Study("", tuple(trials), done, True, "loss")], choice, STUDIES)
 
 
-def _rows(entry: Mapping[str, object], origin: Origin) -> Iterator[HParam]:
+def _rows(entry: Mapping[str, object], origin: Origin) -> Iterator[HParamRow]:
     """`misc.vals` has a list for each label: empty where a branch of the space was not taken."""
     misc = entry.get("misc")
     vals = misc.get("vals") if isinstance(misc, Mapping) else None

@@ -15,7 +15,7 @@ from inspectcli.encodings.files import names_in, read_json, subfolders
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
 
 TOOL = "keras-tuner"
 
@@ -26,7 +26,7 @@ def _sniff_trial(path: str, head: bytes) -> bool:
     return os.path.basename(path) == "trial.json" and b'"trial_id"' in head and b'"hyperparameters"' in head
 
 
-def _read_any(path: str, head: bytes, choice: Choice) -> Store:
+def _read_any(path: str, head: bytes, choice: Selection) -> Store:
     if os.path.isdir(path):
         return _read_folder(path, choice)
     return Store(tuple(_trial_rows(_object(path), path)))
@@ -37,7 +37,7 @@ def _object(path: str) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _trial_rows(trial: Mapping[str, Any], path: str) -> Iterable[HParam]:
+def _trial_rows(trial: Mapping[str, Any], path: str) -> Iterable[HParamRow]:
     held = trial.get("hyperparameters")
     if not isinstance(held, dict) or not isinstance(held.get("values"), dict):
         return
@@ -76,7 +76,7 @@ def _is_folder(folder: str) -> bool:
     return "oracle.json" in names and any(name.startswith("trial_") for name in names)
 
 
-def _read_folder(folder: str, choice: Choice) -> Store:
+def _read_folder(folder: str, choice: Selection) -> Store:
     notes: list[str] = []
     documents: list[tuple[str, Mapping[str, Any]]] = []
     for subfolder in subfolders(folder):

@@ -17,7 +17,7 @@ from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import decode_text, unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam
 
 TOOL = "mlflow"
@@ -34,16 +34,16 @@ _EXPERIMENT = re.compile(r"\d+")
 _STATUS = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
 
 
-def _param(key: str, text: str, origin: Origin) -> HParam:
+def _param(key: str, text: str, origin: Origin) -> HParamRow:
     value = decode_text(text)
     return hparam(key, value, origin, "config", unresolved(value), stored=text)
 
 
-def _metric(key: str, value: object, step: object, origin: Origin) -> HParam | None:
+def _metric(key: str, value: object, step: object, origin: Origin) -> HParamRow | None:
     name = _CURRENT.get(key.rpartition("/")[2].lower())
     if name is None or not isinstance(value, int | float):
         return None
-    return HParam(name, key, value, None, Kind.DYNAMIC, origin, f"last logged, at step {step}")
+    return HParamRow(name, key, value, None, Kind.DYNAMIC, origin, f"last logged, at step {step}")
 
 
 # -- SQLite ---------------------------------------------------------------------------------------------
@@ -53,13 +53,13 @@ def _sniff_db(path: str, head: bytes) -> bool:
     return has_tables(path, head, "params", "runs", "experiments")
 
 
-def _read_db(path: str, head: bytes, choice: Choice) -> Store:
+def _read_db(path: str, head: bytes, choice: Selection) -> Store:
     with Database(path) as db:
         experiments = {key: str(name) for key, name in db.rows("experiments", ("experiment_id", "name"))}
         runs = db.rows("runs", ("run_uuid", "name", "status", "experiment_id", "start_time", "lifecycle_stage"))
         params = db.rows("params", ("run_uuid", "key", "value"))
         metrics = db.rows("latest_metrics", ("run_uuid", "key", "value", "step"))
-    found: dict[Any, list[HParam]] = {}
+    found: dict[Any, list[HParamRow]] = {}
     for run, key, text in params:
         found.setdefault(run, []).append(_param(str(key), str(text), Origin(path, f"params[run_uuid={run}]", TOOL)))
     for run, key, value, step in metrics:
@@ -78,7 +78,7 @@ def _time(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _chosen(grouped: dict[str, list[Trial]], choice: Choice, notes: Any) -> Store:
+def _chosen(grouped: dict[str, list[Trial]], choice: Selection, notes: Any) -> Store:
     studies = [
         Study(name, tuple(runs), frozenset(run.name for run in runs if run.state == "FINISHED"))
         for name, runs in grouped.items()
@@ -113,7 +113,7 @@ def _sniff_param(path: str, head: bytes) -> bool:
     return len(head) <= MAX_VALUE and b"\0" not in head and bool(_run_of(path))
 
 
-def _read_param(path: str, head: bytes, choice: Choice) -> Store:
+def _read_param(path: str, head: bytes, choice: Selection) -> Store:
     if os.path.isdir(path):
         return _read_folder(path, choice)
     run = _run_of(path)
@@ -121,7 +121,7 @@ def _read_param(path: str, head: bytes, choice: Choice) -> Store:
     return Store((_file_row(path, key),))
 
 
-def _file_row(path: str, key: str) -> HParam:
+def _file_row(path: str, key: str) -> HParamRow:
     text = read_file(path, MAX_VALUE).decode("utf-8", "replace")
     return _param(key, text, Origin(path, "file content", TOOL))
 
@@ -140,7 +140,7 @@ def _is_folder(folder: str) -> bool:
     return any(_is_run(path) for experiment in experiments for path in subfolders(experiment)[:100])
 
 
-def _read_folder(folder: str, choice: Choice) -> Store:
+def _read_folder(folder: str, choice: Selection) -> Store:
     notes: list[str] = []
     if _is_run(folder):
         return Store(tuple(_run_rows(folder, notes)), notes=tuple(notes), files=(folder,))
@@ -172,8 +172,8 @@ def _meta(folder: str) -> dict[str, str]:
     return {key.strip(): value.strip().strip("'\"") for key, _, value in found}
 
 
-def _run_rows(run: str, notes: list[str]) -> list[HParam]:
-    made: list[HParam] = []
+def _run_rows(run: str, notes: list[str]) -> list[HParamRow]:
+    made: list[HParamRow] = []
     for key, path in _files(os.path.join(run, "params")):
         if len(made) >= MAX_PARAMS:
             notes.append(f"{os.path.basename(run)}: only the first {MAX_PARAMS:,} parameters are shown")
@@ -202,7 +202,7 @@ def _files(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
             yield f"{prefix}{name}", path
 
 
-def _last_metric(path: str, key: str) -> HParam | None:
+def _last_metric(path: str, key: str) -> HParamRow | None:
     """A line is `timestamp value step`."""
     try:
         lines = read_tail(path, 4096).decode("utf-8", "replace").split("\n")

@@ -11,7 +11,7 @@ import re
 from inspectcli.encodings.files import first_object, json_lines, names_in, read_file
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import unresolved
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "neptune"
@@ -34,13 +34,13 @@ def _is_folder(folder: str) -> bool:
     return "metadata.json" in names and any(_LOG.fullmatch(name) for name in names)
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     """A folder's logs in their order; what was assigned later counts."""
     paths = [path]
     if os.path.isdir(path):
         logs = [name for name in names_in(path) if _LOG.fullmatch(name)]
         paths = [os.path.join(path, name) for name in sorted(logs, key=lambda name: int(name[5:-4]))]
-    found: dict[str, HParam] = {}
+    found: dict[str, HParamRow] = {}
     notes: list[str] = []
     for log in paths:
         name = os.path.basename(log)
@@ -54,7 +54,7 @@ def _read(path: str, head: bytes, choice: Choice) -> Store:
     return Store(tuple(found.values()), notes=tuple(notes), files=tuple(paths) if os.path.isdir(path) else ())
 
 
-def _row(operation: object, path: str) -> HParam | None:
+def _row(operation: object, path: str) -> HParamRow | None:
     """A value under `parameters/`, or anywhere that Neptune does not use for itself."""
     if not isinstance(operation, dict) or not isinstance(operation.get("path"), list) or not operation["path"]:
         return None
@@ -69,7 +69,7 @@ def _row(operation: object, path: str) -> HParam | None:
     values = operation.get("values")
     last = values[-1] if isinstance(values, list) and values else None
     if kind == "LogFloats" and name and isinstance(last, dict) and isinstance(last.get("value"), int | float):
-        return HParam(
+        return HParamRow(
             name, "/".join(keys), last["value"], None, Kind.DYNAMIC, Origin(path, str(kind), TOOL), "last logged"
         )
     return None

@@ -11,7 +11,7 @@ from inspectcli.encodings.files import first_object, json_lines, read_file
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
 
 TOOL = "nevergrad"
 
@@ -21,7 +21,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return "#parametrization" in first and "#loss" in first
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     """One line is one candidate that was tried; `batch_size.indices` is how a choice is held inside."""
     trials: list[Trial] = []
     notes: list[str] = []

@@ -9,10 +9,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inspectcli.encodings.wire import Message, shortest
+from inspectcli.encodings.protobuf import Message, shortest
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.source import LocalFile, Source
 
@@ -47,7 +47,7 @@ def sniff(path: str, head: bytes) -> bool:
     )
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     source = LocalFile(path)
     try:
         small, graphs = _split(source, 0, source.size, _GRAPH)
@@ -110,7 +110,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise DamagedFileError("a number of more than ten bytes")
 
 
-def _facts(model: Message, file: str) -> Iterator[HParam]:
+def _facts(model: Message, file: str) -> Iterator[HParamRow]:
     origin = Origin(file, "", TOOL)
     facts = {
         "ir_version": model.integer(_IR),
@@ -119,16 +119,16 @@ def _facts(model: Message, file: str) -> Iterator[HParam]:
         "opset_import": {m.text(1) or "ai.onnx": m.integer(2) for m in model.messages(8)},
     }
     for key, value in facts.items():
-        yield HParam(None, key, value, None, Kind.SETTING, origin)
+        yield HParamRow(None, key, value, None, Kind.SETTING, origin)
 
 
-def _graph_rows(graph: Message, file: str) -> Iterator[HParam]:
+def _graph_rows(graph: Message, file: str) -> Iterator[HParamRow]:
     scalars = {}
     for data in graph.bytes(_INITIALIZER):
         if len(data) <= 256:  # a scalar; weights are passed over
             tensor = Message(data)
             scalars[tensor.text(_TENSOR_NAME)] = _scalar(tensor)
-    yield HParam(None, "graph", graph.text(2), None, Kind.SETTING, Origin(file, "", TOOL))
+    yield HParamRow(None, "graph", graph.text(2), None, Kind.SETTING, Origin(file, "", TOOL))
     seen: set[tuple[str, str, str]] = set()
     for data in graph.bytes(_NODE)[:MAX_NODES]:
         node = Message(data)
@@ -141,10 +141,10 @@ def _graph_rows(graph: Message, file: str) -> Iterator[HParam]:
         inputs = node.texts(_INPUT)
         if operator == "Dropout" and len(inputs) > 1 and scalars.get(inputs[1]) is not None:
             place = Origin(file, "graph.initializer", TOOL)
-            yield HParam("dropout", inputs[1], scalars[inputs[1]], None, Kind.STATIC, place, "Dropout node")
+            yield HParamRow("dropout", inputs[1], scalars[inputs[1]], None, Kind.STATIC, place, "Dropout node")
 
 
-def _attribute_row(operator: str, attribute: Message, file: str) -> HParam | None:
+def _attribute_row(operator: str, attribute: Message, file: str) -> HParamRow | None:
     scope = _SCOPES.get(operator)
     key = attribute.text(_NAME)
     value: object = None
@@ -160,7 +160,7 @@ def _attribute_row(operator: str, attribute: Message, file: str) -> HParam | Non
         return None
     origin = Origin(file, f"graph.node[{operator}].attribute", TOOL)
     if scope is None:
-        return HParam(None, key, value, None, Kind.SETTING, origin, f"{operator} node")
+        return HParamRow(None, key, value, None, Kind.SETTING, origin, f"{operator} node")
     row = hparam(key, value, origin, scope, f"{operator} node")
     if row.name == "bn_momentum":
         return replace(row, note=f"{operator} node; weight of the old value")

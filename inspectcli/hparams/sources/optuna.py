@@ -18,7 +18,7 @@ from inspectcli.encodings.files import first_object, json_lines, json_object, re
 from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Origin, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam
 
 TOOL = "optuna"
@@ -64,7 +64,7 @@ def _sniff_db(path: str, head: bytes) -> bool:
     return has_tables(path, head, "studies", "trials", "trial_params")
 
 
-def _read_db(path: str, head: bytes, choice: Choice) -> Store:
+def _read_db(path: str, head: bytes, choice: Selection) -> Store:
     with Database(path) as db:
         names = {key: str(name) for key, name in db.rows("studies", ("study_id", "study_name"))}
         directions = _directions(db)
@@ -214,7 +214,7 @@ def _of(names: tuple[str, ...], index: object) -> str:
     return names[index] if isinstance(index, int) and 0 <= index < len(names) else str(index)
 
 
-def _read_journal(path: str, head: bytes, choice: Choice) -> Store:
+def _read_journal(path: str, head: bytes, choice: Selection) -> Store:
     journal, notes = _Journal(), []
     try:
         for log in json_lines(read_file(path, MAX_JOURNAL), os.path.basename(path)):
@@ -235,7 +235,7 @@ def _store(
     names: Mapping[Any, str],
     directions: Mapping[Any, list[str]],
     trials: Iterable[_Trial],
-    choice: Choice,
+    choice: Selection,
     notes: Iterable[str],
 ) -> Store:
     grouped: dict[Any, list[_Trial]] = {key: [] for key in names}
@@ -266,7 +266,7 @@ def _trial(trial: _Trial, path: str, study: str) -> Trial:
     return Trial(str(trial.number), state, study, trial.values.get(0), rows=rows)
 
 
-def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origin: Origin) -> HParam:
+def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origin: Origin) -> HParamRow:
     attributes = distribution.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
     kind = str(distribution.get("name", ""))

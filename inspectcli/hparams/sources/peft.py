@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from inspectcli.encodings.files import read_json
 from inspectcli.hparams._config import config_rows
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Selection, Store
 
 TOOL = "peft"
 
@@ -21,11 +21,11 @@ def sniff(path: str, head: bytes) -> bool:
     return head.lstrip()[:1] == b"{" and bool(_TYPE.search(head))
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     return Store(tuple(map(_settled, config_rows(read_json(path), path, TOOL, scope="lora"))))
 
 
-def _settled(row: HParam) -> HParam:
+def _settled(row: HParamRow) -> HParamRow:
     top = row.origin.locator.split(".")[0] or row.raw_key
     return row if row.name is not None or top in _KNOWN else replace(row, kind=Kind.SETTING)
 

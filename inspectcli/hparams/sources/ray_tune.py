@@ -25,7 +25,7 @@ from inspectcli.encodings.files import (
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
 
 TOOL = "ray-tune"
 
@@ -51,13 +51,13 @@ def _sniff_params(path: str, head: bytes) -> bool:
     return name == "params.pkl" and head[:1] == b"\x80" and bool(beside & {"result.json", "params.json"})
 
 
-def _read_one(path: str, head: bytes, choice: Choice) -> Store:
+def _read_one(path: str, head: bytes, choice: Selection) -> Store:
     if os.path.isdir(path):
         return _read_folder(path, choice)
     return Store(tuple(_params(path)))
 
 
-def _params(path: str) -> list[HParam]:
+def _params(path: str) -> list[HParamRow]:
     return rows(_pickle(path) if path.endswith(".pkl") else read_json(path), path, TOOL)
 
 
@@ -74,7 +74,7 @@ def _sniff_result(path: str, head: bytes) -> bool:
     return isinstance(first.get("config"), dict) and "training_iteration" in first
 
 
-def _read_result(path: str, head: bytes, choice: Choice) -> Store:
+def _read_result(path: str, head: bytes, choice: Selection) -> Store:
     return Store(tuple(_result_rows(path, _last_result(path))))
 
 
@@ -90,7 +90,7 @@ def _last_result(path: str) -> Mapping[str, Any]:
     return {}
 
 
-def _result_rows(path: str, last: Mapping[str, Any]) -> list[HParam]:
+def _result_rows(path: str, last: Mapping[str, Any]) -> list[HParamRow]:
     return rows(last.get("config", {}), path, TOOL, "[-1].config")
 
 
@@ -103,7 +103,7 @@ def _is_trial(folder: str) -> bool:
 
 
 class _Gathered(NamedTuple):
-    rows: tuple[HParam, ...]
+    rows: tuple[HParamRow, ...]
     files: tuple[str, ...]
     notes: tuple[str, ...]
     last: Mapping[str, Any]
@@ -111,7 +111,7 @@ class _Gathered(NamedTuple):
 
 def _gather(folder: str) -> _Gathered:
     """All that a trial's folder says; a broken file is a note."""
-    found: list[HParam] = []
+    found: list[HParamRow] = []
     files: list[str] = []
     notes: list[str] = []
     last: Mapping[str, Any] = {}
@@ -153,7 +153,7 @@ def _sniff_state(path: str, head: bytes) -> bool:
     return fnmatch.fnmatch(os.path.basename(path), _STATE) and head.lstrip()[:1] == b"{"
 
 
-def _read_state(path: str, head: bytes, choice: Choice) -> Store:
+def _read_state(path: str, head: bytes, choice: Selection) -> Store:
     state = _state(path)
     trials = tuple(
         Trial(t.name, t.status, "", _objective(t.last, state.metric), rows=tuple(_recorded_rows(path, t)))
@@ -194,7 +194,7 @@ def _recorded(index: int, entry: object) -> _Recorded | None:
     )
 
 
-def _recorded_rows(path: str, trial: _Recorded) -> list[HParam]:
+def _recorded_rows(path: str, trial: _Recorded) -> list[HParamRow]:
     return rows(trial.config, path, TOOL, trial.locator)
 
 
@@ -210,7 +210,7 @@ def _is_folder(folder: str) -> bool:
     return _is_trial(folder)
 
 
-def _read_folder(folder: str, choice: Choice) -> Store:
+def _read_folder(folder: str, choice: Selection) -> Store:
     if _is_trial(folder):
         gathered = _gather(folder)
         return Store(gathered.rows, notes=gathered.notes, files=gathered.files)
@@ -255,7 +255,7 @@ def _chosen(
     trials: tuple[Trial, ...],
     metric: str,
     reports: Mapping[str, Mapping[str, Any]],
-    choice: Choice,
+    choice: Selection,
     notes: Any,
 ) -> Store:
     """Ray keeps the name of the metric, but its direction only in a pickle: it is taken from the name."""

@@ -13,7 +13,7 @@ from inspectcli.encodings.files import json_object, names_in, read_file, read_js
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
 
 TOOL = "sacred"
 
@@ -23,11 +23,11 @@ def _sniff(path: str, head: bytes) -> bool:
     return os.path.basename(path) == "config.json" and siblings(path) >= {"cout.txt", "run.json"}
 
 
-def _read_any(path: str, head: bytes, choice: Choice) -> Store:
+def _read_any(path: str, head: bytes, choice: Selection) -> Store:
     return _read_folder(path, choice) if os.path.isdir(path) else Store(tuple(_rows(path)))
 
 
-def _rows(path: str) -> list[HParam]:
+def _rows(path: str) -> list[HParamRow]:
     return rows(read_json(path), path, TOOL)
 
 
@@ -39,7 +39,7 @@ def _is_folder(folder: str) -> bool:
     return any(os.path.basename(path).isdecimal() and _is_run(path) for path in subfolders(folder)[:1000])
 
 
-def _read_folder(folder: str, choice: Choice) -> Store:
+def _read_folder(folder: str, choice: Selection) -> Store:
     notes: list[str] = []
     trials: list[Trial] = []
     runs = [path for path in subfolders(folder) if os.path.basename(path).isdecimal() and _is_run(path)]

@@ -13,7 +13,7 @@ from typing import Any
 from inspectcli.encodings.files import names_in, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
-from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
 
 TOOL = "smac"
 
@@ -35,7 +35,7 @@ def _is_folder(folder: str) -> bool:
     return names_in(folder) >= {"runhistory.json", "scenario.json"}
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     if os.path.isdir(path):
         history = os.path.join(path, "runhistory.json")
         return replace(_read(history, b"", choice), files=(history,))

@@ -12,10 +12,11 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 
-from inspectcli.encodings.wire import Message, tf_length, tf_records
+from inspectcli.encodings.protobuf import Message
+from inspectcli.encodings.tfrecord import tf_length, tf_records
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams._tree import rows
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.storage.source import LocalFile
 
 TOOL = "tensorboard"
@@ -40,7 +41,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return length is not None and b"brain.Event:" in head[12 : 12 + min(length, 200)]
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     found = _Found()
     notes: tuple[str, ...] = ()
     source = LocalFile(path)
@@ -89,14 +90,14 @@ class _Found:
                     for experiment in content.messages(2):
                         self.domains.update(_domains(experiment))
 
-    def rows(self, path: str) -> Iterable[HParam]:
+    def rows(self, path: str) -> Iterable[HParamRow]:
         for row in rows(self.hparams, path, TOOL, _SESSION):
             domain = self.domains.get(row.raw_key, "")
             yield replace(row, note=domain) if domain and not row.note else row
         for tag, (number, step) in self.curves.items():
             name = next(name for pattern, name in _CURVES if pattern.search(tag))
             origin = Origin(path, "scalar", TOOL)
-            yield HParam(name, tag, number, None, Kind.DYNAMIC, origin, f"last of its curve, at step {step:,}")
+            yield HParamRow(name, tag, number, None, Kind.DYNAMIC, origin, f"last of its curve, at step {step:,}")
 
 
 def _map(message: Message, number: int, depth: int) -> dict[str, object]:

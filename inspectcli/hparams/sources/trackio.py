@@ -9,7 +9,7 @@ from inspectcli.encodings.files import json_object
 from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams.base import Choice, HParamSource, Store, Trial
+from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
 
 TOOL = "trackio"
 
@@ -18,7 +18,7 @@ def _sniff(path: str, head: bytes) -> bool:
     return has_tables(path, head, "metrics", "configs", "system_metrics")
 
 
-def _read(path: str, head: bytes, choice: Choice) -> Store:
+def _read(path: str, head: bytes, choice: Selection) -> Store:
     with Database(path) as db:
         stored = db.rows("configs", ("run_name", "run_id", "config"))
     trials: dict[str, Trial] = {}

@@ -13,7 +13,7 @@ from inspectcli.encodings.files import read_file, read_json
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "transformers"
@@ -36,7 +36,7 @@ def sniff(path: str, head: bytes) -> bool:
     return bool(_CARD.search(head))
 
 
-def read(path: str, head: bytes, choice: Choice) -> Store:
+def read(path: str, head: bytes, choice: Selection) -> Store:
     if head.lstrip()[:1] != b"{":
         return Store(tuple(card_rows(read_file(path).decode("utf-8", "replace"), path)))
     tree = read_json(path)
@@ -49,7 +49,7 @@ def read(path: str, head: bytes, choice: Choice) -> Store:
     return Store(tuple(config_rows(tree, path, TOOL, scope="generation")))
 
 
-def model_rows(tree: Mapping[str, object], file: str) -> Iterator[HParam]:
+def model_rows(tree: Mapping[str, object], file: str) -> Iterator[HParamRow]:
     """config.json. What equals the default of the architecture may be left out of it."""
     own = _OWN_WAY.get(str(tree.get("model_type")), {})
     for row in config_rows(tree, file, TOOL, scope="model"):
@@ -69,7 +69,7 @@ _GENERATION = frozenset(
 )
 
 
-def state_rows(tree: Mapping[str, object], file: str) -> Iterator[HParam]:
+def state_rows(tree: Mapping[str, object], file: str) -> Iterator[HParamRow]:
     """trainer_state.json: how far training is, and the schedule as far as it was logged."""
     origin = Origin(file, "", TOOL)
     for key, value in tree.items():
@@ -81,18 +81,18 @@ def state_rows(tree: Mapping[str, object], file: str) -> Iterator[HParam]:
             row = hparam(key, value, origin, "checkpoint")
             yield replace(row, current=value)
         elif isinstance(value, Mapping | list):
-            yield HParam(None, key, value, None, Kind.SETTING, origin)
+            yield HParamRow(None, key, value, None, Kind.SETTING, origin)
         else:
             yield hparam(key, value, origin, "train")
 
 
-def _last_rate(history: object, file: str) -> Iterator[HParam]:
+def _last_rate(history: object, file: str) -> Iterator[HParamRow]:
     entries = history if isinstance(history, list) else []
     for index in range(len(entries) - 1, -1, -1):
         value = entries[index].get("learning_rate") if isinstance(entries[index], Mapping) else None
         if isinstance(value, int | float):
             place = Origin(file, f"log_history[{index}]", TOOL)
-            yield HParam("learning_rate.current", "learning_rate", value, value, Kind.DYNAMIC, place)
+            yield HParamRow("learning_rate.current", "learning_rate", value, value, Kind.DYNAMIC, place)
             return
 
 
@@ -103,7 +103,7 @@ _BULLET = re.compile(r"^[-*] (\w+): (.*)$", re.MULTILINE)
 _ASSIGNED = re.compile(r"(betas|epsilon|momentum|weight_decay)=(\([^)]*\)|[^\s,]+)")
 
 
-def card_rows(text: str, file: str) -> Iterator[HParam]:
+def card_rows(text: str, file: str) -> Iterator[HParamRow]:
     """The bullets that the Trainer writes into README.md."""
     origin = Origin(file, "Training hyperparameters", TOOL)
     for section in _SECTION.findall(text):
@@ -111,17 +111,17 @@ def card_rows(text: str, file: str) -> Iterator[HParam]:
             if key == "optimizer":
                 yield from _card_optimizer(value, origin)
             elif key.startswith("distributed_type") or key == "num_devices":
-                yield HParam(None, key, decode_text(value), None, Kind.SETTING, origin)
+                yield HParamRow(None, key, decode_text(value), None, Kind.SETTING, origin)
             else:
                 decoded = decode_text(value)
                 yield hparam(key, decoded, origin, "train", stored=value if decoded is not value else "")
 
 
-def _card_optimizer(text: str, origin: Origin) -> Iterator[HParam]:
+def _card_optimizer(text: str, origin: Origin) -> Iterator[HParamRow]:
     """`Use OptimizerNames.ADAMW_TORCH with betas=(0.9,0.95) and epsilon=1e-07`, or `Adam with betas=...`."""
     name = text.split(" with ")[0].removeprefix("Use ").removeprefix("OptimizerNames.")
     name = name.lower() if name.isupper() else name
-    yield HParam("optimizer", "optimizer", name, None, Kind.STATIC, origin, stored=text)
+    yield HParamRow("optimizer", "optimizer", name, None, Kind.STATIC, origin, stored=text)
     for key, value in _ASSIGNED.findall(text):
         yield hparam(key, decode_text(value), replace(origin, locator=f"{origin.locator}.optimizer"), "optimizer")
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inspectcli.encodings.files import json_object, names_in, parse_json, read_file, subfolders
-from inspectcli.encodings.wire import Message, log_records
+from inspectcli.encodings.leveldb import log_records
+from inspectcli.encodings.protobuf import Message
 from inspectcli.encodings.yaml import load_yaml
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.hparams._tree import rows, unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
-from inspectcli.hparams.base import Choice, HParam, HParamSource, Kind, Origin, Store, Trial
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.storage.source import LocalFile
 
@@ -116,7 +117,7 @@ def _sniff_records(path: str, head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
-def _read_records(path: str, head: bytes, choice: Choice) -> Store:
+def _read_records(path: str, head: bytes, choice: Selection) -> Store:
     run, notes = _records(path)
     return Store(tuple(_run_rows(run, path)), notes=notes)
 
@@ -138,20 +139,20 @@ def _records(path: str) -> tuple[_Run, tuple[str, ...]]:
     return run, ()
 
 
-def _run_rows(run: _Run, path: str) -> list[HParam]:
-    made: list[HParam] = []
+def _run_rows(run: _Run, path: str) -> list[HParamRow]:
+    made: list[HParamRow] = []
     for key, value in run.config.items():
         if key != "_wandb":
             made += rows({key: value}, path, TOOL, run.places.get(key, "RunRecord.config"))
     return made + _current(run.summary, path, "SummaryRecord.update")
 
 
-def _current(summary: Mapping[str, Any], path: str, locator: str) -> list[HParam]:
+def _current(summary: Mapping[str, Any], path: str, locator: str) -> list[HParamRow]:
     made = []
     for key, value in summary.items():
         name = _CURRENT.get(key.rpartition("/")[2].lower())
         if name and isinstance(value, int | float) and not isinstance(value, bool):
-            made.append(HParam(name, key, value, None, Kind.DYNAMIC, Origin(path, locator, TOOL), "last logged"))
+            made.append(HParamRow(name, key, value, None, Kind.DYNAMIC, Origin(path, locator, TOOL), "last logged"))
     return made
 
 
@@ -169,17 +170,17 @@ def _sniff_yaml(path: str, head: bytes) -> bool:
     return re.search(rb"^(_wandb|wandb_version):", head, re.MULTILINE) is not None
 
 
-def _read_yaml(path: str, head: bytes, choice: Choice) -> Store:
+def _read_yaml(path: str, head: bytes, choice: Selection) -> Store:
     return Store(tuple(_yaml_rows(path)))
 
 
-def _yaml_rows(path: str) -> list[HParam]:
+def _yaml_rows(path: str) -> list[HParamRow]:
     """Every entry is `key: {value: ...}`; before version 0.13 with a `desc` beside the value.
 
     The key is the place then, and `value` the raw key, unless the key is not known by another name.
     """
     document = load_yaml(read_file(path), os.path.basename(path))
-    made: list[HParam] = []
+    made: list[HParamRow] = []
     for key, entry in document.items() if isinstance(document, dict) else ():
         if key in ("_wandb", "wandb_version") or not isinstance(entry, dict) or "value" not in entry:
             continue
@@ -191,7 +192,7 @@ def _yaml_rows(path: str) -> list[HParam]:
     return made
 
 
-def _entry(key: str, value: object, path: str) -> HParam:
+def _entry(key: str, value: object, path: str) -> HParamRow:
     row = hparam(key, value, Origin(path, key, TOOL), "config", unresolved(value))
     if row.name is None:
         return row
@@ -209,7 +210,7 @@ def _is_folder(folder: str) -> bool:
     return any(_RUN_FOLDER.match(name) for name in names)
 
 
-def _read_folder(folder: str, choice: Choice) -> Store:
+def _read_folder(folder: str, choice: Selection) -> Store:
     runs = [path for path in subfolders(folder) if _RUN_FOLDER.match(os.path.basename(path))]
     if not runs:
         trial, files, notes = _read_run(folder)
@@ -230,7 +231,7 @@ def _read_folder(folder: str, choice: Choice) -> Store:
 
 def _read_run(folder: str) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
     """(the run, the files it was read from, notes) of one run's folder."""
-    found: list[HParam] = []
+    found: list[HParamRow] = []
     files: list[str] = []
     notes: list[str] = []
     state = ""
@@ -258,7 +259,7 @@ def _read_run(folder: str) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
     return Trial(name.rpartition("-")[2] or name, state, rows=tuple(found)), tuple(files), tuple(notes)
 
 
-def _summary_rows(path: str) -> list[HParam]:
+def _summary_rows(path: str) -> list[HParamRow]:
     return _current(json_object(read_file(path)), path, "")
 
 
@@ -266,11 +267,11 @@ def _sniff_summary(path: str, head: bytes) -> bool:
     return os.path.basename(path) == "wandb-summary.json" and head.lstrip()[:1] == b"{"
 
 
-def _read_summary(path: str, head: bytes, choice: Choice) -> Store:
+def _read_summary(path: str, head: bytes, choice: Selection) -> Store:
     return Store(tuple(_summary_rows(path)))
 
 
-def _read_any(path: str, head: bytes, choice: Choice) -> Store:
+def _read_any(path: str, head: bytes, choice: Selection) -> Store:
     return _read_folder(path, choice) if os.path.isdir(path) else _read_records(path, head, choice)
 
 

@@ -1,0 +1,54 @@
+"""From scanned tensors to verdicts and findings: roles, initializers and rules, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from inspectcli.analysis.health.base import RANK, Finding, Rule, RuleContext, Severity, TensorFacts, own_rules
+from inspectcli.analysis.roles import Roles
+from inspectcli.tensors.model import Checkpoint
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.initializers.recognize import InitMatch
+    from inspectcli.measure.scan import ScannedTensor
+
+
+class Analysis(NamedTuple):
+    """What is said of one checkpoint.
+
+    Attributes:
+        verdicts: name -> which initializer its numbers look like.
+        findings: worst first, then in the order of the file.
+    """
+
+    verdicts: Mapping[str, InitMatch]
+    findings: tuple[Finding, ...]
+
+
+def analyze(
+    checkpoint: Checkpoint, scanned: Sequence[ScannedTensor], read: bool = True, rules: Sequence[Rule] | None = None
+) -> Analysis:
+    """Judge what `scan` gave.
+
+    Args:
+        checkpoint: with the tensors that were scanned.
+        scanned: one for each of them, in the same order.
+        read: whether values were read; without them, only rules about the header run.
+        rules: those to run; None for the package's own that run by default.
+    """
+    roles = Roles(checkpoint)
+    tensors = tuple(TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem) for s in scanned)
+    verdicts: Mapping[str, InitMatch] = {}
+    if read:
+        from inspectcli.analysis.initializers.recognize import recognize
+
+        verdicts = recognize(checkpoint, tensors)
+        tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
+    subject = RuleContext(checkpoint, tensors, read)
+    chosen = [r for r in own_rules() if r.default] if rules is None else rules
+    found = [finding for r in chosen if read or not r.reads for finding in r.run(subject)]
+    wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
+    # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
+    told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]
+    return Analysis(verdicts, tuple(sorted(told, key=lambda f: RANK[f.severity])))

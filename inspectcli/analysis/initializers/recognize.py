@@ -1,0 +1,372 @@
+"""Which initializer a tensor's numbers look like, or how far they have moved from it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from inspectcli.analysis.initializers import matching, numbers
+from inspectcli.analysis.initializers.config import ModelConfig, read_config
+from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates
+from inspectcli.analysis.initializers.fans import Framework, fans
+from inspectcli.analysis.initializers.numbers import Numbers
+from inspectcli.analysis.roles import Part, Roles, pattern
+from inspectcli.errors import PinspectError
+from inspectcli.tensors.values import read_array
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.health.base import TensorFacts
+    from inspectcli.tensors.model import Checkpoint
+
+#: Fewer values say nothing about bounds.
+LEAST = 64
+#: Fewer values are too often near a normal distribution by chance.
+LEAST_NORMAL = 4096
+#: From this many uniform values, a move by a thousandth of the spread passes the bounds somewhere.
+_SHARP = 1024
+#: Fewer values are near a normal distribution by chance in any file, even a new one.
+_LEAST_FRESH = 256
+#: Share of a file's weights that fit an initializer, from which its small and single ones are believed too.
+_FRESH = 0.75
+#: Above this many values the marginal tests are sharp enough; below, rows and columns are looked at too.
+_MOST_INDEPENDENT = 1 << 18
+#: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
+_MOST_READ = 1 << 22
+
+
+class Strength(str, Enum):
+    """How sure a verdict is."""
+
+    UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
+    INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
+    MOVED = "moved"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class InitMatch(NamedTuple):
+    """What is said of one tensor.
+
+    Attributes:
+        strength: see Strength.
+        formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
+            default that it is compared with; empty if there is none.
+        family: constant, uniform, normal, truncated normal, orthogonal; empty for a moved one.
+        ratio: standard deviation over that of the default; None without one.
+    """
+
+    strength: Strength
+    formula: str = ""
+    family: str = ""
+    ratio: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        if self.strength is Strength.UNTOUCHED:
+            return f"untouched since initialization: {self.formula}"
+        if self.strength is Strength.INIT_LIKE:
+            return f"cannot be told from {self.formula}"
+        return "moved" + (f": {self.ratio:.2f} times the spread of {self.formula}" if self.ratio is not None else "")
+
+
+#: What a vector of one value is called, by the part it plays.
+_CONSTANTS = {
+    (Part.NORM_SCALE, 1.0): "ones, as every new normalization",
+    (Part.NORM_SCALE, 0.0): "zeros, as a zero-init residual",
+    (Part.NORM_SCALE, 0.25): "0.25, PReLU's default",
+    (Part.NORM_SHIFT, 0.0): "zeros, as every new normalization",
+    (Part.RUNNING_MEAN, 0.0): "zeros, as every new BatchNorm",
+    (Part.RUNNING_VAR, 1.0): "ones, as every new BatchNorm",
+    (Part.COUNTER, 0): "zero batches",
+    (Part.BIAS, 0.0): "zeros",
+    (Part.RNN_BIAS, 0.0): "zeros",
+    (Part.LORA_B, 0.0): "zeros, as every new LoRA B",
+}
+
+_JUDGED = frozenset(Part) - {Part.CONSTANT, Part.QUANTIZATION, Part.STATE}
+_KERAS_LEAVES = re.compile(r"^(kernel|embeddings?|recurrent_kernel|depthwise_kernel|pointwise_kernel|\w+_kernel)$")
+_FUSED = re.compile(r"(weight_(ih|hh)\w*|in_proj_weight|recurrent_kernel|kernel|weight)$")
+_FUSED_MODULE = re.compile(
+    r"(qkv|c_attn|query_key_value|in_proj|gate_up_proj|wqkv|Wqkv|kv|to_kv|to_qkv|lstm|gru|rnn)", re.I
+)
+
+
+def recognize(checkpoint: Checkpoint, tensors: Sequence[TensorFacts]) -> Mapping[str, InitMatch]:
+    """Verdicts by name; tensors of which nothing can be said are left out, tied ones carry that of the first."""
+    model = _Model(checkpoint, read_config(checkpoint))
+    matches = {
+        tensor.name: model.match(tensor)
+        for tensor in tensors
+        if tensor.stats is not None and tensor.role.kind in _JUDGED
+    }
+    agreed, labels = _agreed(matches), Counter(label for m in matches.values() for label in m.labels)
+    fresh = _is_fresh([matches[tensor.name] for tensor in tensors if tensor.name in matches and tensor.role.is_weight])
+    verdicts = {name: v for name, m in matches.items() if (v := m.verdict(name, agreed, labels, fresh)) is not None}
+    for tensor in tensors:
+        if tensor.name in verdicts and model.is_doubtful(tensor, verdicts):
+            verdicts[tensor.name] = InitMatch(Strength.MOVED)
+    for tensor in tensors:
+        if tensor.alias_of in verdicts:
+            verdicts[tensor.name] = verdicts[tensor.alias_of]
+    return verdicts
+
+
+class _Match(NamedTuple):
+    """What the tests say of one tensor, before the layers are compared."""
+
+    exact: InitMatch | None = None
+    fitting: tuple[Candidate, ...] = ()  # normal families that fit
+    n: int = 0
+    moved: InitMatch | None = None
+
+    @property
+    def enough(self) -> bool:
+        """Values to judge a normal family."""
+        return self.n >= LEAST_NORMAL
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(candidate.label for candidate in self.fitting))
+
+    def verdict(
+        self, name: str, agreed: Collection[tuple[str, str]], labels: Mapping[str, int], fresh: bool
+    ) -> InitMatch | None:
+        """Of several that fit, the one that most tensors fit, then the default."""
+        if self.exact is not None:
+            return self.exact
+        believed = [
+            c
+            for c in self.fitting
+            if (self.enough and (c.known or (pattern(name), c.label) in agreed)) or (fresh and self.n >= _LEAST_FRESH)
+        ]
+        if believed:
+            best = max(believed, key=lambda c: (labels[c.label], c.known))
+            return InitMatch(Strength.INIT_LIKE, best.formula, best.family.name)
+        return self.moved
+
+
+def _is_fresh(weights: Sequence[_Match]) -> bool:
+    """Whether nearly all weights of the file fit an initializer; small ones and constants say nothing of it."""
+    drawn = [m for m in weights if m.enough or (m.exact is not None and m.exact.family != "constant")]
+    alike = sum(m.exact is not None or bool(m.fitting) for m in drawn)
+    return len(drawn) > 2 and alike >= _FRESH * len(drawn)
+
+
+def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
+    """(pattern of a name, label) that siblings agree on: two or more, and not a minority that fits by chance."""
+    large = [name for name, m in matches.items() if m.enough]
+    fitting = [(name, label) for name in large for label in matches[name].labels]
+    anywhere, alike = Counter(label for _, label in fitting), Counter((pattern(name), label) for name, label in fitting)
+    siblings = Counter(pattern(name) for name in large)
+    return {
+        (pattern(name), label)
+        for name, label in fitting
+        if 2 * alike[pattern(name), label] >= max(siblings[pattern(name)], 4)
+        or 2 * anywhere[label] >= max(len(large), 4)
+    }
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What a tensor's verdict needs to know of the rest of the file."""
+
+    checkpoint: Checkpoint
+    config: ModelConfig
+
+    @cached_property
+    def roles(self) -> Roles:
+        return Roles(self.checkpoint)
+
+    def framework(self, tensor: TensorFacts) -> Framework:
+        if self.checkpoint.format.startswith("keras"):
+            return Framework.KERAS
+        if _KERAS_LEAVES.match(tensor.role.leaf) or (tensor.role.leaf == "bias" and self._beside(tensor, "kernel")):
+            return Framework.KERAS if self.checkpoint.format == "hdf5" else Framework.FLAX
+        return Framework.TORCH
+
+    def _beside(self, tensor: TensorFacts, leaf: str) -> tuple[int, ...]:
+        """Shape of another tensor of the layer; empty if there is none."""
+        other = self.roles.modules.get(tensor.role.module, {}).get(leaf)
+        return other.shape if other is not None else ()
+
+    def match(self, tensor: TensorFacts) -> _Match:
+        constant = _constant(tensor)
+        if constant is not None:
+            return _Match(exact=constant)
+        if tensor.ref.stored_shape is not None:  # sparse, or one rank's part
+            return _Match()
+        padded = tensor.role.kind is Part.EMBEDDING and _has_padding(tensor)
+        x = numbers.of_tensor(tensor, without_zeros=padded)
+        if x is None or x.rms == 0:
+            return _Match()
+        orthogonal = self._orthogonal(tensor, x)
+        if orthogonal is not None:
+            return _Match(exact=orthogonal)
+        tried = list(self._candidates(tensor, tensor.ref.shape))
+        fitting: list[Candidate] = []
+        if x.n >= LEAST:
+            for candidate in tried:
+                if not matching.fits(x, candidate) or not self._independent(tensor, candidate, padded):
+                    continue
+                if candidate.family is UNIFORM:
+                    return _Match(exact=InitMatch(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
+                fitting.append(candidate)
+            parts = self._parts(tensor, x) if not fitting else None
+            if parts is not None:
+                return _Match(exact=parts)
+        return _Match(fitting=tuple(fitting), n=x.n, moved=_moved(tensor, x, tried))
+
+    def _candidates(self, tensor: TensorFacts, shape: tuple[int, ...]) -> Iterator[Candidate]:
+        weight = self._beside(tensor, tensor.role.leaf.replace("bias", "weight")) or self._beside(tensor, "weight")
+        first = next(fans(weight, Framework.TORCH), None)
+        yield from candidates(
+            shape,
+            tensor.role,
+            self.framework(tensor),
+            self.config,
+            fan_in=first.fan_in if first else None,
+            hidden=self._hidden(tensor),
+            in1=weight[1] if len(weight) == 3 else None,
+        )
+
+    def _hidden(self, tensor: TensorFacts) -> int | None:
+        """Units of a recurrent layer: `weight_hh` is (gates * hidden, hidden or projection)."""
+        if tensor.role.kind not in (Part.RNN_WEIGHT, Part.RNN_BIAS):
+            return None
+        suffix = re.sub(r"^(weight|bias)_(ih|hh|hr)", "", tensor.role.leaf)
+        recurrent, projected = self._beside(tensor, f"weight_hh{suffix}"), self._beside(tensor, f"weight_hr{suffix}")
+        if projected:
+            return projected[1]
+        return recurrent[-1] if recurrent else None
+
+    def is_doubtful(self, tensor: TensorFacts, verdicts: Mapping[str, InitMatch]) -> bool:
+        """Whether a small tensor looks untouched only because a short step stays within its bounds.
+
+        The rest of its layer tells: it took the same step.
+        """
+        verdict = verdicts[tensor.name]
+        if verdict.family != "uniform" or tensor.ref.numel >= _SHARP:
+            return False
+        layer = self.roles.modules.get(tensor.role.module, {}).values()
+        return any(ref.name in verdicts and verdicts[ref.name].strength is Strength.MOVED for ref in layer)
+
+    # -- what needs the values once more ---------------------------------------------------------------
+
+    def _orthogonal(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
+        shape, n = tensor.ref.shape, tensor.ref.numel
+        if len(shape) < 2 or not LEAST <= n <= _MOST_READ:
+            return None
+        squares = x.rms * x.rms * x.n
+        for rows, columns in {(shape[0], n // shape[0]), (n // shape[-1], shape[-1])}:
+            for parts, axis in ((1, 0), (3, 0), (4, 0), (3, 1), (4, 1)):
+                if (rows, columns)[axis] % parts:
+                    continue
+                part = (rows // parts, columns) if axis == 0 else (rows, columns // parts)
+                gain = matching.may_be_orthogonal(squares, *part, parts, x.rounding)
+                whole = _values(tensor) if gain is not None else None
+                if gain is None or whole is None:
+                    continue
+                pieces = np.split(whole.reshape(rows, columns), parts, axis)
+                if all(matching.is_orthogonal(piece, gain, x.rounding) for piece in pieces):
+                    formula = "orthogonal" + matching.GAINS[gain]
+                    each = f", each of {parts} gates" if parts > 1 else ""
+                    return InitMatch(Strength.UNTOUCHED, formula + each, "orthogonal")
+        return None
+
+    def _independent(self, tensor: TensorFacts, candidate: Candidate, padded: bool) -> bool:
+        if (
+            candidate.family is not NORMAL
+            or padded
+            or len(tensor.ref.shape) < 2
+            or tensor.ref.numel > _MOST_INDEPENDENT
+        ):
+            return True
+        values = _values(tensor)
+        return values is None or matching.is_independent(values, candidate)
+
+    def _parts(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
+        """Of a fused matrix: gates of a recurrent layer, query, key and value, gate and up."""
+        shape, role = tensor.ref.shape, tensor.role
+        fused = role.kind is Part.RNN_WEIGHT or (
+            _FUSED.search(role.leaf) and _FUSED_MODULE.search(role.module + role.leaf)
+        )
+        if len(shape) != 2 or not fused or x.n > _MOST_READ:
+            return None
+        values = None
+        for axis in (0, 1):
+            # Of four gates, or else of query, key and value: a part of a part would fit too.
+            for count in (4, 3) if role.kind is Part.RNN_WEIGHT else (3, 2, 4):
+                if shape[axis] % count or (axis == 0) != (
+                    self.framework(tensor) is Framework.TORCH and "c_attn" not in role.module
+                ):
+                    continue
+                size = shape[axis] // count
+                part_shape = (size, shape[1]) if axis == 0 else (shape[0], size)
+                if math.prod(part_shape) < LEAST:
+                    continue
+                values = _values(tensor) if values is None else values
+                if values is None:
+                    return None
+                pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(values, count, axis)]
+                for candidate in self._candidates(tensor, part_shape):
+                    if candidate.family.name != "uniform":
+                        continue
+                    fitting = [i + 1 for i, piece in enumerate(pieces) if matching.fits(piece, candidate)]
+                    if fitting:
+                        which = "each" if len(fitting) == count else "part " + ", ".join(map(str, fitting))
+                        return InitMatch(
+                            Strength.UNTOUCHED, f"{which} of {count} parts: {candidate.formula}", "uniform"
+                        )
+        return None
+
+
+def _values(tensor: TensorFacts) -> Any:
+    try:
+        return read_array(tensor.ref)
+    except (PinspectError, ValueError):
+        return None
+
+
+def _constant(tensor: TensorFacts) -> InitMatch | None:
+    s, role = tensor.stats, tensor.role
+    if s is None or s.nonfinite or s.low is None or s.high is None:
+        return None
+    if s.low == s.high:
+        name = _CONSTANTS.get((role.kind, s.low))
+        if name is None and (s.finite == 1 or role.kind is Part.COUNTER):
+            return None  # one number is always all the same
+        name = name or (f"all {s.low:g}" if s.low else "zeros")
+        return InitMatch(Strength.UNTOUCHED, name, "constant")
+    # A quarter are not 0, and none is above 1: if their squares sum to a quarter of all, they are ones.
+    ones = s.finite / 4
+    forget = s.finite - s.zeros == ones and math.isclose(s.l2**2, ones)
+    if role.kind is Part.RNN_BIAS and (s.low, s.high) == (0, 1) and forget:
+        return InitMatch(Strength.UNTOUCHED, "zeros, and ones for the forget gate (unit_forget_bias)", "constant")
+    return None
+
+
+def _has_padding(tensor: TensorFacts) -> bool:
+    """Whether a few whole rows of a table are zeros."""
+    s, width = tensor.stats, tensor.ref.shape[-1] if tensor.ref.shape else 0
+    return bool(s is not None and width and s.zeros and s.zeros % width == 0 and s.zeros < s.finite / 2)
+
+
+def _moved(tensor: TensorFacts, x: Numbers, tried: Sequence[Candidate]) -> InitMatch | None:
+    """None while too few values to say so: a small bias within its bounds may be as it was."""
+    default = tried[0] if tried and tried[0].known else None
+    if default is None:
+        return InitMatch(Strength.MOVED) if tensor.role.kind is not Part.OTHER or x.n >= LEAST else None
+    widest = max(c.bound for c in tried if c.known and c.family is default.family)
+    if x.n < LEAST and x.largest <= widest * (1 + x.rounding) and math.isfinite(widest):
+        return None
+    std = tensor.stats.std if tensor.stats is not None else 0.0
+    return InitMatch(Strength.MOVED, default.formula, "", std / default.std)

@@ -1,0 +1,216 @@
+"""From paths and models to an InspectReport: open, scan, analyze."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from inspectcli.errors import PinspectError
+from inspectcli.tensors.dtypes import NumberClass
+from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
+
+if TYPE_CHECKING:
+    from inspectcli.analysis.health.base import Rule
+    from inspectcli.measure.scan import ScannedTensor
+    from inspectcli.measure.workers import Progress
+from inspectcli.commands.inspect.result import FileError, FileReport, InspectReport, TensorRow, TensorStats, Totals
+
+
+def inspect_checkpoint(
+    checkpoint: Checkpoint,
+    read: bool = True,
+    wanted: Callable[[TensorRef], bool] | None = None,
+    progress: Progress | None = None,
+    rules: Sequence[Rule] | None = None,
+) -> FileReport:
+    """Read what is wanted of an opened checkpoint, and judge it.
+
+    Args:
+        checkpoint: from `open_checkpoint`.
+        read: False for headers only.
+        wanted: which tensors to read and list; None for all. Totals are always of all.
+        progress: called with numbers of bytes, as they are read.
+        rules: those to judge by; None for all that run by default.
+    """
+    from inspectcli.analysis.analyze import analyze
+    from inspectcli.measure.scan import scan
+
+    refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
+    rows: dict[str, TensorRow] = {}
+    made: list[TensorRow] = []
+    tensors = list(scan(replace(checkpoint, tensors=refs), read, progress))
+    analysis = analyze(checkpoint, tensors, read, rules)
+    for scanned in tensors:
+        row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
+        rows.setdefault(row.name, row)
+        made.append(row)
+    return FileReport(
+        path=checkpoint.path,
+        format=checkpoint.format,
+        size=checkpoint.size,
+        error=_row_error(made),
+        totals=totals(checkpoint.tensors),
+        tensors=tuple(made),
+        writer=checkpoint.writer,
+        training=checkpoint.training,
+        metadata=checkpoint.metadata,
+        foreign=checkpoint.foreign,
+        hazards=checkpoint.hazards,
+        notes=checkpoint.notes,
+        files=checkpoint.files,
+        findings=analysis.findings,
+        read=read,
+        unread=len(checkpoint.tensors) - len(refs),
+        hyperparameters=_important(checkpoint),
+    )
+
+
+def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
+    """The ten most important hyperparameters that the file itself holds."""
+    if _is_bare(checkpoint.objects):
+        return ()
+    from inspectcli.hparams.summary import important
+
+    return important(checkpoint)
+
+
+def _is_bare(objects: object) -> bool:
+    """Whether there is nothing but tensors: not worth an import."""
+    from inspectcli.pickles.nodes import Dict, Object
+
+    if isinstance(objects, Object) and objects.entries is not None:
+        objects = objects.entries
+    if isinstance(objects, Dict):
+        return all(isinstance(v, Object) and v.path.startswith("torch._utils._rebuild") for v in objects.values)
+    return not objects or (isinstance(objects, dict) and set(objects) <= {"format"})
+
+
+def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
+    ref = scanned.ref
+    first = rows.get(scanned.alias_of) if scanned.alias_of else None
+    return TensorRow(
+        name=ref.name,
+        shape=ref.shape,
+        dtype=ref.dtype.name,
+        kind=ref.kind,
+        numel=ref.numel,
+        nbytes=ref.nbytes,
+        alias_of=scanned.alias_of or None,
+        stats=first.stats if first else _stats(scanned),
+        layer=ref.layer,
+        note=ref.note,
+        problem=scanned.problem or (first.problem if first else ""),
+    )
+
+
+def _stats(scanned: ScannedTensor) -> TensorStats | None:
+    s = scanned.stats
+    if s is None:
+        return None
+    some = s.finite > 0
+    return TensorStats(
+        mean=s.mean if some else None,
+        std=s.std if some else None,
+        min=s.low,
+        max=s.high,
+        abs_max=s.abs_max,
+        l2=s.l2,
+        zeros=s.zeros,
+        subnormals=s.subnormals,
+        nan=s.nan,
+        posinf=s.posinf,
+        neginf=s.neginf,
+        first_nonfinite=s.first_nonfinite,
+        sampled=scanned.sampled,
+    )
+
+
+def _row_error(rows: Iterable[TensorRow]) -> FileError | None:
+    """A file of which a tensor cannot be read was not read."""
+    bad = [row for row in rows if row.problem]
+    if not bad:
+        return None
+    more = f", and {len(bad) - 1:,} more tensors" if len(bad) > 1 else ""
+    return FileError(
+        "tensor-unreadable",
+        f"{bad[0].name}: {bad[0].problem}{more}",
+        "do not trust the values; get the file again",
+    )
+
+
+def totals(tensors: Iterable[TensorRef]) -> Totals:
+    """Counts, as torch's `numel` counts."""
+    seen: set[tuple[object, ...]] = set()
+    counted = dict.fromkeys(Totals._fields, 0)
+    by_dtype: dict[str, int] = {}
+    for ref in tensors:
+        n = ref.numel
+        new = ref.storage is None or ref.storage not in seen
+        if ref.storage is not None:
+            seen.add(ref.storage)
+        counted["tensors"] += 1
+        counted["model_tensors"] += ref.kind not in TRAINING_STATE
+        counted["parameters"] += n
+        counted["unique_parameters"] += n * new
+        counted["model_parameters"] += n * (ref.kind not in TRAINING_STATE)
+        counted["unique_model_parameters"] += n * (new and ref.kind not in TRAINING_STATE)
+        counted["optimizer_parameters"] += n * (ref.kind is Kind.OPTIMIZER)
+        counted["buffer_parameters"] += n * (ref.kind is Kind.BUFFER)
+        counted["bytes"] += ref.nbytes * new
+        if n or ref.dtype.family is not NumberClass.OPAQUE:  # a tensor whose shard is missing has neither
+            by_dtype[ref.dtype.name] = by_dtype.get(ref.dtype.name, 0) + n
+    del counted["by_dtype"]
+    return Totals(**counted, by_dtype=dict(sorted(by_dtype.items(), key=lambda item: -item[1])))
+
+
+def inspect_path(
+    path: str,
+    read: bool = True,
+    wanted: Callable[[TensorRef], bool] | None = None,
+    progress: Progress | None = None,
+    rules: Sequence[Rule] | None = None,
+) -> FileReport:
+    """Open, read and judge one checkpoint; what goes wrong stands in `error`."""
+    from inspectcli.formats import open_checkpoint
+
+    try:
+        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress, rules)
+    except PinspectError as error:
+        return unreadable(error.path or path, error)
+    except RecursionError:
+        return unreadable(path, PinspectError("nested too deeply to be read"))
+    except MemoryError:
+        return unreadable(path, PinspectError("it needs more memory than there is"))
+
+
+def unreadable(path: str, error: PinspectError) -> FileReport:
+    """The report of a file that gave an error and nothing else."""
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    why = FileError.of(error)
+    return FileReport(path, "", size, why, None, ())
+
+
+def inspect(target: object, *, stats: bool = True, rules: Sequence[Rule] | None = None) -> InspectReport:
+    """Look into checkpoints, or into a model in memory.
+
+    Args:
+        target: a path, a list of paths, a `torch.nn.Module`, or a state dict (name -> tensor or array).
+        stats: False to read headers only.
+        rules: those to judge by; None for all that run by default.
+
+    Returns:
+        One FileReport for each path. A path that cannot be read has its reason in `.error`.
+
+    >>> report = inspect("fixtures/mlp.safetensors")
+    >>> report.files[0].totals.parameters
+    26
+    """
+    if isinstance(target, str | os.PathLike):
+        return InspectReport((inspect_path(os.fspath(target), stats, rules=rules),))
+    if isinstance(target, list | tuple):
+        return InspectReport(tuple(inspect_path(os.fspath(p), stats, rules=rules) for p in target))
+    from inspectcli.formats.live import from_live
+
+    return InspectReport((inspect_checkpoint(from_live(target), stats, rules=rules),))

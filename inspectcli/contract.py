@@ -1,0 +1,15 @@
+"""What programs rely on: the name of the schema, and exit codes. Each is said here, once."""
+
+from __future__ import annotations
+
+#: The schema of every JSON document.
+SCHEMA = "pinspect/1"
+
+#: Looked, and found nothing.
+EXIT_CLEAN = 0
+#: Looked, and found something.
+EXIT_FOUND = 1
+#: Could not do it.
+EXIT_FAILED = 2
+#: What a shell reports for a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130

@@ -1,0 +1,119 @@
+"""Protobuf messages, bounded: https://protobuf.dev/programming-guides/encoding/"""
+
+from __future__ import annotations
+
+import struct
+
+from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
+
+#: Fields of one message: far above what a configuration needs.
+MAX_FIELDS = 1_000_000
+
+
+class Message:
+    """The fields of one protobuf message, by number; what they mean is up to the caller."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, data: bytes) -> None:
+        self._fields: dict[int, list[int | bytes]] = {}
+        at = count = 0
+        while at < len(data):
+            count += 1
+            if count > MAX_FIELDS:
+                raise LimitError(f"a message of more than {MAX_FIELDS:,} fields")
+            tag, at = _varint(data, at)
+            value: int | bytes
+            match tag & 7:
+                case 0:
+                    value, at = _varint(data, at)
+                case 1:
+                    value, at = _take(data, at, 8)
+                case 2:
+                    length, at = _varint(data, at)
+                    value, at = _take(data, at, length)
+                case 5:
+                    value, at = _take(data, at, 4)
+                case other:
+                    raise DamagedFileError(f"a field of wire type {other} at byte {at:,} of a message")
+            self._fields.setdefault(tag >> 3, []).append(value)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._fields
+
+    def bytes(self, number: int) -> list[bytes]:
+        """The fields of this number that have a length: text, bytes, messages."""
+        return [value for value in self._fields.get(number, ()) if isinstance(value, bytes)]
+
+    def messages(self, number: int) -> list[Message]:
+        return [Message(value) for value in self.bytes(number)]
+
+    def texts(self, number: int) -> list[str]:
+        return [value.decode("utf-8", "replace") for value in self.bytes(number)]
+
+    def text(self, number: int) -> str:
+        return "".join(self.texts(number)[-1:])
+
+    def integer(self, number: int) -> int:
+        found = [value for value in self._fields.get(number, ()) if isinstance(value, int)]
+        return found[-1] if found else 0
+
+    def integers(self, number: int) -> list[int]:
+        """Integers of this field, single or packed, signed as int64 is."""
+        found: list[int] = []
+        for value in self._fields.get(number, ()):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            at = 0
+            while at < len(value):
+                item, at = _varint(value, at)
+                found.append(item)
+        return [value - (1 << 64) if value >> 63 else value for value in found]
+
+    def doubles(self, number: int) -> list[float]:
+        """Doubles of this field, single or packed."""
+        return self._floats(number, "d", 8)
+
+    def floats(self, number: int) -> list[float]:
+        """32-bit floats of this field, single or packed, as the shortest decimal that gives them back."""
+        return [shortest(value) for value in self._floats(number, "f", 4)]
+
+    def _floats(self, number: int, code: str, size: int) -> list[float]:
+        found: list[float] = []
+        for value in self.bytes(number):
+            found += struct.unpack(f"<{len(value) // size}{code}", value[: len(value) // size * size])
+        return found
+
+
+def shortest(value: float) -> float:
+    """A 32-bit float, as the double that people wrote: 0.05000000074505806 -> 0.05."""
+    for digits in range(6, 10):
+        text = f"{value:.{digits}g}"
+        try:
+            if struct.pack("<f", float(text)) == struct.pack("<f", value):
+                return float(text)
+        except OverflowError:  # rounded beyond the largest one
+            continue
+    return value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data):
+            raise TruncatedFileError(f"a message ends inside a number, at its byte {len(data):,}")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift >= 70:
+            raise DamagedFileError(f"a number of more than ten bytes at byte {at:,} of a message")
+
+
+def _take(data: bytes, at: int, n: int) -> tuple[bytes, int]:
+    if at + n > len(data):
+        raise TruncatedFileError(f"a message ends at its byte {len(data):,}, inside a field that reaches {at + n:,}")
+    return data[at : at + n], at + n

@@ -1,0 +1,553 @@
+"""Stats as a monoid, and every figure against NumPy in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inspectcli.measure.stats import HISTOGRAM_BINS, SAMPLE_SIZE, Sampled, Stats, sampled
+from inspectcli.tensors.dtypes import DTYPES
+
+Array = npt.NDArray[Any]
+Wide = npt.NDArray[np.float64]
+
+FLOATS: dict[str, Any] = {
+    "f64": np.float64,
+    "f32": np.float32,
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "f8_e4m3": ml_dtypes.float8_e4m3fn,
+    "f8_e5m2": ml_dtypes.float8_e5m2,
+    "f8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz,
+    "f8_e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+    "f8_e8m0": ml_dtypes.float8_e8m0fnu,
+}
+PACKED: dict[str, Any] = {
+    "f6_e2m3": ml_dtypes.float6_e2m3fn,
+    "f6_e3m2": ml_dtypes.float6_e3m2fn,
+    "f4": ml_dtypes.float4_e2m1fn,
+    "f4_x2": ml_dtypes.float4_e2m1fn,
+}
+INTEGERS = {name: np.dtype(DTYPES[name].numpy) for name in "i8 i16 i32 i64 u8 u16 u32 u64".split()}
+EXACT = ("f64", "f32", *INTEGERS)
+
+#: Two steps of float64 at its lower end: no error can be held below.
+SMALLEST_STEPS = 1e-323
+
+
+def encode(values: Wide, name: str) -> tuple[Array, Wide]:
+    """The values rounded to a float type: as `Stats.of` gets them, and as float64."""
+    with np.errstate(all="ignore"):
+        rounded = values.astype(FLOATS[name])
+        return rounded.view(DTYPES[name].numpy), rounded.astype(np.float64)
+
+
+def pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    spread = np.unpackbits(codes[:, None], axis=1, bitorder="little")[:, :bits]
+    return np.packbits(spread.ravel(), bitorder="little")
+
+
+def of(raw: Array, name: str) -> Stats:
+    return Stats.of(raw, DTYPES[name])
+
+
+def _values_in(raw: Array, name: str) -> int:
+    """Values of the whole tensor: of packed types more than array elements, of complex ones fewer."""
+    dtype = DTYPES[name]
+    if name in PACKED:
+        return raw.size * 8 * dtype.per_element // dtype.bits
+    return raw.size
+
+
+def chunked(raw: Array, name: str, cuts: list[int]) -> Stats:
+    """As `of`, but piece by piece; `cuts` are positions in the array."""
+    edges = [0, *sorted(cuts), raw.size]
+    made = Stats.empty()
+    for a, b in pairwise(edges):
+        made = made.merge(Stats.of(raw[a:b], DTYPES[name], made.count, _values_in(raw, name)))
+    return made
+
+
+# -- the oracle -----------------------------------------------------------------------------------------
+
+
+def unit_of(finite: Wide) -> float:
+    """A power of two near the largest value: in its units no square overflows or vanishes."""
+    exponent = math.frexp(float(np.abs(finite).max()))[1] if finite.any() else 0
+    return 2.0 ** min(max(exponent, -1021), 1023)
+
+
+def numpy_figures(values: Wide) -> tuple[float, float, float, float]:
+    """Mean, standard deviation, norm and root mean square of the finite values."""
+    finite = values[np.isfinite(values)]
+    unit = unit_of(finite)
+    x = finite / unit
+    std = 0.0 if x.min() == x.max() else float(x.std())
+    l2 = float(np.sqrt(np.dot(x, x)))
+    return float(x.mean()) * unit, std * unit, l2 * unit, l2 / math.sqrt(x.size) * unit
+
+
+def close(got: float, expected: float, error: float, terms: int = 1) -> bool:
+    """`terms`: of a norm, the number of values that its own smallest steps add up from."""
+    return got == expected or abs(got - expected) <= max(error, SMALLEST_STEPS * math.sqrt(terms))
+
+
+def assert_counts(stats: Stats, values: Wide) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    finite = values[np.isfinite(values)]
+    assert stats.count == values.size
+    assert stats.nan == np.isnan(values).sum()
+    assert stats.posinf == (values == np.inf).sum()
+    assert stats.neginf == (values == -np.inf).sum()
+    assert stats.zeros == (values == 0).sum()
+    assert stats.first_nonfinite == (int(bad[0]) if bad.size else None)
+    assert stats.finite == finite.size
+    assert stats.nonfinite == bad.size
+    assert stats.low == (finite.min() if finite.size else None)
+    assert stats.high == (finite.max() if finite.size else None)
+    assert stats.abs_max == (np.abs(finite).max() if finite.size else None)
+
+
+def assert_figures(stats: Stats, values: Wide, tolerance: float) -> None:
+    """Every figure, with errors relative to its own size; a mean of values that cancel, to their spread."""
+    assert_counts(stats, values)
+    if not np.isfinite(values).any():
+        assert (stats.mean, stats.l2) == (0.0, 0.0)
+        assert math.isnan(stats.std)
+        assert math.isnan(stats.rms)
+        return
+    mean, std, l2, rms = numpy_figures(values)
+    assert close(stats.mean, mean, tolerance * max(abs(mean), 1e-3 * std))
+    assert close(stats.std, std, tolerance * std)
+    assert close(stats.l2, l2, tolerance * l2, stats.count)
+    assert close(stats.rms, rms, tolerance * rms)
+
+
+def assert_same(a: Stats, b: Stats) -> None:
+    """Counts and bounds exactly, moments to 1e-12 of the largest value."""
+    exact = "count nan posinf neginf zeros subnormals low high first_nonfinite".split()
+    assert {k: getattr(a, k) for k in exact} == {k: getattr(b, k) for k in exact}
+    scale = 1e-12 * float(a.abs_max or 0.0)
+    assert close(a.mean, b.mean, scale)
+    assert close(a.l2, b.l2, 1e-12 * a.l2, a.count)
+    if a.finite:
+        assert close(a.std, b.std, scale)
+
+
+# -- against NumPy --------------------------------------------------------------------------------------
+
+
+def normal(n: int = 5000) -> Wide:
+    return np.random.default_rng(7).standard_normal(n)
+
+
+def with_nonfinite() -> Wide:
+    x = normal(1000)
+    x[[17, 400]] = np.nan
+    x[[30, 31, 999]] = np.inf
+    x[[25]] = -np.inf
+    return x
+
+
+CASES: dict[str, Callable[[], Wide]] = {
+    "normal": normal,
+    "more than a sample": lambda: normal(70_001),
+    "mean 1000, std 0.001": lambda: 1000 + 1e-3 * normal(),
+    "mean 1, std just where sums cancel": lambda: 1 + 0.0101 * normal(),
+    "mean -3e7, std 1": lambda: -3e7 + normal(),
+    "one outlier": lambda: np.concatenate([normal(), [1e4]]),
+    "none": lambda: np.empty(0),
+    "one": lambda: np.array([0.7]),
+    "two": lambda: np.array([0.5, -1.5]),
+    "all equal": lambda: np.full(1000, 0.3),
+    "only NaN": lambda: np.full(9, np.nan),
+    "only infinities": lambda: np.array([np.inf, -np.inf, np.inf]),
+    "one finite value among NaN": lambda: np.array([np.nan, 3.0, np.nan]),
+    "some not finite": with_nonfinite,
+    "zeros of both signs": lambda: np.array([0.0, -0.0, -0.0]),
+    "zeros among others": lambda: np.array([0.0, -0.0, 1.0, -2.0, 0.0]),
+    "float16 subnormals": lambda: 2.0**-24 * np.arange(-50, 50),
+    "float32 subnormals": lambda: 2.0**-149 * np.arange(-50, 50),
+    "small codes": lambda: 2.0**-9 * np.arange(-50, 50),
+}
+#: Only float64 reaches these.
+EXTREMES: dict[str, Callable[[], Wide]] = {
+    "near 1e300": lambda: 1e300 * (1 + 0.1 * normal()),
+    "near 1e300, of both signs": lambda: 1e300 * normal(),
+    "near the largest": lambda: 1.7e308 * np.tanh(normal()),
+    "near 1e-300": lambda: 1e-300 * (1 + 0.1 * normal()),
+    "near 1e-300, of both signs": lambda: 1e-300 * normal(),
+    "float64 subnormals": lambda: 5e-324 * np.arange(-50, 50),
+    "1e300 and 1e-300": lambda: np.array([1e300, 1e-300, -1e300, 1e-300]),
+    "1e300 and infinity": lambda: np.array([1e300, np.inf, -2e300, np.nan]),
+    "1e-300 and NaN": lambda: np.array([1e-300, np.nan, 3e-300]),
+    "just below where squares overflow": lambda: 1e149 * normal(),
+    "just above where squares vanish": lambda: 1e-149 * normal(),
+    "zeros before 1e-200": lambda: np.array([0.0, 0.0, 1e-200, -3e-200, 0.0, 0.0]),
+    "zeros before 1e200": lambda: np.array([0.0, 0.0, 1e200, -3e200, 0.0, 0.0]),
+    "one huge": lambda: np.array([1e300]),
+    "one tiny": lambda: np.array([1e-300]),
+    "all equal and huge": lambda: np.full(100, -1e300),
+    "all equal and tiny": lambda: np.full(100, 3e-300),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("case", CASES)
+def test_float_figures_are_numpy_s(name: str, case: str) -> None:
+    raw, values = encode(CASES[case](), name)
+    assert_figures(of(raw, name), values, 1e-9 if name in EXACT else 1e-6)
+
+
+@pytest.mark.parametrize("case", EXTREMES)
+def test_figures_of_extreme_float64_values_are_numpy_s(case: str) -> None:
+    values = EXTREMES[case]()
+    assert_figures(of(values, "f64"), values, 1e-9)
+
+
+@pytest.mark.parametrize("case", [*CASES, *EXTREMES])
+def test_pieces_give_numpy_s_figures_too(case: str) -> None:
+    values = (CASES | EXTREMES)[case]()
+    assert_figures(chunked(values, "f64", [values.size // 3, values.size // 2]), values, 1e-9)
+
+
+INTEGER_CASES: dict[str, list[int]] = {
+    "extremes": [-(1 << 63), (1 << 63) - 1, (1 << 64) - 1, 0, 1],
+    "only the smallest": [-(1 << 63)] * 70,
+    "only the largest": [(1 << 64) - 1] * 70,
+    "smallest beside zero": [-(1 << 63)] * 40 + [0] * 30,
+    "neighbors": [100, 101, 100, 100, 101],
+    "small": [*range(128)],
+    "zero": [0, 0, 0],
+    "one": [42],
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("case", INTEGER_CASES)
+def test_integer_figures_are_numpy_s(name: str, case: str) -> None:
+    info = np.iinfo(INTEGERS[name])
+    whole = [min(max(v, int(info.min)), int(info.max)) for v in INTEGER_CASES[case]]
+    raw = np.array(whole, INTEGERS[name])
+    stats = of(raw, name)
+    mean, std, l2, _ = numpy_figures(raw.astype(np.float64))
+    assert (stats.count, stats.zeros, stats.nonfinite) == (len(whole), whole.count(0), 0)
+    assert (stats.low, stats.high, stats.abs_max) == (min(whole), max(whole), max(map(abs, whole)))
+    assert isinstance(stats.low, int)
+    assert isinstance(stats.high, int)
+    assert close(stats.mean, mean, 1e-9 * max(abs(mean), 1e-3 * std))
+    assert close(stats.std, std, 1e-9 * std)
+    assert close(stats.l2, l2, 1e-9 * l2)
+
+
+@pytest.mark.parametrize("values", [[0], [1], [0, 0, 0], [1, 1], [0, 1, 1, 0, 1], [0, 7, 255]])
+def test_a_bool_is_one_or_zero(values: list[int]) -> None:
+    stats = of(np.array(values, np.uint8), "bool")
+    x = np.array(values, bool).astype(np.float64)
+    assert_figures(stats, x, 1e-12)
+    assert type(stats.low) is int
+
+
+@pytest.mark.parametrize(("name", "pair"), [("c128", "f8"), ("c64", "f4"), ("c32", "f2")])
+def test_complex_figures_are_those_of_the_magnitudes(name: str, pair: str) -> None:
+    parts = np.random.default_rng(3).standard_normal((500, 2)).astype(pair)
+    parts[7] = 0
+    values = np.hypot(parts[:, 0].astype(np.float64), parts[:, 1].astype(np.float64))
+    assert_figures(of(parts.ravel(), name), values, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("z", "counts"),
+    [
+        (complex(math.nan, 1), (1, 0)),
+        (complex(1, math.nan), (1, 0)),
+        (complex(math.inf, 1), (0, 1)),
+        (complex(-math.inf, 1), (0, 1)),
+        (complex(math.inf, math.nan), (1, 0)),
+    ],
+)
+def test_a_complex_value_with_a_nonfinite_part_is_counted(z: complex, counts: tuple[int, int]) -> None:
+    stats = of(np.array([3 + 4j, 0, z]).view(np.float64), "c128")
+    assert (stats.nan, stats.posinf) == counts
+    assert (stats.low, stats.high, stats.first_nonfinite) == (0.0, 5.0, 2)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_figures_of_packed_floats_are_ml_dtypes(name: str) -> None:
+    bits = DTYPES[name].bits // DTYPES[name].per_element
+    codes = np.random.default_rng(5).integers(0, 1 << bits, 4000, np.uint8)
+    values = codes.view(PACKED[name]).astype(np.float64)
+    assert_figures(of(pack(codes, bits), name), values, 1e-12)
+
+
+@pytest.mark.parametrize("name", [*FLOATS, *PACKED])
+def test_subnormals_are_counted_as_the_type_defines_them(name: str) -> None:
+    scalar = (FLOATS | PACKED)[name]
+    smallest = float(ml_dtypes.finfo(scalar).smallest_normal)
+    values = np.array([smallest, smallest / 2, -smallest / 2, 0.0, smallest, 1.0, 1.5, smallest * 2])
+    if name == "f8_e8m0":
+        values = np.array([smallest, 1.0, 2.0, 4.0])
+    rounded = values.astype(scalar)
+    wide = np.abs(rounded.astype(np.float64))
+    expected = int(((wide > 0) & (wide < smallest)).sum())
+    assert expected == (0 if name == "f8_e8m0" else 2)
+    raw = pack(rounded.view(np.uint8), 6 if "f6" in name else 4) if name in PACKED else rounded.view(DTYPES[name].numpy)
+    assert of(raw, name).subnormals == expected
+
+
+def test_an_empty_tensor_has_no_mean() -> None:
+    stats = Stats.empty()
+    assert math.isnan(stats.std)
+    assert math.isnan(stats.rms)
+    assert (stats.count, stats.l2, stats.low, stats.high, stats.abs_max) == (0, 0.0, None, None, None)
+    assert sampled(stats) is None
+
+
+@pytest.mark.parametrize("name", ["f64", "f32", "f16", "bf16", "f8_e5m2"])
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 300), data=st.data())
+def test_nonfinite_values_are_counted_wherever_they_stand(name: str, n: int, data: st.DataObject) -> None:
+    x = np.random.default_rng(n).standard_normal(n)
+    spots = data.draw(st.dictionaries(st.integers(0, n - 1), st.sampled_from([math.nan, math.inf, -math.inf])))
+    for position, bad in spots.items():
+        x[position] = bad
+    raw, values = encode(x, name)
+    stats = of(raw, name)
+    assert_figures(stats, values, 1e-6)
+    assert stats.first_nonfinite == (min(spots) if spots else None)
+    assert_counts(chunked(raw, name, data.draw(st.lists(st.integers(0, n), max_size=4))), values)
+
+
+# -- a monoid -------------------------------------------------------------------------------------------
+
+ordinary = st.one_of(
+    st.just(0.0),
+    st.just(-0.0),
+    st.floats(1e-100, 1e100),
+    st.floats(-1e100, -1e-100),
+    st.floats(-2, 2).filter(lambda v: v == 0 or abs(v) > 1e-100),
+    st.sampled_from([math.nan, math.inf, -math.inf]),
+)
+arrays = st.lists(ordinary, max_size=60)
+#: Up to where the norm of a few of them is still a float64.
+anything = st.one_of(st.floats(-1e307, 1e307), st.sampled_from([math.nan, math.inf, -math.inf]))
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@settings(max_examples=40, deadline=None)
+@given(values=arrays, data=st.data())
+def test_any_chunking_gives_the_same_stats(name: str, values: list[float], data: st.DataObject) -> None:
+    raw, _ = encode(np.array(values, np.float64), name)
+    cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
+    assert_same(of(raw, name), chunked(raw, name, cuts))
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=st.lists(anything, max_size=30), data=st.data())
+def test_any_chunking_of_any_float64_values_gives_the_same_stats(values: list[float], data: st.DataObject) -> None:
+    raw = np.array(values, np.float64)
+    cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=4))
+    assert_same(of(raw, "f64"), chunked(raw, "f64", cuts))
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_chunking_of_integers_gives_the_same_stats(name: str, data: st.DataObject) -> None:
+    info = np.iinfo(INTEGERS[name])
+    values = data.draw(st.lists(st.integers(int(info.min), int(info.max)), max_size=60))
+    raw = np.array(values, INTEGERS[name])
+    cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
+    assert_same(of(raw, name), chunked(raw, name, cuts))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.booleans(), max_size=60), data=st.data())
+def test_any_chunking_of_bools_gives_the_same_stats(values: list[bool], data: st.DataObject) -> None:
+    raw = np.array(values, np.uint8)
+    cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
+    assert_same(of(raw, "bool"), chunked(raw, "bool", cuts))
+
+
+@pytest.mark.parametrize("name", PACKED)
+@settings(max_examples=40, deadline=None)
+@given(groups=st.binary(max_size=20), data=st.data())
+def test_any_chunking_of_packed_floats_gives_the_same_stats(name: str, groups: bytes, data: st.DataObject) -> None:
+    raw = np.frombuffer(groups * 3, np.uint8)
+    cuts = [3 * c for c in data.draw(st.lists(st.integers(0, len(groups)), max_size=6))]
+    assert_same(of(raw, name), chunked(raw, name, cuts))
+
+
+@settings(max_examples=150, deadline=None)
+@given(a=arrays, b=arrays, c=arrays)
+def test_merging_is_associative(a: list[float], b: list[float], c: list[float]) -> None:
+    x, y, z = (of(np.array(v, np.float64), "f64") for v in (a, b, c))
+    assert_same(x.merge(y).merge(z), x.merge(y.merge(z)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=arrays)
+def test_the_empty_stats_change_nothing(values: list[float]) -> None:
+    x = of(np.array(values, np.float64), "f64")
+    for merged in (x.merge(Stats.empty()), Stats.empty().merge(x)):
+        assert_same(merged, x)
+        np.testing.assert_array_equal(np.concatenate([*merged.sample, []]), np.concatenate([*x.sample, []]))
+
+
+def test_many_small_pieces_lose_no_accuracy() -> None:
+    values = 1000 + 1e-3 * normal(20_000)
+    pieces = (of(part, "f64") for part in np.split(values, 2000))
+    assert_figures(reduce(Stats.merge, pieces, Stats.empty()), values, 1e-9)
+
+
+@pytest.mark.parametrize("case", ["normal", "some not finite", "one", "near 1e-300", "near 1e300", "one tiny"])
+def test_repeating_is_tiling(case: str) -> None:
+    values = (CASES | EXTREMES)[case]()
+    assert_figures(of(values, "f64").repeat(3), np.tile(values, 3), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "case", ["normal", "some not finite", "only NaN", "near 1e300", "near 1e-300", "one huge", "one tiny"]
+)
+def test_implicit_zeros_count_as_zeros(case: str) -> None:
+    values = (CASES | EXTREMES)[case]()
+    stats = of(values, "f64").with_zeros(50)
+    assert_figures(stats, np.concatenate([values, np.zeros(50)]), 1e-9)
+    assert sum(part.size for part in stats.sample) == values.size
+
+
+# -- the sample -----------------------------------------------------------------------------------------
+
+
+def whole_sample(stats: Stats) -> Array:
+    return np.concatenate(stats.sample)
+
+
+def figures(stats: Stats) -> Sampled:
+    made = sampled(stats)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("n", [1, 2, 99, SAMPLE_SIZE - 1, SAMPLE_SIZE])
+def test_a_small_tensor_is_its_own_sample(n: int) -> None:
+    x = normal(n)
+    stats = of(x, "f64")
+    np.testing.assert_array_equal(whole_sample(stats), x)
+    assert (figures(stats).size, figures(stats).exact) == (n, True)
+
+
+@pytest.mark.parametrize("n", [SAMPLE_SIZE + 1, 100_000, 1_000_003])
+def test_the_sample_of_a_large_tensor_has_one_value_from_each_stretch(n: int) -> None:
+    positions = whole_sample(of(np.arange(n, dtype=np.float64), "f64"))
+    stretch = np.arange(SAMPLE_SIZE) * (n / SAMPLE_SIZE)
+    assert positions.size == SAMPLE_SIZE
+    assert (positions > stretch - 1).all()
+    assert (positions <= np.minimum(stretch + n / SAMPLE_SIZE, n - 1)).all()
+    assert not figures(of(np.arange(n, dtype=np.float64), "f64")).exact
+
+
+@pytest.mark.parametrize("name", ["f64", "f32", "bf16", "f8_e4m3", "i32", "bool", "c64"])
+@settings(max_examples=5, deadline=None)
+@given(cuts=st.lists(st.integers(0, 50_000), max_size=5))
+def test_the_sample_does_not_depend_on_the_chunks(name: str, cuts: list[int]) -> None:
+    width = 2 if name == "c64" else 1
+    raw = np.random.default_rng(11).integers(0, 127, 100_000 * width).astype(DTYPES[name].numpy)
+    edges = [0, *sorted(2 * c for c in cuts), 100_000]
+    made = Stats.empty()
+    for a, b in pairwise(edges):
+        made = made.merge(Stats.of(raw[a * width : b * width], DTYPES[name], a, 100_000))
+    np.testing.assert_array_equal(whole_sample(made), whole_sample(of(raw, name)))
+    assert figures(made) == figures(of(raw, name))
+
+
+def test_the_sample_is_always_the_same() -> None:
+    x = normal(200_000)
+    np.testing.assert_array_equal(whole_sample(of(x, "f64")), whole_sample(of(x.copy(), "f64")))
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "i16", "u64"])
+@pytest.mark.parametrize("n", [1, 2, 3, 100, 4999])
+def test_quantiles_are_numpy_s(name: str, n: int) -> None:
+    x = 40 * np.abs(normal(n))
+    raw, values = encode(x, name) if name in FLOATS else (x.astype(INTEGERS[name]), np.trunc(x))
+    values = values[np.isfinite(values)]
+    got = figures(of(raw, name))
+    expected = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
+    np.testing.assert_allclose([got.q01, got.q25, got.median, got.q75, got.q99], expected, rtol=1e-12)
+
+
+def test_quantiles_leave_nonfinite_values_out() -> None:
+    values = with_nonfinite()
+    finite = values[np.isfinite(values)]
+    got = figures(of(values, "f64"))
+    assert (got.size, got.exact) == (finite.size, True)
+    assert got.median == pytest.approx(np.median(finite), rel=1e-12)
+
+
+def test_quantiles_of_a_large_tensor_are_near_those_of_all_values() -> None:
+    x = normal(1_000_000)
+    got = figures(of(x, "f64"))
+    expected = np.quantile(x, [0.01, 0.25, 0.5, 0.75, 0.99])
+    np.testing.assert_allclose([got.q01, got.q25, got.median, got.q75, got.q99], expected, atol=0.05)
+
+
+@pytest.mark.parametrize("make", [normal, lambda: np.random.default_rng(2).random(100_000), with_nonfinite])
+def test_the_histogram_counts_the_sample_between_its_edges(make: Callable[[], Wide]) -> None:
+    stats = of(make(), "f64")
+    got = figures(stats)
+    x = whole_sample(stats)
+    x = x[np.isfinite(x)]
+    assert got.edges == (got.q01, got.q99)
+    assert sum(got.histogram) == ((x >= got.q01) & (x <= got.q99)).sum()
+    assert list(got.histogram) == np.histogram(x, HISTOGRAM_BINS, got.edges)[0].tolist()
+
+
+@pytest.mark.parametrize("values", [[5.0], [5.0] * 70, [0.0, -0.0]])
+def test_the_histogram_of_equal_values_has_one_bar(values: list[float]) -> None:
+    got = figures(of(np.array(values), "f64"))
+    assert got.edges == (values[0], values[0])
+    assert sorted(got.histogram) == [0] * (HISTOGRAM_BINS - 1) + [len(values)]
+    assert got.kurtosis is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        normal,
+        lambda: 1000 + 1e-3 * normal(),
+        lambda: 1e300 * normal(),
+        lambda: 1e-300 * normal(),
+        lambda: np.array([1.0, 2.0]),
+        lambda: np.random.default_rng(1).standard_t(5, 70_000),
+    ],
+)
+def test_kurtosis_is_the_fourth_moment_over_the_squared_variance(make: Callable[[], Wide]) -> None:
+    stats = of(make(), "f64")
+    x = whole_sample(stats)
+    x = x / unit_of(x)
+    d = x - x.mean()
+    assert figures(stats).kurtosis == pytest.approx(np.mean(d**4) / np.mean(d**2) ** 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [(lambda: normal(60_000), 3.0), (lambda: np.random.default_rng(1).random(60_000), 1.8)],
+)
+def test_kurtosis_of_known_distributions(make: Callable[[], Wide], expected: float) -> None:
+    assert figures(of(make(), "f64")).kurtosis == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("values", [[math.nan] * 3, [math.inf, -math.inf]])
+def test_without_a_finite_value_there_is_nothing_to_sample(values: list[float]) -> None:
+    assert sampled(of(np.array(values), "f64")) is None

@@ -1,0 +1,63 @@
+"""The rooms of the house, the lowest level first: what the test of imports enforces, and CONTRIBUTING draws."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Room(NamedTuple):
+    """A module or folder below `inspectcli`, and what lives in it."""
+
+    name: str
+    caption: str
+
+
+#: A file may import from its own level and from those before it. It belongs to the room with the longest name that its
+#: own begins with.
+LEVELS = (
+    (
+        Room("errors", "every error a user can meet"),
+        Room("contract", "schema name and exit codes"),
+        Room("display.blocks", "what people see, before it is text"),
+        Room("display.text", "numbers, sizes, plurals: one notation"),
+    ),
+    (
+        Room("storage", "where bytes come from: read_at, and that is all"),
+        Room("tensors.dtypes", "every element type"),
+        Room("tensors.arithmetic", "small arithmetic without NumPy"),
+    ),
+    (
+        Room("tensors.model", "Checkpoint, TensorRef, Segment: frozen descriptions"),
+        Room("tensors.kernels", "the arithmetic seam: NumPy is the reference, NumKong where it is faster"),
+        Room("measure.moments", "count, mean and spread, merged by one function"),
+        Room("measure.stats", "Stats: a monoid of exact figures"),
+        Room("measure.workers", "the threads that share the tensors of a file"),
+    ),
+    (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
+    (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
+    (Room("formats", "bytes -> Checkpoint: a file or a folder for each format"),),
+    (
+        Room("tensors.values", "TensorRef -> arrays, a block at a time"),
+        Room("measure.scan", "the loop that reads values, with checksums beside it"),
+    ),
+    (Room("hparams", "stores of hyperparameters -> HParams; in sources/ one file a tool"),),
+    (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
+    (
+        Room("display.fold", "rows of repeated blocks as one line"),
+        Room("commands.inspect", "paths -> InspectReport -> blocks"),
+        Room("commands.hparams", "HParams -> blocks"),
+    ),
+    (
+        Room("commands.check", "the rules as a gate: policy, baseline"),
+        Room("commands.diff", "two checkpoints -> DiffReport -> blocks: match, compare, classify"),
+    ),
+    (Room("render", "Report -> terminal, plain, Markdown, JSON, ...: knows blocks, nothing else"),),
+    (Room("cli", "command line -> exit code"), Room("__main__", "python -m inspectcli")),
+)
+
+
+def picture() -> str:
+    """The levels as text, the highest first."""
+    width = max(len(room.name) for level in LEVELS for room in level)
+    drawn = ("\n".join(f"{room.name:<{width}}  {room.caption}" for room in level) for level in reversed(LEVELS))
+    return "\n   │\n".join(drawn)
