@@ -36,6 +36,13 @@ NAMES: dict[str, Callable[[int], str]] = {
 }
 
 
+OTHERS: dict[str, Callable[[str], str]] = {
+    "same names": lambda name: name,
+    "same endings": lambda name: f"x_{name}",
+    "unrelated names": lambda name: f"other_{name[::-1]}",
+}
+
+
 def inspect(a: Path, b: Path) -> None:
     report = inspectcli.inspect(a).files[0]
     fold(report.tensors)
@@ -71,7 +78,7 @@ def calls(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("command", [inspect, check, diff], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("kind", NAMES)
-@pytest.mark.parametrize("other", ["same names", "unrelated names"])
+@pytest.mark.parametrize("other", OTHERS)
 def test_calls_grow_with_the_number_of_tensors(
     command: Callable[[Path, Path], None], kind: str, other: str, tmp_path: Path
 ) -> None:
@@ -79,7 +86,6 @@ def test_calls_grow_with_the_number_of_tensors(
     for n in (FEW, FEW, FEW * TIMES):  # the first run imports, and fills tables
         names = [NAMES[kind](i) for i in range(n)]
         a = write(tmp_path / "a.safetensors", names, 1)
-        renamed = names if other == "same names" else [f"other_{name[::-1]}" for name in names]
-        b = write(tmp_path / "b.safetensors", renamed, 2)
+        b = write(tmp_path / "b.safetensors", [OTHERS[other](name) for name in names], 2)
         counts.append(calls(lambda a=a, b=b: command(a, b)))  # type: ignore[misc]
     assert counts[2] <= MOST * counts[1]

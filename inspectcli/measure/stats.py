@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ SAMPLE_SIZE = 32_768
 SEED = 20_250_101
 HISTOGRAM_BINS = 20
 KNOTS = 129
+#: Of the inner edges.
+_BIN_NUMBERS = np.arange(1.0, HISTOGRAM_BINS)
 #: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
 FEW = 200
 
@@ -409,11 +412,12 @@ def sampled(stats: Stats) -> Sampled | None:
     low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
     inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
     if high > low:
-        edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-        counts = np.diff(np.searchsorted(inside, edges[1:-1]), prepend=0, append=inside.size)
+        edges = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS) + low
+        below = [0, *np.searchsorted(inside, edges).tolist(), inside.size]
+        counts = tuple(b - a for a, b in pairwise(below))
     else:
-        counts = np.zeros(HISTOGRAM_BINS, int)
-        counts[HISTOGRAM_BINS // 2] = inside.size
+        half = HISTOGRAM_BINS // 2
+        counts = (*(0,) * half, inside.size, *(0,) * (HISTOGRAM_BINS - half - 1))
     return Sampled(
         size=x.size,
         exact=whole == stats.count,
@@ -424,11 +428,12 @@ def sampled(stats: Stats) -> Sampled | None:
         q99=q[4],
         kurtosis=_kurtosis(x),
         edges=(low, high),
-        histogram=tuple(int(c) for c in counts),
+        histogram=counts,
         knots=x[knot_ranks(x.size)].astype(np.float64),
     )
 
 
+@lru_cache(maxsize=1024)
 def knot_ranks(size: int) -> npt.NDArray[np.int64]:
     """Ranks, from 0, of the knots among `size` sorted values."""
     return np.linspace(0, size - 1, min(KNOTS, size)).astype(np.int64)
@@ -436,12 +441,18 @@ def knot_ranks(size: int) -> npt.NDArray[np.int64]:
 
 def _quantiles(x: Array) -> tuple[float, ...]:
     """Of sorted values, as numpy.quantile's default method."""
-    at = np.array((0.01, 0.25, 0.5, 0.75, 0.99)) * (x.size - 1)
-    below = np.floor(at).astype(int)
-    above = np.minimum(below + 1, x.size - 1)
+    below, above, share = _quantile_ranks(x.size)
     a, b = x[below].astype(np.float64), x[above].astype(np.float64)
     with np.errstate(all="ignore"):
-        return tuple(float(v) for v in a + (b - a) * (at - below))
+        return tuple(float(v) for v in a + (b - a) * share)
+
+
+@lru_cache(maxsize=1024)
+def _quantile_ranks(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Ranks below and above each quantile among `size` sorted values, and how far it lies between them."""
+    at = np.array((0.01, 0.25, 0.5, 0.75, 0.99)) * (size - 1)
+    below = np.floor(at).astype(np.int64)
+    return below, np.minimum(below + 1, size - 1), at - below
 
 
 def _kurtosis(x: Array) -> float | None:
@@ -450,8 +461,8 @@ def _kurtosis(x: Array) -> float | None:
         return None
     largest = max(abs(float(x[0])), abs(float(x[-1])))
     d = x.astype(np.float64) / largest
-    d -= d.mean()
+    d -= d.sum() / d.size
     d *= d
-    variance = float(d.mean())
+    variance = float(d.sum() / d.size)
     d *= d
-    return float(d.mean()) / (variance * variance) if variance * variance > 0 else None
+    return float(d.sum() / d.size) / (variance * variance) if variance * variance > 0 else None

@@ -129,6 +129,11 @@ def candidates(
         yield from _of_weights(shape, role, framework, config)
 
 
+def place_in_model(role: Role) -> tuple[bool, bool]:
+    """What candidates depend on in a module's name: whether it is a table of positions, or ends a residual branch."""
+    return is_position_table(role.module), bool(_RESIDUAL.search(role.module))
+
+
 def _of_tables(shape: tuple[int, ...], role: Role, framework: Framework, config: ModelConfig) -> Iterator[Candidate]:
     if framework is Framework.KERAS:
         yield _uniform("Keras default, U(±0.05)", 0.05, known=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -15,7 +15,7 @@ import numpy as np
 
 from inspectcli.analysis.initializers import matching, numbers
 from inspectcli.analysis.initializers.config import ModelConfig, read_config
-from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates
+from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates, place_in_model
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
@@ -186,6 +186,10 @@ class _Model:
     def roles(self) -> Roles:
         return Roles(self.checkpoint)
 
+    @cached_property
+    def _tried(self) -> dict[tuple[object, ...], tuple[Candidate, ...]]:
+        return {}
+
     def framework(self, tensor: TensorFacts) -> Framework:
         if self.checkpoint.format.startswith("keras"):
             return Framework.KERAS
@@ -211,7 +215,7 @@ class _Model:
         orthogonal = self._orthogonal(tensor, x)
         if orthogonal is not None:
             return _Match(exact=orthogonal)
-        tried = list(self._candidates(tensor, tensor.ref.shape))
+        tried = self._candidates(tensor, tensor.ref.shape)
         fitting: list[Candidate] = []
         if x.n >= LEAST:
             for candidate in tried:
@@ -225,18 +229,17 @@ class _Model:
                 return _Match(exact=parts)
         return _Match(fitting=tuple(fitting), n=x.n, moved=_moved(tensor, x, tried))
 
-    def _candidates(self, tensor: TensorFacts, shape: tuple[int, ...]) -> Iterator[Candidate]:
+    def _candidates(self, tensor: TensorFacts, shape: tuple[int, ...]) -> tuple[Candidate, ...]:
+        """Worked out once for all tensors of one shape and place in a layer."""
         weight = self._beside(tensor, tensor.role.leaf.replace("bias", "weight")) or self._beside(tensor, "weight")
         first = next(fans(weight, Framework.TORCH), None)
-        yield from candidates(
-            shape,
-            tensor.role,
-            self.framework(tensor),
-            self.config,
-            fan_in=first.fan_in if first else None,
-            hidden=self._hidden(tensor),
-            in1=weight[1] if len(weight) == 3 else None,
-        )
+        role, framework, hidden = tensor.role, self.framework(tensor), self._hidden(tensor)
+        fan_in, in1 = first.fan_in if first else None, weight[1] if len(weight) == 3 else None
+        key = (shape, role.kind, role.leaf, *place_in_model(role), framework, fan_in, hidden, in1)
+        if key not in self._tried:
+            found = candidates(shape, role, framework, self.config, fan_in=fan_in, hidden=hidden, in1=in1)
+            self._tried[key] = tuple(found)
+        return self._tried[key]
 
     def _hidden(self, tensor: TensorFacts) -> int | None:
         """Units of a recurrent layer: `weight_hh` is (gates * hidden, hidden or projection)."""

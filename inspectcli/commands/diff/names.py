@@ -128,9 +128,12 @@ def _shared(left: Sequence[Parts], right: set[Parts]) -> Mapping[Parts, set[Rewr
     for path in left:
         found: set[Rewrite] = set()
         for cut in range(max(0, len(path) - _MAX_DEPTH), len(path)):
-            prefixes = endings.get(path[cut:], ())
+            ending = path[cut:]
+            prefixes = endings.get(ending, [])
             # An ending that many names have says nothing; the prefix that adds or takes away all is always looked at.
-            found.update(Rewrite(path[:cut], after) for after in prefixes if not after or not cut or len(prefixes) <= 4)
+            if cut and len(prefixes) > 4:
+                prefixes = [()] if ending in right else []
+            found.update(Rewrite(path[:cut], after) for after in prefixes)
             if len(found) and any(len(r.before) == cut for r in found):
                 break
         shared[path] = found
