@@ -1,9 +1,9 @@
-# `make` checks everything that CI checks.
+# `make` checks everything that CI checks; `make test` alone leaves out the tests that are marked slow.
 PYTHON ?= python
 
-.PHONY: all lint format test bench fixtures readme
+.PHONY: all lint format test test-all bench fixtures readme
 
-all: lint test
+all: lint test-all
 
 lint:
 	$(PYTHON) -m ruff format --check .
@@ -18,6 +18,9 @@ format:
 	$(PYTHON) -m ruff check --fix .
 
 test:
+	$(PYTHON) -m pytest -n auto -m "not slow"
+
+test-all:
 	$(PYTHON) -m pytest -n auto
 
 bench:

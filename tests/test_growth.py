@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.work import calls
 
 import inspectcli
 from inspectcli.display.fold import fold
@@ -61,21 +61,6 @@ def diff(a: Path, b: Path) -> None:
     assert all(report[row.a] is row for row in report.tensors if row.a)
 
 
-def calls(work: Callable[[], object]) -> int:
-    count = 0
-
-    def profile(frame: object, event: str, arg: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 @pytest.mark.parametrize("command", [inspect, check, diff], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("other", OTHERS)
@@ -88,4 +73,15 @@ def test_calls_grow_with_the_number_of_tensors(
         a = write(tmp_path / "a.safetensors", names, 1)
         b = write(tmp_path / "b.safetensors", [OTHERS[other](name) for name in names], 2)
         counts.append(calls(lambda a=a, b=b: command(a, b)))  # type: ignore[misc]
+    assert counts[2] <= MOST * counts[1]
+
+
+def test_calls_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    counts = []
+    for n in (FEW, FEW, FEW * TIMES):
+        folder = tmp_path / f"{len(counts)}"
+        folder.mkdir()
+        paths = [write(folder / f"m{i}.safetensors", ["a.weight", "b.weight"], i) for i in range(n)]
+        counts.append(calls(lambda paths=paths: inspectcli.check(paths)))  # type: ignore[misc]
+        assert [file.path for file in inspectcli.check(paths).files] == [str(path) for path in paths]
     assert counts[2] <= MOST * counts[1]

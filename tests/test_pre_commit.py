@@ -105,18 +105,21 @@ def site_packages(repository: Repository) -> set[str]:
     return {path.name for path in home.glob("repo*/py_env*/**/site-packages/*")}
 
 
+@pytest.mark.slow
 def test_the_environment_has_pinspect_and_no_torch(repository: Repository) -> None:
     installed = site_packages(repository)
     assert {"inspectcli", "numpy", "h5py"} <= installed
     assert not {"torch", "tensorflow", "keras", "jax"} & installed
 
 
+@pytest.mark.slow
 def test_good_files_commit_in_one_call(repository: Repository) -> None:
     code, out = repository.commit("mlp.pt", "mlp.safetensors", "mlp_keras3.h5")
     assert code == 0, out
     assert "3 files checked" in out
 
 
+@pytest.mark.slow
 def test_nan_is_refused(repository: Repository) -> None:
     code, out = repository.commit("gpt2_tiny_nan.safetensors", "dtypes.safetensors")
     assert code == 1, out
@@ -124,6 +127,7 @@ def test_nan_is_refused(repository: Repository) -> None:
     assert "gpt2_tiny_nan.safetensors" not in repository.must("git", "ls-files")
 
 
+@pytest.mark.slow
 def test_what_is_no_checkpoint_commits(repository: Repository) -> None:
     (repository.folder / "firmware.bin").write_bytes(b"\x12\x34" * 300)
     (repository.folder / "notes.txt").write_text("not a model\n")
@@ -132,12 +136,14 @@ def test_what_is_no_checkpoint_commits(repository: Repository) -> None:
     assert code == 0, out
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused(repository: Repository) -> None:
     code, out = repository.commit("damaged/cut_mlp.pt")
     assert code == 1, out
     assert "at least 104 bytes are missing" in out
 
 
+@pytest.mark.slow
 def test_the_fast_hook_reads_no_values(repository: Repository) -> None:
     name = "gpt2_tiny_nan.safetensors"
     shutil.copy(FIXTURES / name, repository.folder)

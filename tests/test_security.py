@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.places import CORPUS
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.slow]
 
 
 def test_the_judge_passes_every_case(tmp_path: Path) -> None:

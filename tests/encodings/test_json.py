@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.work import processor_seconds
 
 from inspectcli.encodings.json import MAX_DEPTH, MAX_DIGITS, parse
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
@@ -131,13 +131,11 @@ def test_the_place_counts_bytes_and_not_characters() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"a":[' + b"[]," * 200 + b'"' + b'\\"' * 12_000,
-        b"{" + b",".join(b'"%d":0' % i for i in range(15_000)) + b',"14999":0}',
+        b'{"a":[' + b"[]," * 200 + b'"' + b'\\"' * 100_000,
+        b"{" + b",".join(b'"%d":0' % i for i in range(200_000)) + b',"199999":0}',
     ],
     ids=["a string that never ends", "the last name twice"],
 )
 def test_the_time_grows_with_the_length_only(data: bytes) -> None:
-    start = time.perf_counter()
-    with pytest.raises(PinspectError):
+    with processor_seconds(5), pytest.raises(PinspectError):
         parse(data, "it")
-    assert time.perf_counter() - start < 1.0

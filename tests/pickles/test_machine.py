@@ -8,13 +8,13 @@ import pickle
 import random
 import struct
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.work import allocated, processor_seconds
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.pickles.globals import foreign, hazards
@@ -119,7 +119,7 @@ DATA = st.recursive(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @given(data=DATA)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_plain_data_reads_as_python_reads_it(protocol: int, data: object) -> None:
     written = pickle.dumps(data, protocol)
     program = read_pickle(written)
@@ -351,10 +351,8 @@ def test_what_no_pickler_writes_is_damage(data: bytes, message: str) -> None:
 @pytest.mark.parametrize("length", [b"\xff\xff\xff\x7f", b"\xff\xff\xff\x7f\x00\x00\x00\x00", b"\xff" * 7 + b"\x7f"])
 @pytest.mark.parametrize("opcode", [b"\x8b", b"T", b"X", b"B", b"\x8d", b"\x8e", b"\x96"])
 def test_a_huge_length_allocates_nothing(opcode: bytes, length: bytes) -> None:
-    started = time.perf_counter()
-    with pytest.raises((OutOfDataError, PinspectError)):
+    with allocated(1 << 20), pytest.raises((OutOfDataError, PinspectError)):
         read_pickle(opcode + length + b"abc.")
-    assert time.perf_counter() - started < 0.1
 
 
 def test_a_long_integer_is_described_and_not_computed() -> None:
@@ -362,9 +360,8 @@ def test_a_long_integer_is_described_and_not_computed() -> None:
 
 
 def test_a_memo_index_of_four_billion_costs_one_entry() -> None:
-    started = time.perf_counter()
-    assert read_pickle(b"K\x01r\xff\xff\xff\xff0j\xff\xff\xff\xff.").value == 1
-    assert time.perf_counter() - started < 0.1
+    with allocated(1 << 20):
+        assert read_pickle(b"K\x01r\xff\xff\xff\xff0j\xff\xff\xff\xff.").value == 1
 
 
 def test_deeply_nested_lists_are_read_without_recursion() -> None:
@@ -387,11 +384,10 @@ def test_sixty_thousand_colliding_keys_cost_no_more_than_others() -> None:
     colliding = [i * sys.hash_info.modulus for i in range(60_000)]
     assert len({hash(key) for key in colliding}) == 1
     data = b"}(" + b"".join(pickle.dumps(key, 2)[2:-1] + b"N" for key in colliding) + b"u."
-    started = time.perf_counter()
-    program = read_pickle(data)
+    with processor_seconds(5):
+        program = read_pickle(data)
     assert isinstance(program.value, Dict)
     assert len(program.value.keys) == 60_000
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(("opcodes", "code"), [(b"\x82\x01", 1), (b"\x83\x01\x02", 513), (b"\x84\x01\x00\x00\x00", 1)])
@@ -477,7 +473,6 @@ def read_as_a_reader_does(data: bytes) -> Program | None:
 def test_mutated_pickles_raise_our_errors_only_and_quickly(protocol: int) -> None:
     dice = random.Random(protocol)
     originals = [pickle.dumps(s, protocol) for s in SAMPLES]
-    slowest = 0.0
     understood = 0
     for _ in range(2_500):
         data = bytearray(dice.choice(originals))
@@ -491,15 +486,13 @@ def test_mutated_pickles_raise_our_errors_only_and_quickly(protocol: int) -> Non
             else:
                 data[at:at] = dice.randbytes(dice.randint(1, 4))
             data = data or bytearray(b".")
-        started = time.perf_counter()
-        understood += read_as_a_reader_does(bytes(data)) is not None
-        slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 1
+        with processor_seconds(5):
+            understood += read_as_a_reader_does(bytes(data)) is not None
     assert 0 < understood < 2_500
 
 
 @given(data=st.binary(max_size=60))
-@settings(max_examples=500, deadline=1_000)
+@settings(max_examples=500)
 def test_any_bytes_raise_our_errors_only(data: bytes) -> None:
     read_as_a_reader_does(data)
 
@@ -508,7 +501,7 @@ OPCODES = b"(.0125]})abcdehijlopqrstuNKXCRVIQP\x81\x85\x86\x88\x8f\x90\x91\x93\x
 
 
 @given(opcodes=st.lists(st.sampled_from(OPCODES), max_size=40))
-@settings(max_examples=1_000, deadline=1_000)
+@settings(max_examples=1_000)
 def test_any_order_of_opcodes_raises_our_errors_only(opcodes: list[int]) -> None:
     read_as_a_reader_does(bytes(opcodes))
 

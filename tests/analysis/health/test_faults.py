@@ -24,7 +24,7 @@ from models.faults import ADAPTED, TASKS, Planted
 
 from inspectcli.commands.inspect.run import inspect_path
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 RuleHit = tuple[str, str, str | None, str]
 

@@ -26,7 +26,7 @@ from models.drawn import Drawn
 from inspectcli.analysis.initializers.recognize import InitMatch, Strength
 from inspectcli.commands.inspect.run import inspect_path
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 #: Smaller matrices are not counted.
 _LEAST = 16

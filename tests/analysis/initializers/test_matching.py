@@ -48,6 +48,7 @@ def test_true_draws_are_accepted(family: str, shape: tuple[int, ...], dtype: str
     assert accepted(family, shape, dtype, 300) >= 297
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("family", list(DRAWS))
 def test_large_draws_are_accepted(family: str, dtype: str) -> None:

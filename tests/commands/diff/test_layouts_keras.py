@@ -18,7 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 
 KERAS_FORMATS = ("keras", "weights.h5", "h5")
-TORCH_FORMATS = ("pt", "safetensors")
+TORCH_FORMATS = ("pt", pytest.param("safetensors", marks=pytest.mark.slow))
 EQUAL, IDENTICAL = Status.EQUAL_VALUES, Status.IDENTICAL
 
 

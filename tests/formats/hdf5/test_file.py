@@ -495,6 +495,7 @@ def outcome(path: Path) -> tuple[str, str]:
     return (error.code, error.message) if error else ("", "")
 
 
+@pytest.mark.slow
 def test_mutated_files_are_read_or_refused_and_never_crash(tmp_path: Path) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         outcomes = list(pool.map(outcome, list(mutants(tmp_path)), chunksize=10))

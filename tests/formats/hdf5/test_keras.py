@@ -230,6 +230,7 @@ def test_the_writer_is_told(tmp_path: Path) -> None:
     assert open_checkpoint(save(model, tmp_path / "m.h5")).writer == f"Keras {keras.__version__} (torch)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_models_of_other_types_are_read(dtype: str, suffix: str, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import random
 import struct
 import sys
 import tarfile
-import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from support.places import FIXTURES
+from support.work import processor_seconds
 from torch import nn
 
 import inspectcli
@@ -202,7 +202,7 @@ def deep(data: bytes) -> bytes:
 
 def system_with_colliding_keys() -> bytes:
     step = sys.hash_info.modulus
-    return b"\x80\x02}(" + b"".join(pickle.dumps(i * step, 2)[2:-1] + b"N" for i in range(15_000)) + b"u."
+    return b"\x80\x02}(" + b"".join(pickle.dumps(i * step, 2)[2:-1] + b"N" for i in range(60_000)) + b"u."
 
 
 def with_pickle(index: int, replacement: bytes) -> bytes:
@@ -261,9 +261,8 @@ def test_a_lying_stream_is_an_error_or_a_problem(name: str, tmp_path: Path) -> N
 
 def test_keys_that_collide_cost_no_more_than_others(tmp_path: Path) -> None:
     path = written(with_pickle(2, system_with_colliding_keys()), tmp_path)
-    started = time.perf_counter()
-    outcome(path)
-    assert time.perf_counter() - started < 1
+    with processor_seconds(5):
+        outcome(path)
 
 
 def test_bytes_behind_the_last_storage_are_a_note(tmp_path: Path) -> None:
