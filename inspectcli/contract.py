@@ -1,6 +1,8 @@
-"""What programs rely on: the name of the schema, and exit codes. Each is said here, once."""
+"""What programs rely on: the name of the schema, exit codes and severities. Each is said here, once."""
 
 from __future__ import annotations
+
+from enum import Enum
 
 #: The schema of every JSON document.
 SCHEMA = "pinspect/1"
@@ -13,3 +15,18 @@ EXIT_FOUND = 1
 EXIT_FAILED = 2
 #: What a shell reports for a program that Ctrl-C ended.
 EXIT_INTERRUPTED = 130
+
+
+class Severity(str, Enum):
+    """How bad a finding is, worst first."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: Severity -> its place, worst first.
+RANK = {severity: place for place, severity in enumerate(Severity)}

@@ -17,7 +17,7 @@ UPWARD = {
 }
 
 #: `render` shows reports and knows nothing else of the program.
-RENDER_KNOWS = {"render", "display.blocks", "errors"}
+RENDER_KNOWS = {"render", "display.blocks", "errors", "contract"}
 
 
 def level_of(part: str) -> int:

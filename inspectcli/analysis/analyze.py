@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.analysis.health.base import RANK, Finding, Rule, RuleContext, Severity, TensorFacts, own_rules
+from inspectcli.analysis.findings import Finding, Rule, Severity, own_rules
+from inspectcli.analysis.health.base import RuleContext, TensorFacts
 from inspectcli.analysis.roles import Roles
+from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def analyze(
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
     subject = RuleContext(checkpoint, tensors, read)
     chosen = [r for r in own_rules() if r.default] if rules is None else rules
-    found = [finding for r in chosen if read or not r.reads for finding in r.run(subject)]
+    found = [finding for r in chosen if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
     # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
     told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]

@@ -9,14 +9,13 @@ import click
 
 from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
 from inspectcli.cli.progress import Meter
+from inspectcli.contract import Severity
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
     from inspectcli.commands.check.policy import Policy
 
 FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
-#: The members of `health.base.Severity`, which a test compares; importing that module here would slow `--help` down.
-SEVERITIES = ("error", "warning", "note")
 
 #: A terminal shows this many findings of one rule in one file.
 _MOST = 20
@@ -26,7 +25,11 @@ _MOST = 20
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.option("--select", metavar="CODES", multiple=True, help="Only these rules: PI101,PI3. Repeatable.")
 @click.option("--ignore", metavar="CODES", multiple=True, help="Not these rules. Repeatable.")
-@click.option("--fail-on", type=click.Choice(SEVERITIES), help="Exit 1 at this severity or worse.  [default: error]")
+@click.option(
+    "--fail-on",
+    type=click.Choice([severity.value for severity in Severity]),
+    help="Exit 1 at this severity or worse.  [default: error]",
+)
 @click.option("--fast", is_flag=True, help="Headers and safety only: reads no values.")
 @click.option("--baseline", type=click.Path(dir_okay=False), metavar="FILE",
               help="Only findings that are not in FILE; writes it if it is not there.")  # fmt: skip

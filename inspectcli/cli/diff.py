@@ -18,9 +18,9 @@ from inspectcli.errors import UsageError
 if TYPE_CHECKING:
     from inspectcli.commands.diff.run import Options
 
-#: Values of `comparison.compare.Status`, which a test compares; importing that here would slow `--help` down.
+#: Values of `commands.diff.compare.Status`, which a test compares; importing that here would slow `--help` down.
 STATUSES = (
-    "identical", "equal_values", "equal_rounded", "within_tolerance", "changed", "reshaped", "added", "removed",
+    "identical", "equal-values", "equal-rounded", "within-tolerance", "changed", "reshaped", "added", "removed",
 )  # fmt: skip
 
 MAX_MAP = 64 << 20
@@ -33,7 +33,7 @@ MAX_MAP = 64 << 20
 @click.option(
     "--only",
     metavar="STATUS,...",
-    help="Only rows with these: added, removed, changed, reshaped, equal_rounded, within_tolerance, identical, ...",
+    help="Only rows with these: added, removed, changed, reshaped, equal-rounded, within-tolerance, identical, ...",
 )
 @click.option(
     "--filter", "patterns", metavar="GLOB", multiple=True,

@@ -22,7 +22,7 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
       pinspect rules PI1
       pinspect rules PI101
     """
-    from inspectcli.analysis.health.base import all_rules
+    from inspectcli.analysis.findings import all_rules
     from inspectcli.commands.check.policy import code_of
     from inspectcli.commands.check.view import present_rules
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from inspectcli.encodings.files import parse_json, read_file
 from inspectcli.errors import DamagedFileError, MissingLibraryError
-from inspectcli.hparams._tree import leaves, unresolved
-from inspectcli.hparams.base import HParamRow, Origin
+from inspectcli.hparams._tree import MAX_DEPTH, flag_unresolved, leaves
+from inspectcli.hparams.base import HParamRow, Origin, Reach
 from inspectcli.hparams.names import hparam, scope_of
 
 #: A config file is small.
@@ -73,17 +73,26 @@ def _toml(data: bytes, what: str) -> Any:
         raise DamagedFileError(f"{what} is not TOML: {error}") from None
 
 
-def config_rows(tree: object, file: str, tool: str, locator: str = "", scope: str = "config") -> list[HParamRow]:
-    """A row for each leaf; one that refers to another place in the tree has the value from there."""
+def config_rows(
+    tree: object, file: str, tool: str, locator: str = "", scope: str = "config", known_depth: int = MAX_DEPTH
+) -> list[HParamRow]:
+    """A row for each leaf; one that refers to another place in the tree has the value from there.
+
+    Args:
+        tree: dicts, lists and scalars.
+        file, tool: for the origin.
+        locator: where the tree stands in the file.
+        scope: what keys describe whose parents say nothing.
+        known_depth: a leaf below more dicts than this may be about anything.
+    """
     made = []
     for leaf in leaves(tree, locator):
         value = resolve(leaf.value, tree, leaf.parents)
-        if value is leaf.value:
-            note, stored = unresolved(value), ""
-        else:
-            note, stored = unresolved(value) or f"from {leaf.value}", str(leaf.value)
+        note, stored = ("", "") if value is leaf.value else (f"from {leaf.value}", str(leaf.value))
         origin = Origin(file, leaf.locator, tool)
-        made.append(hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), note, stored))
+        reach = Reach.RUN if len(leaf.parents) <= known_depth else Reach.UNKNOWN
+        row = hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), note, stored, reach=reach)
+        made.append(flag_unresolved(row))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inspectcli.hparams._pickled import ABSENT, one_number
 from inspectcli.hparams._tree import leaves
-from inspectcli.hparams.base import HParamRow, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin, Reach
 from inspectcli.hparams.names import hparam
 from inspectcli.tensors.model import Checkpoint
 
@@ -133,7 +133,8 @@ def _model_rows(model: Tree, file: str, place: str) -> Iterator[HParamRow]:
             "units": next((i for i, e in enumerate(units[:-1]) if e is entry), -1),
             "activation": next((i for i, e in enumerate(acts) if e is entry), -1),
         }
-        yield from _layer_rows(entry, file, f"{where}[{index}].config", numbers)
+        for row in _layer_rows(entry, file, f"{where}[{index}].config", numbers):
+            yield replace(row, reach=Reach.LAYER)
 
 
 def _config(entry: Tree) -> Tree:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from inspectcli.hparams.base import HParamRow, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
 from inspectcli.hparams.names import hparam
 
 Tree = Mapping[str, object]
 
-INFERRED = "told by the keys of its state"
+_INFERRED = "told by the keys of its state"
 
 #: Keys of a param group, and of the state of a parameter -> the optimizer that has them; the first that fits.
 #: Written by torch 2.13 for 17 optimizers; the last ones are of other libraries.
@@ -84,7 +84,9 @@ def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
         origin = Origin(file, f"{place}[{index}]", tool)
         for key, value in group.items():
             if index == 0 or (key != "params" and value != groups[0].get(key, value)):
-                yield _group_row(key, value, group, origin, f"group {index + 1} of {len(groups)}" if index else "")
+                row = _group_row(key, value, group, origin)
+                note = f"group {index + 1} of {len(groups)}"
+                yield replace(row, note=note, reach=Reach.GROUP) if index else row
     states = node.get("state")
     each = [s for s in states.values() if isinstance(s, Mapping)] if isinstance(states, Mapping) else []
     if groups:
@@ -92,13 +94,14 @@ def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
     yield from _step_row(states, Origin(file, f"{locator}.state" if locator else "state", tool))
 
 
-def _group_row(key: str, value: object, group: Tree, origin: Origin, note: str) -> HParamRow:
+def _group_row(key: str, value: object, group: Tree, origin: Origin) -> HParamRow:
+    began = Priority.OPTIMIZER
     if key == "params":
         n = len(value) if isinstance(value, list) else 0
-        return HParamRow(None, key, f"{n} parameters", None, Kind.SETTING, origin, note)
+        return HParamRow(None, key, f"{n} parameters", None, Kind.SETTING, origin, priority=began)
     if key == "lr" and "initial_lr" in group:
-        return HParamRow("learning_rate.current", key, value, value, Kind.DYNAMIC, origin, note)
-    row = hparam(key, value, origin, "optimizer", note)
+        return HParamRow("learning_rate.current", key, value, value, Kind.DYNAMIC, origin, priority=began)
+    row = hparam(key, value, origin, "optimizer", priority=began)
     if key == "initial_lr":
         return replace(row, current=group.get("lr"))
     return row
@@ -108,7 +111,7 @@ def _class_row(group: Tree, state_keys: set[str], origin: Origin) -> Iterator[HP
     name = optimizer_name(group, state_keys)
     if name:
         key = "decoupled_weight_decay" if name in ("Adam", "AdamW") else ", ".join(_marks(group))
-        yield HParamRow("optimizer", key, name, None, Kind.STATIC, origin, INFERRED)
+        yield HParamRow("optimizer", key, name, None, Kind.STATIC, origin, _INFERRED, priority=Priority.INFERRED)
 
 
 def _marks(group: Tree) -> list[str]:
@@ -148,7 +151,9 @@ def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
     name = next((n for marks, n in _SCHEDULERS if marks <= set(node)), "")
     if name and about_lr:
         marks = next(sorted(m) for m, n in _SCHEDULERS if n == name)
-        yield HParamRow("lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, INFERRED)
+        yield HParamRow(
+            "lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, _INFERRED, priority=Priority.INFERRED
+        )
 
 
 def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParamRow]:
@@ -156,9 +161,11 @@ def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParamRow
     for index, value in enumerate(values):
         if index and value == values[0]:
             continue
-        name = "learning_rate.current" if now else "learning_rate"
-        kind = Kind.DYNAMIC if now else Kind.STATIC
-        yield HParamRow(name, str(index), value, value if now else None, kind, origin)
+        if now:
+            yield HParamRow("learning_rate.current", str(index), value, value, Kind.DYNAMIC, origin)
+        else:
+            began = Priority.OPTIMIZER
+            yield HParamRow("learning_rate", str(index), value, None, Kind.STATIC, origin, priority=began)
 
 
 def _listed(value: object) -> list[object]:

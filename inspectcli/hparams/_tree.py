@@ -97,7 +97,7 @@ def rows(
         value = leaf.value if decode is None else decode(leaf.value)
         origin = Origin(file, leaf.locator, tool)
         stored = leaf.value if value is not leaf.value and isinstance(leaf.value, str) else ""
-        made.append(hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), unresolved(value), stored))
+        made.append(flag_unresolved(hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), "", stored)))
     return made
 
 
@@ -111,16 +111,16 @@ def dotted(made: list[HParamRow], locator: str) -> list[HParamRow]:
     ]
 
 
-def unresolved(value: object) -> str:
-    """A note for a value that stands for another one."""
-    if isinstance(value, str):
-        if value == "auto":
-            return "unresolved: filled in at run time"
-        if value == "???":
-            return "unresolved: mandatory, and missing"
-        if "${" in value:
-            return "unresolved: refers to something that is not in the file"
-    return ""
+#: Values that stand for another one.
+_STAND_INS = {"auto": "filled in at run time", "???": "mandatory, and missing"}
+
+
+def flag_unresolved(row: HParamRow) -> HParamRow:
+    """The row; if its value stands for another one that is not in the file, it says so."""
+    if not isinstance(row.value, str):
+        return row
+    why = _STAND_INS.get(row.value) or ("refers to something that is not in the file" if "${" in row.value else "")
+    return replace(row, note=f"unresolved: {why}", unresolved=True) if why else row
 
 
 def decode_text(text: object) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import NamedTuple
 
 #: Bytes of the head that `sniff` is given.
@@ -23,6 +23,27 @@ class Kind(str, Enum):
     INFERENCE = "inference"  # for use after training: sampling temperature
     AUGMENTATION = "augmentation"  # how the data is varied
     SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initializers
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Priority(IntEnum):
+    """How directly a place says a value; of several places the lowest counts."""
+
+    STATED = 0  # set there: in a config, or by a scheduler in its last step
+    OPTIMIZER = 1  # what the optimizer began with
+    LOG = 2  # written down while training went on, or afterwards
+    INFERRED = 3  # nobody wrote it: the keys of a state dict tell
+
+
+class Reach(str, Enum):
+    """What of a training a value holds for."""
+
+    RUN = "run"  # all of it
+    GROUP = "group"  # a parameter group other than the first
+    LAYER = "layer"  # one layer, module or node
+    UNKNOWN = "unknown"  # it lies deep in a file that no known tool wrote
 
     def __str__(self) -> str:
         return self.value
@@ -56,9 +77,12 @@ class HParamRow:
         current: what it is by now, where the same store says so.
         kind: hyperparameter or not, and of what sort.
         origin: where it stands.
-        note: what a reader should know (`per device`, `of the whole job`, `unresolved`).
+        note: what a reader should know (`per device`, `of the whole job`).
         stored: the text on disk, where `value` was decoded from it.
         private: a path, host, user or caption: shown masked unless everything is asked for.
+        priority: how directly this place says it.
+        reach: what of the training it holds for.
+        unresolved: whether the value stands for another one that is not in the file.
     """
 
     name: str | None
@@ -70,6 +94,18 @@ class HParamRow:
     note: str = ""
     stored: str = ""
     private: bool = False
+    priority: Priority = Priority.STATED
+    reach: Reach = Reach.RUN
+    unresolved: bool = False
+
+    @property
+    def is_set(self) -> bool:
+        return self.value is not None and not self.unresolved
+
+    @property
+    def rank(self) -> tuple[bool, bool, Priority]:
+        """The lowest counts: what is set, of the whole run, and said most directly."""
+        return not self.is_set, self.reach is Reach.GROUP, self.priority
 
 
 class Selection(NamedTuple):

@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 
-from inspectcli.hparams._torch_state import INFERRED
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import HParamRow, Kind
+from inspectcli.hparams.base import HParamRow, Kind, Priority, Reach
 
 
 class HParamValue(NamedTuple):
@@ -87,7 +87,6 @@ _COMPARED = frozenset(
 )
 
 _INDEXED = re.compile(r"(.+)\[(\d+)\]")
-_LAYER = re.compile(r"(^module )|( layer\b)|( node\b)")
 
 
 def base_name(name: str) -> tuple[str, int | None, bool]:
@@ -108,39 +107,18 @@ def merge_rows(rows: Iterable[HParamRow]) -> dict[str, HParamValue]:
     return dict(sorted(made.items(), key=lambda item: (_PLACE.get(item[0], len(_PLACE)), item[0])))
 
 
-def rank(row: HParamRow) -> int:
-    """How much a row counts: settings of the run, then what the optimizer began with, then logs, then what is told
-    by keys alone, then the odd parameter groups; what is not set or not resolved comes last."""
-    place = row.origin.locator
-    order = 0
-    if row.note == INFERRED:
-        order = 4
-    elif row.note.startswith("group "):
-        order = 5
-    elif "param_groups[" in place or "base_lrs" in place or "base_values" in place:
-        order = 2
-    elif (
-        place == "Training hyperparameters"
-        or row.origin.tool == "tensorboard"
-        or row.origin.file.endswith("_state.json")
-    ):
-        order = 3
-    return order + (10 if unset(row) else 0)
-
-
-def unset(row: HParamRow) -> bool:
-    return row.value is None or row.note.startswith("unresolved")
+_RANK = attrgetter("rank")
 
 
 def _entry(name: str, group: Sequence[HParamRow]) -> HParamValue:
     static = [row for row in group if not base_name(row.name or "")[2]]
     moving = [row for row in group if base_name(row.name or "")[2]]
-    current = next((r.value if r.current is None else r.current for r in sorted(moving, key=rank)), None)
+    current = next((r.value if r.current is None else r.current for r in sorted(moving, key=_RANK)), None)
     if current is None:
         current = next((row.current for row in static if row.current is not None), None)
     if not static:
         return HParamValue(name, None, current, moving[0], tuple(group))
-    best = min(static, key=rank)
+    best = min(static, key=_RANK)
     value, layered = _value(best, static)
     return HParamValue(name, value, current, best, tuple(group), layered)
 
@@ -150,8 +128,8 @@ def _value(best: HParamRow, static: Sequence[HParamRow]) -> tuple[object, bool]:
     same = [row for row in static if row.origin.file == best.origin.file]
     if base_name(best.name or "")[1] is not None:
         indexed = {base_name(row.name or "")[1]: row.value for row in same if base_name(row.name or "")[1] is not None}
-        return [indexed[i] for i in sorted(i for i in indexed if i is not None)], best.name != "betas[0]"
-    if _LAYER.search(best.note):
+        return [indexed[i] for i in sorted(i for i in indexed if i is not None)], best.reach is Reach.LAYER
+    if best.reach is Reach.LAYER:
         distinct: list[object] = []
         for row in same:
             if row.value not in distinct:
@@ -190,11 +168,11 @@ def _between_files(entry: HParamValue, models: frozenset[str]) -> list[Finding]:
     told: list[HParamRow] = []
     by_file: dict[str, list[HParamRow]] = {}
     for row in entry.rows:
-        if _comparable(row):
+        if is_comparable(row):
             by_file.setdefault(row.origin.file, []).append(row)
     for rows in by_file.values():
-        first = min(map(rank, rows))
-        best = [row for row in rows if rank(row) == first]
+        first = min(map(_RANK, rows))
+        best = [row for row in rows if row.rank == first]
         if best and all(agree(r.value, best[0].value) for r in best):
             told.append(best[0])
     of_models = [row for row in told if row.origin.file in models]
@@ -207,23 +185,21 @@ def _between_files(entry: HParamValue, models: frozenset[str]) -> list[Finding]:
     return []
 
 
-def _comparable(row: HParamRow) -> bool:
-    deep = row.origin.locator.count(".") > 2 and row.origin.tool in _GENERIC
-    return row.kind is Kind.STATIC and not unset(row) and rank(row) < 4 and not deep and not _LAYER.search(row.note)
-
-
-#: Files that no known tool wrote: what lies deep in them may be about anything.
-_GENERIC = frozenset({"json", "yaml", "toml", "python"})
+def is_comparable(row: HParamRow) -> bool:
+    """Whether another value elsewhere would contradict it."""
+    return row.kind is Kind.STATIC and row.is_set and row.reach is Reach.RUN and row.priority < Priority.INFERRED
 
 
 def _began_otherwise(entry: HParamValue) -> list[Finding]:
     """A config's rate against `initial_lr` of the same file: they differ if a run was resumed with another rate."""
     for row in entry.rows:
-        if row.raw_key != "initial_lr" or rank(row) != 2:
+        if row.raw_key != "initial_lr" or row.priority is not Priority.OPTIMIZER or not is_comparable(row):
             continue
         file = row.origin.file
         of_groups = [r.value for r in entry.rows if r.raw_key == "initial_lr" and r.origin.file == file]
-        configured = [r for r in entry.rows if r.origin.file == file and _comparable(r) and rank(r) == 0]
+        configured = [
+            r for r in entry.rows if r.origin.file == file and is_comparable(r) and r.priority is Priority.STATED
+        ]
         # Rates by layer, or several configured ones: nothing can be said.
         if len(set(map(str, of_groups))) != 1 or not configured:
             return []

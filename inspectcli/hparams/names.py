@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from inspectcli.hparams.base import HParamRow, Kind, Origin
+from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
 from inspectcli.hparams.privacy import is_private, is_private_place
 
 
@@ -411,10 +411,12 @@ def hparam(
     scope: str = "",
     note: str = "",
     stored: str = "",
-    current: object = None,
+    priority: Priority = Priority.STATED,
+    reach: Reach = Reach.RUN,
 ) -> HParamRow:
     """A row, named."""
     if is_private_place(origin.locator):
-        return HParamRow(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True)
+        return HParamRow(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True, priority, reach)
     name, kind = canonical(raw_key, scope, value)
-    return HParamRow(name, raw_key, value, current, kind, origin, note, stored, is_private(raw_key, value))
+    private = is_private(raw_key, value)
+    return HParamRow(name, raw_key, value, None, kind, origin, note, stored, private, priority, reach)

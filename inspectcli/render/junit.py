@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from inspectcli.contract import Severity
 from inspectcli.display.blocks import Report
 from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
 from inspectcli.render.base import escape
 
-#: Worst first.
-_SEVERITIES = ("error", "warning", "note")
-
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    failing = _SEVERITIES[: _SEVERITIES.index(str(report.document["fail_on"])) + 1]
+    worst_first = tuple(Severity)
+    failing = worst_first[: worst_first.index(Severity(str(report.document["fail_on"]))) + 1]
     names = rule_names(report)
     root = ET.Element("testsuites", name="pinspect check")
     for file in files_of(report):
@@ -30,7 +29,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[str, ...]) -> ET.Element:
+def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Severity, ...]) -> ET.Element:
     # Escaped text holds no character that XML forbids: those are all hidden ones.
     path = escape(relative(file["path"]), LIMIT)
     suite = ET.Element("testsuite", name=path)

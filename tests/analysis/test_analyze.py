@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from inspectcli.analysis.analyze import Analysis, analyze
-from inspectcli.analysis.health.base import Rule, RuleContext, RuleHit, Severity
+from inspectcli.analysis.findings import Rule, RuleHit, Severity
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.formats.live import from_live
 from inspectcli.measure.scan import scan
 

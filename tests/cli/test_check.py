@@ -13,9 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 from support.places import FIXTURES
 
-from inspectcli.analysis.health.base import RANK
 from inspectcli.cli import run
-from inspectcli.cli.check import FORMATS, SEVERITIES
+from inspectcli.cli.check import FORMATS
 
 GOOD = str(FIXTURES / "mlp.safetensors")
 NAN = str(FIXTURES / "gpt2_tiny_nan.safetensors")
@@ -27,10 +26,6 @@ def checked(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, s
     code = run(["check", *args])
     out, err = capsys.readouterr()
     return code, out, err
-
-
-def test_the_severities_are_those_of_the_rules() -> None:
-    assert [s.value for s in RANK] == list(SEVERITIES)
 
 
 def test_a_clean_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_json_has_every_tensor(pair: Path, capsys: pytest.CaptureFixture[str]) -
     run(["diff", "a.pt", "b.safetensors", "--format", "json"])
     found = json.loads(capsys.readouterr().out)
     assert (found["schema"], found["command"], found["same"]) == ("pinspect/1", "diff", False)
-    assert found["verdict"]["code"] == "fine_tune"
+    assert found["verdict"]["code"] == "fine-tune"
     by_name = {t["b"]: t for t in found["tensors"]}
     assert {n: t["status"] for n, t in by_name.items()} == {
         "h.0.fc.weight": "identical", "h.1.fc.weight": "identical", "h.2.fc.weight": "changed",
@@ -92,6 +92,7 @@ def test_json_has_every_tensor(pair: Path, capsys: pytest.CaptureFixture[str]) -
         (["a.pt"], 2),
         (["a.pt", "a.pt", "a.pt"], 2),
         (["a.pt", "a.pt", "--only", "odd"], 2),
+        (["a.pt", "a.pt", "--only", "equal_values"], 2),  # codes have dashes
         (["a.pt", "b.safetensors", "--filter", "h.0.*"], 0),
         (["a.pt", "b.safetensors", "--filter", "!extra.*", "--filter", "!h.2.*", "--atol", "0.6"], 0),
         (["a.pt", "b.safetensors", "--map", "missing.txt"], 2),
@@ -264,7 +265,7 @@ def real(capsys: pytest.CaptureFixture[str], a: str, b: str, code: int) -> dict[
 @pytest.mark.corpus
 def test_sevennet_differs_in_one_key(capsys: pytest.CaptureFixture[str]) -> None:
     found = real(capsys, f"{SEVENNET}/_cp_0.pth_old", f"{SEVENNET}/cp_0.pth", 0)
-    assert found["verdict"]["code"] == "same_weights"  # type: ignore[index]
+    assert found["verdict"]["code"] == "same-weights"  # type: ignore[index]
     assert found["metadata"] == [{"key": "config.version", "b": "0.10.0"}]
 
 
@@ -273,7 +274,7 @@ def test_sevennet_differs_in_one_key(capsys: pytest.CaptureFixture[str]) -> None
 def test_lpips_was_trained_again(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = real(capsys, f"{LPIPS}/v0.0/{name}.pth", f"{LPIPS}/v0.1/{name}.pth", 1)
     a, b = (torch.load(FILES / LPIPS / v / f"{name}.pth", map_location="cpu") for v in ("v0.0", "v0.1"))
-    assert found["verdict"]["code"] == "related_models"  # type: ignore[index]
+    assert found["verdict"]["code"] == "related-models"  # type: ignore[index]
     for t in found["tensors"]:  # type: ignore[attr-defined]
         x, y = a[t["a"]].double(), b[t["b"]].double()
         assert (t["status"], t["how_matched"]) == ("changed", "name")
@@ -293,4 +294,4 @@ def test_members_of_an_ensemble_are_different_models(capsys: pytest.CaptureFixtu
 def test_strangers_get_no_renames(capsys: pytest.CaptureFixture[str]) -> None:
     found = real(capsys, f"{SILERO}/silero_vad.jit", f"{SILERO}/silero_vad_16k.safetensors", 1)
     assert {t["status"] for t in found["tensors"]} == {"added", "removed"}  # type: ignore[attr-defined]
-    assert found["verdict"]["code"] == "different_architectures"  # type: ignore[index]
+    assert found["verdict"]["code"] == "different-architectures"  # type: ignore[index]

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from inspectcli.analysis.health.base import Severity, all_rules
+from inspectcli.analysis.findings import FAMILIES, Severity, all_rules
 from inspectcli.cli import run
-from inspectcli.commands.check.view import FAMILIES
 
 RULES = all_rules()
 

@@ -22,7 +22,7 @@ CUT = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sq
 
 class Drawn(NamedTuple):
     """Attributes:
-    family: constant, uniform, normal, truncated normal, orthogonal.
+    family: constant, uniform, normal, truncated-normal, orthogonal.
     scale: value, bound, standard deviation, standard deviation after cutting, gain.
     default: drawn by the layer's own `reset_parameters`.
     """
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
 def cut_normal(std: float, low: float, high: float) -> Drawn:
     """A normal distribution that is cut far outside of what it reaches is not cut."""
     if abs(low + 2 * std) < 1e-6 * std and abs(high - 2 * std) < 1e-6 * std:
-        return Drawn("truncated normal", std * CUT)
+        return Drawn("truncated-normal", std * CUT)
     return Drawn("normal", std)
 
 
@@ -174,7 +174,7 @@ def watch_keras() -> Iterator[Mapping[bytes, Drawn]]:
         return note(plain["normal"](shape, mean=mean, stddev=stddev, **options), Drawn("normal", stddev))
 
     def cut(shape: Any, mean: float = 0.0, stddev: float = 1.0, **options: Any) -> Any:
-        drawn = Drawn("truncated normal", stddev * CUT)
+        drawn = Drawn("truncated-normal", stddev * CUT)
         return note(plain["truncated_normal"](shape, mean=mean, stddev=stddev, **options), drawn)
 
     def orthogonal(self: Any, shape: Any, dtype: Any = None) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from inspectcli.analysis.health.base import Finding, Rule, all_rules
+from inspectcli.analysis.findings import Finding, Rule, all_rules
 from inspectcli.commands.inspect.run import inspect_path
 
 Tensors = Mapping[str, torch.Tensor]

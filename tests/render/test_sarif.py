@@ -17,7 +17,7 @@ from support.findings import finding, report_of
 from support.places import FIXTURES
 
 import inspectcli
-from inspectcli.analysis.health.base import all_rules
+from inspectcli.analysis.findings import all_rules
 from inspectcli.commands.check.run import check
 from inspectcli.commands.check.view import CheckView, present_check
 from inspectcli.display.blocks import Report

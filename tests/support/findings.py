@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inspectcli.analysis.health.base import Finding, Rule, RuleContext, RuleHit, Severity
+from inspectcli.analysis.findings import Finding, Rule, RuleHit, Severity
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.commands.check.result import CheckedFile, CheckReport
 from inspectcli.commands.check.view import CheckView, present_check
 from inspectcli.commands.inspect.result import FileError

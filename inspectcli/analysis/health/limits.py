@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
+from inspectcli.analysis.findings import RuleHit, Severity, rule
+from inspectcli.analysis.health.base import RuleContext
 
 
 @rule("PI490", "file-too-large", Severity.ERROR, reads=False, default=False)

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
+from inspectcli.analysis.findings import RuleHit, Severity, rule
+from inspectcli.analysis.health.base import RuleContext
 
 
 def _hazards(subject: RuleContext, kind: str) -> Iterator[RuleHit]:

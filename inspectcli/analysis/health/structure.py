@@ -7,10 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, pattern, rule
+from inspectcli.analysis.findings import RuleHit, Severity, rule
+from inspectcli.analysis.health.base import RuleContext, TensorFacts
 from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
-from inspectcli.analysis.roles import Part
+from inspectcli.analysis.roles import Part, pattern
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE

@@ -43,7 +43,7 @@ UNIFORM = Distribution("uniform", 1.8, 1 / math.sqrt(3), 1.0, lambda x: min(max(
 NORMAL = Distribution("normal", 3.0, 1.0, math.inf, _normal_cdf)
 #: Cut at two standard deviations of the uncut distribution; its scale is the standard deviation that results.
 TRUNCATED = Distribution(
-    "truncated normal",
+    "truncated-normal",
     2.3655,
     1.0,
     2 / CUT,

@@ -60,7 +60,7 @@ class InitMatch(NamedTuple):
         strength: see Strength.
         formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
             default that it is compared with; empty if there is none.
-        family: constant, uniform, normal, truncated normal, orthogonal; empty for a moved one.
+        family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
         ratio: standard deviation over that of the default; None without one.
     """
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from inspectcli.analysis.health.base import Finding
+from inspectcli.analysis.findings import Finding
 from inspectcli.errors import PinspectError, UsageError
 
 VERSION = 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from inspectcli.analysis.health.base import Finding, Rule, RuleHit, Severity
+from inspectcli.analysis.findings import Finding, Rule, RuleHit, Severity
 from inspectcli.errors import UsageError
 
 #: Of the rules in `health.limits`, which run when a limit is given, and only then.
@@ -104,7 +104,7 @@ def choose(policy: Policy, rules: Sequence[Rule]) -> tuple[Rule, ...]:
             wanted = 0
         if wanted > max((len(code) for code in ignore if rule.code.startswith(code)), default=-1):
             chosen.append(limits.get(rule.code, rule))
-    left = tuple(rule for rule in chosen if not (policy.fast and rule.reads))
+    left = tuple(rule for rule in chosen if not (policy.fast and rule.reads_values))
     if left:
         return left
     if chosen:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from inspectcli.analysis.health.base import RANK, Finding, Rule, Severity
+from inspectcli.analysis.findings import Finding, Rule, Severity
 from inspectcli.commands.check.policy import TensorIgnore
 from inspectcli.commands.inspect.result import FileError
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, SCHEMA
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, RANK, SCHEMA
 
 
 class Ignored(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from inspectcli.analysis.health.base import Finding, all_rules
+from inspectcli.analysis.findings import Finding, all_rules
 from inspectcli.commands.check import baseline as baselines
 from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size, severity_of
 from inspectcli.commands.check.result import CheckedFile, CheckReport, Ignored
@@ -53,7 +53,7 @@ class Checker:
         ignores = tuple(i._replace(code=code_of(i.code, rules)) for i in policy.tensor_ignores)
         self._policy = replace(policy, tensor_ignores=ignores)
         self._rules = choose(self._policy, rules)
-        self._read = any(rule.reads for rule in self._rules)
+        self._read = any(rule.reads_values for rule in self._rules)
         self._hook = hook
         self._progress = progress
         self._start = start

@@ -8,21 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from inspectcli.analysis.health.base import RANK, Finding, Rule, Severity
+from inspectcli.analysis.findings import Finding, Rule, Severity
 from inspectcli.commands.check.result import CheckReport
 from inspectcli.commands.inspect.health_view import TONES
-from inspectcli.contract import SCHEMA
+from inspectcli.contract import RANK, SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.text import FORMAT_NAMES, plural, size
-
-#: First three letters of a code -> what the family is about.
-FAMILIES = {
-    "PI1": "values",
-    "PI2": "scale",
-    "PI3": "training",
-    "PI4": "structure",
-    "PI5": "safety",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +157,8 @@ def present_rules(rules: Sequence[Rule]) -> Report:
         return Report("rules", tuple(_explained(rules[0])), document)
     blocks: list[Block] = []
     for prefix, group in groupby(rules, key=lambda rule: rule.code[:3]):
-        blocks += [Heading(f"{prefix}xx {FAMILIES.get(prefix, '')}".rstrip()), _listed(list(group))]
+        members = list(group)
+        blocks += [Heading(f"{prefix}xx {members[0].family}".rstrip()), _listed(members)]
     if any(not rule.default for rule in rules):
         blocks += [Note(""), Note("(off) runs only when it is selected, or its limit is given", Tone.DIM)]
     return Report("rules", tuple(blocks), document)
@@ -176,11 +168,11 @@ def _document(rule: Rule) -> dict[str, object]:
     return {
         "code": rule.code,
         "name": rule.name,
-        "family": FAMILIES.get(rule.code[:3], ""),
+        "family": rule.family,
         "severity": rule.severity,
         "what": rule.what,
         "doc": rule.doc,
-        "reads_values": rule.reads,
+        "reads_values": rule.reads_values,
         "default": rule.default,
     }
 
@@ -205,9 +197,9 @@ def _listed(rules: Sequence[Rule]) -> Table:
 
 
 def _explained(rule: Rule) -> Iterator[Block]:
-    yield Heading(f"{rule.code} {rule.name}", FAMILIES.get(rule.code[:3], ""))
+    yield Heading(f"{rule.code} {rule.name}", rule.family)
     facts = [("severity", Cell(rule.severity.value, TONES[rule.severity]))]
-    facts.append(("reads", Cell("values" if rule.reads else "headers only: --fast runs it too")))
+    facts.append(("reads", Cell("values" if rule.reads_values else "headers only: --fast runs it too")))
     if not rule.default:
         facts.append(("runs", Cell("only when it is selected, or its limit is given")))
     yield Facts(tuple(facts))

@@ -28,9 +28,9 @@ class Status(str, Enum):
     """What became of a tensor."""
 
     IDENTICAL = "identical"
-    EQUAL_VALUES = "equal_values"
-    EQUAL_ROUNDED = "equal_rounded"
-    WITHIN_TOLERANCE = "within_tolerance"
+    EQUAL_VALUES = "equal-values"
+    EQUAL_ROUNDED = "equal-rounded"
+    WITHIN_TOLERANCE = "within-tolerance"
     CHANGED = "changed"
     RESHAPED = "reshaped"
     ADDED = "added"

@@ -16,7 +16,7 @@ from operator import itemgetter
 from inspectcli.commands.diff import names
 from inspectcli.commands.diff.compare import Tools, agrees, compare
 from inspectcli.commands.diff.layout import Layout, layouts
-from inspectcli.commands.diff.match import Match, Matching
+from inspectcli.commands.diff.match import How, Match, Matching
 from inspectcli.errors import PinspectError
 from inspectcli.measure.scan import is_averaged, stats_of
 from inspectcli.measure.stats import Stats
@@ -34,7 +34,7 @@ def resolve_layouts(made: Matching, tools: Tools) -> None:
     """Find how the elements lie where names agree and shapes are each other's permutation."""
     channels = _channels(made)
     made.pairs = [_settled(match, channels, tools) for match in made.pairs]
-    if any(m.layout is not None and m.how != "convention" for m in made.pairs):
+    if any(m.layout is not None and m.how is not How.CONVENTION for m in made.pairs):
         # One kernel is transposed: square ones, whose shape cannot tell, may be too.
         made.pairs = [_square(match, tools) for match in made.pairs]
 
@@ -64,7 +64,7 @@ def _crosses(match: Match) -> bool:
     """Whether one side is a Keras kernel and the other a torch weight."""
     assert match.a is not None
     assert match.b is not None
-    return match.how == "convention" and names.is_kernel(match.a.name) != names.is_kernel(match.b.name)
+    return match.how is How.CONVENTION and names.is_kernel(match.a.name) != names.is_kernel(match.b.name)
 
 
 def _likeliest(match: Match, candidates: Sequence[Layout], tools: Tools) -> Match:
@@ -180,7 +180,7 @@ def _verified(
             return None
         for permutation in _orders(a, b, channels):
             if agrees(a, b, permutation, tools):
-                return Match(a, b, "content", permutation)
+                return Match(a, b, How.CONTENT, permutation)
     except PinspectError:
         pass  # an unreadable tensor is matched by nothing
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from inspectcli.commands.diff import names
@@ -13,18 +14,34 @@ from inspectcli.errors import UsageError
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 
 
+class How(str, Enum):
+    """By what two tensors were matched."""
+
+    NAME = "name"
+    SEPARATOR = "separator"  # `a.b` and `a/b`
+    PREFIX = "prefix"
+    CONVENTION = "convention"  # Keras's and torch's words
+    CONTENT = "content"  # equal values
+    MODULE = "module"  # its module was renamed
+    POSITION = "position"  # among numbered siblings
+    MAP = "map"  # the user's
+    ALONE = ""  # on one side only
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class Match(NamedTuple):
     """One tensor of each side, or one alone.
 
     Attributes:
-        how: `name`, `separator`, `prefix`, `convention` (Keras's and torch's words), `content` (equal values),
-            `module` (its module was renamed), `position` (among numbered siblings), `map`; empty for one alone.
+        how: by what they were matched.
         layout: how A's elements lie in B, if not in the same order.
     """
 
     a: TensorRef | None
     b: TensorRef | None
-    how: str = ""
+    how: How = How.ALONE
     layout: Layout | None = None
 
 
@@ -50,7 +67,7 @@ class Matching:
         self.right = [ref for ref in self.right if id(ref) not in gone_b]
         return len(made)
 
-    def by_key(self, key_a: Callable[[TensorRef], Hashable], key_b: Callable[[TensorRef], Hashable], how: str) -> int:
+    def by_key(self, key_a: Callable[[TensorRef], Hashable], key_b: Callable[[TensorRef], Hashable], how: How) -> int:
         """Pair tensors whose keys are equal; of several with one key, in order. A key of None fits nothing."""
         waiting: defaultdict[Hashable, list[TensorRef]] = defaultdict(list)
         for ref in reversed(self.right):
@@ -71,11 +88,11 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     """
     made = Matching(list(a), list(b))
     _by_map(made, mapped)
-    made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), "name")
-    for words, how in ((names.parts, "separator"), (_torch_parts, "convention")):
+    made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), How.NAME)
+    for words, how in ((names.parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
         made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
         for state in (False, True):
-            _by_prefix(made, words, state, "prefix" if how == "separator" else how)
+            _by_prefix(made, words, state, How.PREFIX if how is How.SEPARATOR else how)
     return made
 
 
@@ -93,10 +110,10 @@ def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:
         for side, name, known in (("A", name_a, left), ("B", name_b, right)):
             if name not in known:
                 raise UsageError(f"--map: {side} has no tensor {name!r}", "list its tensors with `pinspect FILE --all`")
-    made.take([Match(left[x], right[y], "map") for x, y in mapped.items()])
+    made.take([Match(left[x], right[y], How.MAP) for x, y in mapped.items()])
 
 
-def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool, how: str) -> None:
+def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool, how: How) -> None:
     left = [words(r.name) for r in made.left if _is_state(r) is state]
     right = [words(r.name) for r in made.right if _is_state(r) is state]
     for rewrite in names.rewrites(left, right):
@@ -115,7 +132,7 @@ def by_module(made: Matching) -> None:
     moved = {
         (names.parts(m.a.name)[:-1], _is_state(m.a)): names.parts(m.b.name)[:-1]
         for m in made.pairs
-        if m.a is not None and m.b is not None and m.how in ("content", "map")
+        if m.a is not None and m.b is not None and m.how in (How.CONTENT, How.MAP)
     }
 
     def in_b(ref: TensorRef) -> Hashable:
@@ -127,7 +144,7 @@ def by_module(made: Matching) -> None:
         return (names.parts(ref.name)[:-1], _torch_parts(ref.name)[-1], _dimensions(ref), _is_state(ref))
 
     if moved:
-        made.by_key(in_b, there, "module")
+        made.by_key(in_b, there, How.MODULE)
 
 
 def _dimensions(ref: TensorRef) -> tuple[int, ...]:
@@ -146,7 +163,7 @@ def by_position(made: Matching) -> None:
         for ref in sorted(refs, key=lambda r: names.numbers(r.name)):
             side[_family(ref)].append(ref)
     found = [
-        Match(x, y, "position")
+        Match(x, y, How.POSITION)
         for family, members in sides[0].items()
         if family not in settled and "#" in str(family) and len(members) == len(sides[1].get(family, ()))
         for x, y in zip(members, sides[1][family], strict=True)

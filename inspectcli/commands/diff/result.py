@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
 from inspectcli.commands.diff.compare import SAME, Status
+from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.names import Rewrite
 from inspectcli.contract import SCHEMA
@@ -21,7 +23,7 @@ class TensorDiff(NamedTuple):
     Attributes:
         a, b: its names; None where it is not.
         status: None if it could not be read: see `problem`.
-        how_matched: `name`, `prefix`, `separator`, `convention`, `content`, `module`, `position`, `map`, or empty.
+        how_matched: by what; empty for a tensor of one side only.
         layout: how the elements lie in B, in words; empty if as in A.
         max_abs: largest |a - b| of finite values, at `max_abs_index` of A.
         rel_l2: ||a - b|| / ||a||.
@@ -37,7 +39,7 @@ class TensorDiff(NamedTuple):
     a: str | None
     b: str | None
     status: Status | None
-    how_matched: str
+    how_matched: How
     kind: Kind
     shape_a: tuple[int, ...] | None = None
     shape_b: tuple[int, ...] | None = None
@@ -109,16 +111,39 @@ class Side(NamedTuple):
     writer: str = ""
 
 
+class VerdictCode(str, Enum):
+    """What the differences amount to, for programs."""
+
+    SAME = "same-weights"
+    OTHER_NAMES = "same-weights-other-names"
+    OTHER_TYPE = "same-weights-other-type"
+    OTHER_LAYOUT = "same-weights-other-layout"
+    ROUNDED = "same-weights-rounded"
+    AND_MORE = "same-weights-and-more"
+    WITHIN_TOLERANCE = "same-within-tolerance"
+    FINE_TUNE = "fine-tune"
+    RELATED = "related-models"
+    DIFFERENT = "different-models"
+    SIMILAR_ARCHITECTURE = "different-models-similar-architecture"
+    DIFFERENT_ARCHITECTURES = "different-architectures"
+    CHANGED = "changed"  # the values do not say whether they share a base
+    NO_WEIGHTS = "no-weights"
+    NOT_COMPARED = "not-compared"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class DiffVerdict(NamedTuple):
     """What the differences amount to.
 
     Attributes:
-        code: for programs; the README lists them.
+        code: for programs.
         text: one sentence, with no more certainty than the evidence has.
         evidence: what it rests on, a sentence each.
     """
 
-    code: str
+    code: VerdictCode
     text: str
     evidence: tuple[str, ...] = ()
 
@@ -170,7 +195,7 @@ class DiffReport:
     @property
     def names_agree(self) -> bool:
         """Whether all names are the same, but for one wrapper's prefix on all of them or the container's separator."""
-        allowed = ("name",) if self.asked.names_strict else ("name", "separator")
+        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR)
         if all(t.how_matched in allowed for t in self.tensors):
             return True
         model = [t for t in self.tensors if not t.is_state]
@@ -178,8 +203,8 @@ class DiffReport:
         return not self.asked.names_strict and (
             len(self.prefixes) == 1
             and self.prefixes[0].is_wrapper
-            and all(t.how_matched == "prefix" for t in model)
-            and all(t.how_matched in (*allowed, "prefix") for t in rest)
+            and all(t.how_matched is How.PREFIX for t in model)
+            and all(t.how_matched in (*allowed, How.PREFIX) for t in rest)
         )
 
     @property

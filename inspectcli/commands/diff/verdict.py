@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from inspectcli.commands.diff.compare import SAME, Status
+from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
-from inspectcli.commands.diff.result import DiffVerdict, TensorDiff
+from inspectcli.commands.diff.result import DiffVerdict, TensorDiff, VerdictCode
 from inspectcli.tensors.model import Kind
 
 #: Tensors with fewer values correlate by chance.
@@ -68,20 +69,20 @@ def classify(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> Diff
 
 # -- the rules, the first that fits decides -----------------------------------------------------------------
 
-Claim = tuple[str, str] | None
+Claim = tuple[VerdictCode, str] | None
 
 
 def _unreadable(t: Tally) -> Claim:
     bad = [x for x in (*t.pairs, *t.state) if x.problem]
     if not bad:
         return None
-    return "not_compared", f"Not compared: {_tensors(len(bad))} could not be read"
+    return VerdictCode.NOT_COMPARED, f"Not compared: {_tensors(len(bad))} could not be read"
 
 
 def _nothing(t: Tally) -> Claim:
     if t.pairs or t.added or t.removed:
         return None
-    return ("no_weights", "No weights on either side" + ("; training state only" if t.state else ""))
+    return (VerdictCode.NO_WEIGHTS, "No weights on either side" + ("; training state only" if t.state else ""))
 
 
 def _equal(t: Tally) -> Claim:
@@ -90,14 +91,14 @@ def _equal(t: Tally) -> Claim:
     renamed = _renamed(t)
     if renamed:
         turned = " and layout" if any(x.layout for x in t.pairs) else ""
-        return "same_weights_other_names", f"Same weights, other names{turned}"
+        return VerdictCode.OTHER_NAMES, f"Same weights, other names{turned}"
     if all(x.status is Status.IDENTICAL for x in t.pairs):
-        return "same_weights", "Same weights, bit for bit"
+        return VerdictCode.SAME, "Same weights, bit for bit"
     types = sorted({(x.dtype_a, x.dtype_b) for x in t.pairs if x.dtype_a != x.dtype_b}, key=str)
     if types:
         told = ", ".join(f"{a} as {b}" for a, b in types[:3])
-        return "same_weights_other_type", f"Same weights, stored in another type: {told}"
-    return "same_weights_other_layout", "Same weights, stored in another layout"
+        return VerdictCode.OTHER_TYPE, f"Same weights, stored in another type: {told}"
+    return VerdictCode.OTHER_LAYOUT, "Same weights, stored in another layout"
 
 
 def _rounded(t: Tally) -> Claim:
@@ -108,14 +109,14 @@ def _rounded(t: Tally) -> Claim:
     types = sorted({x.rounded_to for x in rounded})
     names = ", other names" if _renamed(t) else ""
     side = "" if sides == {"b"} else "; A is the rounded one" if sides == {"a"} else "; some in A, some in B"
-    return "same_weights_rounded", f"Same weights rounded to {' and '.join(types)}{names}{side}"
+    return VerdictCode.ROUNDED, f"Same weights rounded to {' and '.join(types)}{names}{side}"
 
 
 def _close(t: Tally) -> Claim:
     alike = (*SAME, Status.EQUAL_ROUNDED, Status.WITHIN_TOLERANCE)
     if t.added or t.removed or not all(x.status in alike for x in t.pairs):
         return None
-    return "same_within_tolerance", "Same weights within the tolerance"
+    return VerdictCode.WITHIN_TOLERANCE, "Same weights within the tolerance"
 
 
 def _more_or_less(t: Tally) -> Claim:
@@ -124,14 +125,14 @@ def _more_or_less(t: Tally) -> Claim:
         return None
     parts = [f"{side} has {_tensors(len(x))} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
     names = ", other names" if _renamed(t) else ""
-    return "same_weights_and_more", f"Same weights{names} in what both have; {', '.join(parts)}"
+    return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
 
 
 def _architecture(t: Tally) -> Claim:
     if _shares_most(t):
         return None
     n, common = len(t.pairs) + max(len(t.added), len(t.removed)), len(t.compared)
-    return "different_architectures", f"Different architectures: {common:,} of {_tensors(n)} can be compared"
+    return VerdictCode.DIFFERENT_ARCHITECTURES, f"Different architectures: {common:,} of {_tensors(n)} can be compared"
 
 
 def _fine_tune(t: Tally) -> Claim:
@@ -140,7 +141,7 @@ def _fine_tune(t: Tally) -> Claim:
     structure = _structure(t)
     largest = _largest(t.changed)
     where = f", largest change in {largest.name}" if largest else ""
-    return "fine_tune", f"Fine-tune of the same base: {_untouched(t)}{where}{structure}"
+    return VerdictCode.FINE_TUNE, f"Fine-tune of the same base: {_untouched(t)}{where}{structure}"
 
 
 def _untouched(t: Tally) -> str:
@@ -153,7 +154,7 @@ def _relatives(t: Tally) -> Claim:
     """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
     if kinship(t) is not True:
         return None
-    return "related_models", f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
+    return VerdictCode.RELATED, f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
 
 
 def _strangers(t: Tally) -> Claim:
@@ -161,15 +162,15 @@ def _strangers(t: Tally) -> Claim:
         return None
     structure = _structure(t)
     if structure:
-        return "different_models_similar_architecture", f"Different models of similar architectures{structure}"
-    return "different_models", "Different models of the same architecture"
+        return VerdictCode.SIMILAR_ARCHITECTURE, f"Different models of similar architectures{structure}"
+    return VerdictCode.DIFFERENT, "Different models of the same architecture"
 
 
 def _unsure(t: Tally) -> Claim:
     largest = _largest(t.changed)
     where = f", largest change in {largest.name}" if largest else ""
     return (
-        "changed",
+        VerdictCode.CHANGED,
         f"Same architecture{_structure(t)}: {_untouched(t)}{where}; the values do not say whether they share a base",
     )
 
@@ -181,13 +182,21 @@ _RULES: tuple[Callable[[Tally], Claim], ...] = (
 
 #: Verdicts under which other differences must be told in the same breath.
 _ABOUT_EQUAL = frozenset(
-    "no_weights same_weights same_weights_other_names same_weights_other_type same_weights_other_layout "
-    "same_weights_rounded same_within_tolerance same_weights_and_more".split()
+    {
+        VerdictCode.NO_WEIGHTS,
+        VerdictCode.SAME,
+        VerdictCode.OTHER_NAMES,
+        VerdictCode.OTHER_TYPE,
+        VerdictCode.OTHER_LAYOUT,
+        VerdictCode.ROUNDED,
+        VerdictCode.WITHIN_TOLERANCE,
+        VerdictCode.AND_MORE,
+    }
 )
 
 
 def _renamed(t: Tally) -> bool:
-    return any(x.how_matched not in ("name", "prefix", "separator") for x in t.pairs)
+    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR) for x in t.pairs)
 
 
 def _shares_most(t: Tally) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from inspectcli.commands.diff.compare import Status
+from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.modules import Module, by_module
 from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
@@ -42,11 +43,11 @@ _WORDS = {
     Status.EQUAL_VALUES: "equal",
 }
 _HOW = {
-    "content": "found by its values",
-    "module": "its module was renamed",
-    "position": "matched by position",
-    "convention": "",
-    "map": "by --map",
+    How.CONTENT: "found by its values",
+    How.MODULE: "its module was renamed",
+    How.POSITION: "matched by position",
+    How.CONVENTION: "",
+    How.MAP: "by --map",
 }
 
 
@@ -97,7 +98,7 @@ def _verdict_tone(report: DiffReport) -> Tone:
 def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
     if view.only:
         return t.status is not None and t.status.value in view.only
-    renamed = t.how_matched in ("content", "module", "position")
+    renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION)
     return (
         view.all_rows or not t.is_same or renamed or bool(t.note) or t.dtype_a != t.dtype_b or bool(t.nan_a or t.nan_b)
     )
@@ -141,7 +142,7 @@ def _side(side: Side) -> str:
 
 
 def _prefix(before: str, after: str, report: DiffReport) -> str:
-    n = sum(t.how_matched in ("prefix", "convention") for t in report.tensors)
+    n = sum(t.how_matched in (How.PREFIX, How.CONVENTION) for t in report.tensors)
     if not before:
         return f"B puts {after}. before {n:,} names of A"
     if not after:

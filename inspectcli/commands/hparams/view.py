@@ -11,9 +11,9 @@ from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.text import plural
 from inspectcli.hparams.advice import beside
-from inspectcli.hparams.base import HParamRow, Kind, Trial
+from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import HParams, Run
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, shown
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable, shown
 from inspectcli.hparams.privacy import MASK
 
 #: Values without a known name that are shown by default.
@@ -266,10 +266,10 @@ def _now(entry: HParamValue) -> str:
 def _remark(entry: HParamValue) -> str:
     """What the row itself notes; values of other parameter groups; how many places say the same."""
     note = "" if entry.layered else entry.row.note
-    groups = [r for r in entry.rows if r.note.startswith("group ") and r.kind is Kind.STATIC]
+    groups = [r for r in entry.rows if r.reach is Reach.GROUP and r.kind is Kind.STATIC]
     parts = [note] if note else []
     parts += [f"{shown(r.value)} in {r.note}" for r in groups[:2]]
-    same = sum(1 for r in entry.rows if r is not entry.row and r.kind is Kind.STATIC and not r.note) - len(groups)
+    same = sum(is_comparable(r) and agree(r.value, entry.value) for r in entry.rows if r is not entry.row)
     if same > 0 and not entry.layered and not parts:
         parts.append(f"and in {plural(same, 'other place')}")
     return "; ".join(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from inspectcli.display.blocks import Cell, Tone
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import Finding
+    from inspectcli.analysis.findings import Finding
     from inspectcli.commands.inspect.result import FileReport, TensorRow
     from inspectcli.display.fold import Fold
 

@@ -12,7 +12,7 @@ from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import Rule
+    from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
 from inspectcli.commands.inspect.result import FileError, FileReport, InspectReport, TensorRow, TensorStats, Totals

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimizer_rows, scheduler_rows
-from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, leaves, unresolved
-from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
-from inspectcli.hparams.merge import rank
+from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, flag_unresolved, leaves
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Reach, Selection, Store
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.tensors.model import Checkpoint
 
@@ -123,7 +123,7 @@ class _Torch:
             else:
                 # mmengine and mmcv keep their progress in `meta`.
                 about = "checkpoint" if parents == ("meta",) else scope_of(parents, scope)
-                row = hparam(key, value, Origin(self.file, locator, self.tool), about, unresolved(value))
+                row = flag_unresolved(hparam(key, value, Origin(self.file, locator, self.tool), about))
                 if row.kind is Kind.DYNAMIC and value == -1:  # ultralytics strips its finished files
                     row = replace(row, name=None, kind=Kind.SETTING)
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
@@ -155,7 +155,7 @@ class _Torch:
         """The attributes of a whole pickled module, and of those in it."""
         origin = Origin(self.file, f"{node.cls}.__dict__", self.tool)
         scope = module_scope(node.cls)
-        note = f"module {path}" if path else ""
+        note, reach = (f"module {path}", Reach.LAYER) if path else ("", Reach.RUN)
         inner = node.get("_modules")
         for key, value in node.items():
             if key in ("_modules", "_parameters", "_buffers") and value:
@@ -167,7 +167,7 @@ class _Torch:
             elif key.startswith("_") or key == "training":
                 yield HParamRow(None, key, value, None, Kind.SETTING, origin, note)
             else:
-                yield hparam(key, value, origin, scope, note)
+                yield hparam(key, value, origin, scope, note, reach=reach)
         for name, child in inner.items() if isinstance(inner, Mapping) else ():
             if isinstance(child, Module):
                 yield from self.module(child, f"{path}.{name}" if path else name)
@@ -188,19 +188,19 @@ def _holds_dicts(value: object) -> bool:
 
 
 def _settle_rates(made: list[HParamRow]) -> list[HParamRow]:
-    """A group's `lr` without `initial_lr` is the current one if a config tells the configured one, else itself it."""
+    """Treat a group's `lr` as current if a config gives the configured rate; otherwise as the configured rate."""
     configured = [row for row in made if row.name == "learning_rate" and not _of_group(row)]
     settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
     moving = [row for row in settled if row.name == "learning_rate.current"]
     # What a scheduler set last is nearer to now than a group that was saved before it.
-    now = next((row.current for row in sorted(moving, key=rank)), None)
+    now = next((row.current for row in sorted(moving, key=attrgetter("rank"))), None)
     if now is None:
         return settled
     return [replace(r, current=now) if r.name == "learning_rate" and r.current is None else r for r in settled]
 
 
 def _of_group(row: HParamRow) -> bool:
-    return row.name == "learning_rate" and row.raw_key == "lr" and "param_groups[" in row.origin.locator
+    return row.name == "learning_rate" and row.raw_key == "lr" and row.priority is Priority.OPTIMIZER
 
 
 def _as_current(row: HParamRow) -> HParamRow:

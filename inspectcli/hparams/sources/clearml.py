@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from inspectcli.encodings.files import parse_json, read_file, zip_holds, zip_member
 from inspectcli.encodings.zip import LOCAL_MAGIC
-from inspectcli.hparams._tree import decode_text, unresolved
+from inspectcli.hparams._tree import decode_text, flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
@@ -45,7 +45,7 @@ def _rows(task: object, path: str, member: str) -> Iterator[HParamRow]:
                 text, kind = entry["value"], entry.get("type")
                 value = text if kind == "str" else decode_text(text)
                 stored = text if isinstance(text, str) and value is not text else ""
-                yield hparam(str(key), value, origin, "config", unresolved(value), stored)
+                yield flag_unresolved(hparam(str(key), value, origin, "config", stored=stored))
 
 
 SOURCE = HParamSource(TOOL, _sniff, _read)

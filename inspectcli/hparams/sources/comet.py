@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from inspectcli.encodings.files import json_lines, zip_holds, zip_member
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams._tree import unresolved
+from inspectcli.hparams._tree import flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
@@ -45,7 +45,7 @@ def _row(message: dict[str, object], path: str) -> HParamRow | None:
     if key in ("curr_step", "curr_epoch"):
         name = {"curr_step": "step.current", "curr_epoch": "epoch.current"}[key]
         return HParamRow(name, key, value, None, Kind.DYNAMIC, origin, "last logged")
-    return hparam(key.replace("|", "/"), value, origin, "config", unresolved(value))
+    return flag_unresolved(hparam(key.replace("|", "/"), value, origin, "config"))
 
 
 SOURCE = HParamSource(TOOL, _sniff, _read)

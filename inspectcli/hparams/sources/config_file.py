@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from inspectcli.hparams._config import config_rows, load, syntax_of
-from inspectcli.hparams._tree import dotted
+from inspectcli.hparams._tree import MAX_DEPTH, dotted
 from inspectcli.hparams.base import HParamSource, Selection, Store
 
 #: Keys at the top of a config, or its file's name, that tell the tool that wrote it; the first that fits.
@@ -21,6 +21,8 @@ _TOOLS: tuple[tuple[str, frozenset[str], str], ...] = (
     ("", frozenset({"_class_name"}), "diffusers"),
     ("", frozenset({"dim", "n_layers", "n_heads", "norm_eps"}), "llama"),
 )
+#: In a file that no known tool wrote, what lies below more dicts than this may be about anything.
+_KNOWN_DEPTH = 3
 #: What the keys at the top of such a tool's file describe.
 _SCOPES = {"diffusers": "model", "llama": "model"}
 
@@ -33,9 +35,12 @@ def read(path: str, head: bytes, choice: Selection) -> Store:
     tree = load(path, head)
     if not isinstance(tree, Mapping | list):
         return Store(notes=(f"{os.path.basename(path)} holds no settings",))
-    tool = tool_of(path, tree) or syntax_of(path, head)
-    rows = config_rows(tree, path, tool, scope=_SCOPES.get(tool, "config"))
-    return Store(tuple(dotted(rows, "") if syntax_of(path, head) == "python" else rows))
+    syntax = syntax_of(path, head)
+    tool = tool_of(path, tree)
+    rows = config_rows(
+        tree, path, tool or syntax, scope=_SCOPES.get(tool, "config"), known_depth=MAX_DEPTH if tool else _KNOWN_DEPTH
+    )
+    return Store(tuple(dotted(rows, "") if syntax == "python" else rows))
 
 
 def tool_of(path: str, tree: object) -> str:

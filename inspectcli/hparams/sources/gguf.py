@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from inspectcli.encodings.protobuf import shortest
 from inspectcli.errors import DamagedFileError, LimitError
-from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.source import LocalFile, Source
 
@@ -150,11 +150,12 @@ def _row(key: str, value: object, file: str) -> HParamRow:
     if name is None or key.startswith(("tokenizer.", "split.")):
         row = hparam(key, value, origin)
         return replace(row, name=None, kind=Kind.SETTING)
+    reach = Reach.RUN
     note = _FILE_TYPES.get(value, "") if name == "precision" and isinstance(value, int) else ""
     if isinstance(value, list):
-        note = "one a layer"
+        note, reach = "one a layer", Reach.LAYER
         value = value[0] if value and value.count(value[0]) == len(value) else value
-    return HParamRow(name, key, value, None, Kind.STATIC, origin, note)
+    return HParamRow(name, key, value, None, Kind.STATIC, origin, note, reach=reach)
 
 
 SOURCE = HParamSource(TOOL, sniff, read)

@@ -15,7 +15,7 @@ from typing import Any
 from inspectcli.encodings.files import names_in, read_file, read_tail, subfolders
 from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import PinspectError
-from inspectcli.hparams._tree import decode_text, unresolved
+from inspectcli.hparams._tree import decode_text, flag_unresolved
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam
@@ -36,7 +36,7 @@ _STATUS = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5"
 
 def _param(key: str, text: str, origin: Origin) -> HParamRow:
     value = decode_text(text)
-    return hparam(key, value, origin, "config", unresolved(value), stored=text)
+    return flag_unresolved(hparam(key, value, origin, "config", stored=text))
 
 
 def _metric(key: str, value: object, step: object, origin: Origin) -> HParamRow | None:

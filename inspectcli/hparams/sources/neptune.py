@@ -10,7 +10,7 @@ import re
 
 from inspectcli.encodings.files import first_object, json_lines, names_in, read_file
 from inspectcli.errors import DamagedFileError
-from inspectcli.hparams._tree import unresolved
+from inspectcli.hparams._tree import flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
 
@@ -64,7 +64,7 @@ def _row(operation: object, path: str) -> HParamRow | None:
     kind = operation.get("type")
     if kind in _ASSIGN:
         value = operation.get("value")
-        return hparam("/".join(keys), value, Origin(path, str(kind), TOOL), "config", unresolved(value))
+        return flag_unresolved(hparam("/".join(keys), value, Origin(path, str(kind), TOOL), "config"))
     name = _CURRENT.get(keys[-1].lower())
     values = operation.get("values")
     last = values[-1] if isinstance(values, list) and values else None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from inspectcli.encodings.protobuf import Message, shortest
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.source import LocalFile, Source
 
@@ -141,7 +141,9 @@ def _graph_rows(graph: Message, file: str) -> Iterator[HParamRow]:
         inputs = node.texts(_INPUT)
         if operator == "Dropout" and len(inputs) > 1 and scalars.get(inputs[1]) is not None:
             place = Origin(file, "graph.initializer", TOOL)
-            yield HParamRow("dropout", inputs[1], scalars[inputs[1]], None, Kind.STATIC, place, "Dropout node")
+            yield HParamRow(
+                "dropout", inputs[1], scalars[inputs[1]], None, Kind.STATIC, place, "Dropout node", reach=Reach.LAYER
+            )
 
 
 def _attribute_row(operator: str, attribute: Message, file: str) -> HParamRow | None:
@@ -160,8 +162,8 @@ def _attribute_row(operator: str, attribute: Message, file: str) -> HParamRow | 
         return None
     origin = Origin(file, f"graph.node[{operator}].attribute", TOOL)
     if scope is None:
-        return HParamRow(None, key, value, None, Kind.SETTING, origin, f"{operator} node")
-    row = hparam(key, value, origin, scope, f"{operator} node")
+        return HParamRow(None, key, value, None, Kind.SETTING, origin, f"{operator} node", reach=Reach.LAYER)
+    row = hparam(key, value, origin, scope, f"{operator} node", reach=Reach.LAYER)
     if row.name == "bn_momentum":
         return replace(row, note=f"{operator} node; weight of the old value")
     return replace(row, name="pool_size") if scope == "pool" and row.name == "kernel_size" else row

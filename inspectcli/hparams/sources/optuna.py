@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -272,6 +272,7 @@ def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origi
     kind = str(distribution.get("name", ""))
     value: object = stored
     note = ""
+    unresolved = False
     if kind == "CategoricalDistribution":
         choices = attributes.get("choices")
         index = int(stored) if stored is not None and math.isfinite(stored) else -1
@@ -279,6 +280,7 @@ def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origi
             value = choices[index]
             note = f"searched {_shown(choices)}"
         else:
+            unresolved = True
             value, note = None, f"unresolved: choice {stored} of {_shown(choices)}"
     elif "low" in attributes:
         if kind.startswith("Int") and stored is not None and math.isfinite(stored):
@@ -287,7 +289,7 @@ def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origi
         note += ", log scale" if attributes.get("log") or "Log" in kind else ""
         step = attributes.get("step", attributes.get("q"))
         note += f", step {step}" if step not in (None, 1) else ""
-    return hparam(name, value, origin, "config", note)
+    return replace(hparam(name, value, origin, "config", note), unresolved=unresolved)
 
 
 def _shown(choices: object) -> str:

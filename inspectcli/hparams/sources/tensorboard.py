@@ -16,7 +16,7 @@ from inspectcli.encodings.protobuf import Message
 from inspectcli.encodings.tfrecord import tf_length, tf_records
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams._tree import rows
-from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Selection, Store
 from inspectcli.storage.source import LocalFile
 
 TOOL = "tensorboard"
@@ -52,7 +52,7 @@ def _read(path: str, head: bytes, choice: Selection) -> Store:
         notes = (f"read up to the damage: {error.message}",)
     finally:
         source.close()
-    return Store(tuple(found.rows(path)), notes=notes)
+    return Store(tuple(replace(row, priority=Priority.LOG) for row in found.rows(path)), notes=notes)
 
 
 def _wanted(record: bytes) -> bool:

@@ -13,7 +13,7 @@ from inspectcli.encodings.files import read_file, read_json
 from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
+from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Selection, Store
 from inspectcli.hparams.names import hparam
 
 TOOL = "transformers"
@@ -38,12 +38,12 @@ def sniff(path: str, head: bytes) -> bool:
 
 def read(path: str, head: bytes, choice: Selection) -> Store:
     if head.lstrip()[:1] != b"{":
-        return Store(tuple(card_rows(read_file(path).decode("utf-8", "replace"), path)))
+        return _log(card_rows(read_file(path).decode("utf-8", "replace"), path))
     tree = read_json(path)
     if not isinstance(tree, dict):
         raise DamagedFileError("a JSON text that is no object: expected a config")
     if "log_history" in tree or "is_world_process_zero" in tree:
-        return Store(tuple(state_rows(tree, path)))
+        return _log(state_rows(tree, path))
     if "model_type" in tree or "architectures" in tree:
         return Store(tuple(model_rows(tree, path)))
     return Store(tuple(config_rows(tree, path, TOOL, scope="generation")))
@@ -94,6 +94,11 @@ def _last_rate(history: object, file: str) -> Iterator[HParamRow]:
             place = Origin(file, f"log_history[{index}]", TOOL)
             yield HParamRow("learning_rate.current", "learning_rate", value, value, Kind.DYNAMIC, place)
             return
+
+
+def _log(rows: Iterator[HParamRow]) -> Store:
+    """A store of what was written down while training went on, or afterwards."""
+    return Store(tuple(replace(row, priority=Priority.LOG) for row in rows))
 
 
 # -- the model card -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from inspectcli.encodings.leveldb import log_records
 from inspectcli.encodings.protobuf import Message
 from inspectcli.encodings.yaml import load_yaml
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.hparams._tree import rows, unresolved
+from inspectcli.hparams._tree import flag_unresolved, rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam, scope_of
@@ -193,7 +193,7 @@ def _yaml_rows(path: str) -> list[HParamRow]:
 
 
 def _entry(key: str, value: object, path: str) -> HParamRow:
-    row = hparam(key, value, Origin(path, key, TOOL), "config", unresolved(value))
+    row = flag_unresolved(hparam(key, value, Origin(path, key, TOOL), "config"))
     if row.name is None:
         return row
     return replace(row, raw_key="value")

@@ -1,96 +1,17 @@
-"""Rules and what they may look at; the documentation that every rule carries."""
+"""What rules may look at: siblings, tied tensors, and whether the file was trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from inspectcli.analysis.health import base
-from inspectcli.analysis.health.base import (
-    RANK,
-    Finding,
-    Rule,
-    RuleContext,
-    RuleHit,
-    Severity,
-    TensorFacts,
-    all_rules,
-    rule,
-)
+from inspectcli.analysis.health.base import RuleContext, TensorFacts
 from inspectcli.analysis.roles import Roles
 from inspectcli.formats.live import from_live
 from inspectcli.measure.scan import scan
-
-RULES = all_rules()
-
-
-def by_code(rule: Rule) -> str:
-    return rule.code
-
-
-@pytest.mark.parametrize("rule", RULES, ids=by_code)
-def test_every_rule_says_what_why_and_what_to_do(rule: Rule) -> None:
-    what, why, todo = rule.doc.split("\n\n")[:3]
-    assert what.endswith(".")
-    assert why.startswith("Why it matters: ")
-    assert todo.startswith("What to do: ")
-    assert rule.what
-    assert "\n" not in rule.what + rule.advice
-    assert 10 < len(rule.advice) < 160
-    assert not rule.advice.endswith(".")
-
-
-def test_codes_are_unique_and_sorted_and_names_are_too() -> None:
-    codes, names = [r.code for r in RULES], [r.name for r in RULES]
-    assert codes == sorted(set(codes))
-    assert len(names) == len(set(names))
-    assert all(code[:2] == "PI" and len(code) == 5 and code[2:].isdigit() for code in codes)
-    assert all(name == name.lower() and " " not in name for name in names)
-
-
-def test_a_code_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_RULES", dict(base._RULES))
-
-    def check(subject: RuleContext) -> Iterator[RuleHit]:
-        """Nothing."""
-        return iter(())
-
-    assert rule("PI998", "new", Severity.NOTE)(check) is check
-    assert base._RULES["PI998"].name == "new"
-    with pytest.raises(ValueError, match="PI998 is taken by new"):
-        rule("PI998", "newer", Severity.NOTE)(check)
-
-
-def test_severities_are_ranked_and_print_as_words() -> None:
-    assert sorted(Severity, key=RANK.__getitem__) == ["error", "warning", "note"]
-    assert f"{Severity.ERROR}" == "error"
-
-
-def test_a_finding_says_what_the_rule_says_unless_it_says_so_itself() -> None:
-    def check(subject: RuleContext) -> Iterator[RuleHit]:
-        """It is wrong.
-
-        Why it matters: it does.
-
-        What to do: mend it
-        now. Or leave it.
-        """
-        yield RuleHit("a", "one", {"n": 1})
-        yield RuleHit(None, "two", advice="ask", severity=Severity.NOTE)
-
-    made = Rule("PI999", "wrong", Severity.ERROR, check)
-    assert made.what == "It is wrong"
-    assert list(made.run(subject({}))) == [
-        Finding("PI999", Severity.ERROR, "a", "one", "mend it now", {"n": 1}),
-        Finding("PI999", Severity.NOTE, None, "two", "ask", {}),
-    ]
-
-
-# -- what rules look at ---------------------------------------------------------------------------------
 
 
 def subject(target: Any, read: bool = True) -> RuleContext:

@@ -16,7 +16,7 @@ from models.judged import Tensors, codes, findings, write
 from support.places import CORPUS, FIXTURES, corpus_truth
 from torch import nn
 
-from inspectcli.analysis.health.base import Severity, all_rules
+from inspectcli.analysis.findings import Severity, all_rules
 from inspectcli.render.base import escape
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -98,7 +98,7 @@ def test_published_files_raise_no_false_alarm(name: str) -> None:
 
 
 def test_the_headers_are_enough_for_all_rules() -> None:
-    assert [r.code for r in all_rules() if r.code.startswith("PI5") and r.reads] == []
+    assert [r.code for r in all_rules() if r.code.startswith("PI5") and r.reads_values] == []
 
 
 # -- code -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from models.judged import Tensors, codes, findings, write
 from support.places import CORPUS, FIXTURES, corpus_truth
 from torch import nn
 
-from inspectcli.analysis.health.base import Severity, all_rules
+from inspectcli.analysis.findings import Finding, Severity, all_rules
 from inspectcli.commands.inspect.run import inspect_path
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
@@ -302,7 +302,7 @@ def test_no_published_file_raises_a_false_alarm(name: str) -> None:
 
 
 def test_only_one_rule_needs_values() -> None:
-    assert [r.code for r in all_rules() if r.code.startswith("PI4") and r.reads] == ["PI406"]
+    assert [r.code for r in all_rules() if r.code.startswith("PI4") and r.reads_values] == ["PI406"]
 
 
 # -- shards -----------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ TWO = {1: blocks(0, 1), 2: blocks(2, 3)}
 def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     (sharded(tmp_path, TWO) / shard(2)).unlink()
     (found,) = findings(tmp_path, "PI4")
-    assert found == (
+    assert found == Finding(
         "PI401",
         Severity.ERROR,
         None,
@@ -562,7 +562,7 @@ def emptied(tensors: Tensors, *but: str) -> dict[str, torch.Tensor]:
 
 def test_a_model_saved_under_zero_3_is_an_error(tmp_path: Path) -> None:
     (found,) = findings(write(tmp_path / "pytorch_model.bin", emptied(blocks(0, 1), "-")), "PI4", read=False)
-    assert found == (
+    assert found == Finding(
         "PI410",
         Severity.ERROR,
         None,

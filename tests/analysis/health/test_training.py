@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from inspectcli.analysis.health.base import Finding
+from inspectcli.analysis.findings import Finding
 from inspectcli.commands.inspect.run import inspect
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from inspectcli.analysis.health.base import Finding
+from inspectcli.analysis.findings import Finding
 from inspectcli.commands.inspect.run import inspect
 
 INF, NAN = float("inf"), float("nan")

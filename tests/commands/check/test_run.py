@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 from support.places import FIXTURES
 
 import inspectcli
-from inspectcli.analysis.health.base import Finding, Rule, RuleContext, RuleHit, Severity, all_rules
+from inspectcli.analysis.findings import Finding, Rule, RuleHit, Severity, all_rules
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.commands.check import baseline
 from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size
 from inspectcli.commands.check.result import CheckReport
@@ -35,7 +36,7 @@ def nothing(subject: RuleContext) -> Iterator[RuleHit]:
 
 
 RULES = tuple(
-    Rule(code, name, Severity.ERROR, nothing, reads=reads, default=default)
+    Rule(code, name, Severity.ERROR, nothing, reads_values=reads, default=default)
     for code, name, reads, default in (
         ("PI101", "nan-values", True, True),
         ("PI102", "infinite-values", True, True),
@@ -342,6 +343,6 @@ def test_the_document_is_plain_data() -> None:
     document = json.loads(json.dumps(strict(checked(NAN, CUT).document()), allow_nan=False))
     assert (document["schema"], document["command"], document["exit_code"]) == ("pinspect/1", "check", 2)
     nan, cut = document["files"]
-    assert {"code", "severity", "tensor", "message", "advice", "figures"} == nan["findings"][0].keys()
+    assert {"code", "severity", "tensor", "message", "advice", "figures", "hyperparameter"} == nan["findings"][0].keys()
     assert cut["error"]["code"] == "truncated"
     assert document["statistics"] == {"PI101": 1, "PI102": 1}

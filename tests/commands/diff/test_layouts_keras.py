@@ -154,7 +154,7 @@ def test_keras_and_torch(name: str, ours: str, theirs: str, renamed: bool, tmp_p
     report, back = diff(a, b), diff(b, a)
     assert {t.name for t in report.tensors if t.status is Status.ADDED} == alone
     assert {t.status for t in report.tensors if t.name not in alone} == {EQUAL, IDENTICAL}
-    expected = "same_weights_and_more" if alone else "same_weights_other_names"
+    expected = "same-weights-and-more" if alone else "same-weights-other-names"
     assert report.verdict.code == back.verdict.code == expected
     assert not report.same
     assert {t.name for t in back.tensors if t.status is Status.REMOVED} == set() or alone

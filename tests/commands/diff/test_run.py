@@ -47,7 +47,7 @@ def compared(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no
 def test_same(compared) -> None:  # type: ignore[no-untyped-def]
     report = compared(gpt(), gpt())
     assert report.same
-    assert report.verdict.code == "same_weights"
+    assert report.verdict.code == "same-weights"
     assert report.verdict.text == "Same weights, bit for bit"
     assert others(report) == {IDENTICAL}
 
@@ -65,7 +65,7 @@ def test_one_bit_of_one_value(compared) -> None:  # type: ignore[no-untyped-def]
     assert changed.max_abs == expected.max().item()
     assert changed.max_abs_index == (5, 7)
     assert changed.changed == 1
-    assert report.verdict.code == "fine_tune"
+    assert report.verdict.code == "fine-tune"
 
 
 def test_shuffled_values_have_the_same_moments_and_are_not_the_same(compared) -> None:  # type: ignore[no-untyped-def]
@@ -102,7 +102,7 @@ def test_two_renames_by_content(compared) -> None:  # type: ignore[no-untyped-de
     b = {n.replace("ln_f", "ln_final").replace("wte", "embedding.tokens"): v for n, v in gpt().items()}
     report = compared(gpt(), b)
     assert not report.same
-    assert report.verdict.code == "same_weights_other_names"
+    assert report.verdict.code == "same-weights-other-names"
     moved = {t.a: (t.b, t.how_matched, t.status) for t in report.tensors if t.a != t.b}
     assert moved == {
         "ln_f.weight": ("ln_final.weight", "content", IDENTICAL),
@@ -212,7 +212,7 @@ def test_a_fine_tune(compared) -> None:  # type: ignore[no-untyped-def]
 def test_different_architectures(compared) -> None:  # type: ignore[no-untyped-def]
     b = {"encoder.kernel_a": torch.randn(9, 5), "encoder.kernel_b": torch.randn(11)}
     report = compared(gpt(), b)
-    assert report.verdict.code == "different_architectures"
+    assert report.verdict.code == "different-architectures"
     assert others(report) == {ADDED, REMOVED}
 
 
@@ -367,7 +367,7 @@ def test_a_conv1d_of_gpt2_and_a_linear(tmp_path: Path) -> None:
     a = {"attn.weight": torch.randn(16, 48), "proj.weight": torch.randn(16, 16), "proj.bias": torch.randn(16)}
     b = {"attn.weight": a["attn.weight"].T, "proj.weight": a["proj.weight"].T, "proj.bias": a["proj.bias"]}
     report = diff(write(a, tmp_path, "a", "pt"), write(b, tmp_path, "b", "safetensors"))
-    assert report.verdict.code == "same_weights_other_layout"
+    assert report.verdict.code == "same-weights-other-layout"
     assert {t.name: (t.status, t.layout) for t in report.tensors} == {
         "attn.weight": (EQUAL, "transposed"),
         "proj.weight": (EQUAL, "transposed"),

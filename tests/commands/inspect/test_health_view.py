@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from inspectcli.analysis.health.base import Finding, Severity
+from inspectcli.analysis.findings import Finding, Severity
 from inspectcli.analysis.initializers.recognize import InitMatch, Strength
 from inspectcli.cli import run
 from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
@@ -108,6 +108,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient "
             "clipping",
             "figures": {"count": 1, "share": 1 / 8192, "first_index": [3, 5], "kind": "NaN"},
+            "hyperparameter": None,
         },
         {
             "code": "PI301",
@@ -117,6 +118,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "see whether it is frozen on purpose; else check that it is used in `forward` and given to the "
             "optimizer",
             "figures": {"formula": formula},
+            "hyperparameter": None,
         },
     ]
     init = {row["name"]: row.get("init") for row in file["tensors"]}
