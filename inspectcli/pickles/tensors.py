@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 from inspectcli.errors import DamagedFileError, LimitError, UnsafeFileError
 from inspectcli.pickles.globals import canonical
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, key_of, shown
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
-from inspectcli.tensors.model import Segment
 
 MAX_DIMENSIONS = 64
 #: Files kept as bytes inside a pickle, inside such a file, ...; torch writes one level.

@@ -27,8 +27,11 @@ LEVELS = (
         Room("tensors.arithmetic", "small arithmetic without NumPy"),
     ),
     (
-        Room("tensors.model", "Checkpoint, TensorRef, Segment: frozen descriptions"),
+        Room("tensors.codecs", "Segment, Checksum, and how bytes are stored: a table that formats fill"),
+        Room("tensors.stored", "what reading needs to know of a tensor"),
         Room("tensors.kernels", "the arithmetic seam: NumPy is the reference, NumKong where it is faster"),
+        Room("tensors.values", "descriptions -> arrays, a block at a time"),
+        Room("tensors.model", "Checkpoint, TensorRef: frozen descriptions"),
         Room("measure.moments", "count, mean and spread, merged by one function"),
         Room("measure.stats", "Stats: a monoid of exact figures"),
         Room("measure.workers", "the threads that share the tensors of a file"),
@@ -36,10 +39,7 @@ LEVELS = (
     (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
     (Room("formats", "bytes -> Checkpoint: a file or a folder for each format"),),
-    (
-        Room("tensors.values", "TensorRef -> arrays, a block at a time"),
-        Room("measure.scan", "the loop that reads values, with checksums beside it"),
-    ),
+    (Room("measure.scan", "the loop that reads values, with checksums beside it"),),
     (Room("hparams", "stores of hyperparameters -> HParams; in sources/ one file a tool"),),
     (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
     (

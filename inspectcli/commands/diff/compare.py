@@ -14,7 +14,7 @@ from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace
 from inspectcli.commands.diff.layout import Layout
 from inspectcli.measure.scan import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import Codec, TensorRef
+from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
 
 #: Values on which a supposed cast must hold before whole pieces are cast.
@@ -123,7 +123,7 @@ def _equal_arrays(a: TensorRef, b: TensorRef) -> bool:
 
 
 def _is_decoded(ref: TensorRef) -> bool:
-    return any(segment.codec is Codec.HDF5 for segment in ref.segments)
+    return any(segment.codec.is_serial for segment in ref.segments)
 
 
 def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:

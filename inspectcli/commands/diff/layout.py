@@ -11,8 +11,9 @@ from itertools import permutations
 from math import prod
 from typing import NamedTuple
 
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DType
-from inspectcli.tensors.model import Codec, Segment, TensorRef
+from inspectcli.tensors.model import TensorRef
 
 #: Beyond this many dimensions only the known orders are tried.
 MAX_PERMUTED = 5
@@ -197,4 +198,4 @@ def _part(segment: Segment, dtype: DType, first: int, count: int) -> Segment:
 
 def is_sliceable(ref: TensorRef) -> bool:
     """Whether a part of it can be read without the rest."""
-    return len(ref.segments) == 1 and ref.segments[0].codec is Codec.RAW and ref.affine is None and ref.dtype.bits >= 8
+    return len(ref.segments) == 1 and ref.segments[0].codec.is_plain and ref.affine is None and ref.dtype.bits >= 8

@@ -12,7 +12,8 @@ from inspectcli.commands.diff import layout
 from inspectcli.errors import DamagedFileError
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import TensorRef
-from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, expansion, in_order, natural, shape_as_stored
+from inspectcli.tensors.stored import expansion, shape_as_stored
+from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, in_order, natural
 
 #: Elements of a piece: what is computed from it stays in the processor's cache.
 PIECE = 1 << 18

@@ -18,7 +18,7 @@ from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.tensors.arithmetic import unravel
-from inspectcli.tensors.model import Checkpoint, Codec, TensorRef, aliases
+from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def _nbytes(m: Match) -> int:
 
 
 def _is_decoded(m: Match) -> bool:
-    return any(s.codec is Codec.HDF5 for ref in (m.a, m.b) if ref is not None for s in ref.segments)
+    return any(s.codec.is_serial for ref in (m.a, m.b) if ref is not None for s in ref.segments)
 
 
 def _listed(m: Match) -> TensorDiff:

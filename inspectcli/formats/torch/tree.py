@@ -12,8 +12,9 @@ from inspectcli.pickles.globals import is_torchscript
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span, text_bytes
 from inspectcli.storage.source import Memory
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import Affine, Kind, Segment, TensorRef, Training
+from inspectcli.tensors.model import Affine, Kind, TensorRef, Training
 
 MAX_DEPTH = 200
 MAX_TENSORS = 1_000_000
