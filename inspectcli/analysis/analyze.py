@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.analysis.health.base import RANK, Finding, Rule, RuleContext, Severity, TensorFacts, own_rules
+from inspectcli.analysis.facts import InitMatch, TensorFacts
+from inspectcli.analysis.health.base import RANK, Finding, Rule, RuleContext, Severity, own_rules
 from inspectcli.analysis.roles import Roles
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.initializers.recognize import InitMatch
     from inspectcli.measure.scan import ScannedTensor
 
 

@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.roles import Role, Roles, pattern
-from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
-
-if TYPE_CHECKING:
-    from inspectcli.analysis.initializers.recognize import InitMatch
-    from inspectcli.measure.stats import Sampled, Stats
+from inspectcli.tensors.model import Checkpoint, Kind
 
 
 class Severity(str, Enum):
@@ -61,28 +58,6 @@ class RuleHit(NamedTuple):
     figures: Mapping[str, object] = {}
     advice: str = ""  # instead of the rule's
     severity: Severity | None = None  # instead of the rule's
-
-
-class TensorFacts(NamedTuple):
-    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
-
-    ref: TensorRef
-    role: Role
-    alias_of: str = ""
-    stats: Stats | None = None
-    sampled: Sampled | None = None
-    problem: str = ""
-    verdict: InitMatch | None = None
-
-    @property
-    def name(self) -> str:
-        return self.ref.name
-
-    @property
-    def rms(self) -> float:
-        """Root mean square of the finite values; 0 without any."""
-        stats = self.stats
-        return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
 
 
 @dataclass(frozen=True)
@@ -238,7 +213,6 @@ __all__ = [
     "RuleContext",
     "RuleHit",
     "Severity",
-    "TensorFacts",
     "all_rules",
     "own_rules",
     "pattern",

@@ -6,7 +6,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError
 

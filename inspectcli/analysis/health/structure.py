@@ -7,7 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, pattern, rule
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, pattern, rule
 from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part

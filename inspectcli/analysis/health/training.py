@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError

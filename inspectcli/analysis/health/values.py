@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, TensorFacts, rule
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext, RuleHit, Severity, rule
 from inspectcli.analysis.health.optimizer import learning_rate_remark
 from inspectcli.analysis.roles import Part
 from inspectcli.tensors.arithmetic import unravel
