@@ -65,7 +65,7 @@ def test_imports_go_down_the_levels(importer: str, target: str) -> None:
 
 
 def test_every_module_has_a_level() -> None:
-    folders = ("commands", "display", "measure", "tensors")
+    folders = ("commands", "display")
     faces = {"inspectcli.__init__", *(f"inspectcli.{folder}.__init__" for folder in folders)}
     assert {name for name in MODULES if not part(name)} == faces
 

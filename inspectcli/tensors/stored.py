@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Protocol
 
@@ -74,6 +75,20 @@ def decoded_dtype(ref: Stored) -> DType:
 def shape_as_stored(ref: Stored) -> tuple[int, ...]:
     """Shape of the values in this file."""
     return ref.shape if ref.stored_shape is None else ref.stored_shape
+
+
+def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a C-contiguous tensor, in elements."""
+    strides, step = [], 1
+    for dim in reversed(shape):
+        strides.append(step)
+        step *= max(dim, 1)
+    return tuple(reversed(strides))
+
+
+def is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements with these strides lie in C order; a dimension of one element has no stride to speak of."""
+    return all(n == 1 or s == e for n, s, e in zip(shape, strides, c_strides(shape), strict=True))
 
 
 def expansion(ref: Stored) -> int:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from inspectcli.commands.diff import content, match
 from inspectcli.commands.diff.compare import Comparison, Status, Tools, compare
 from inspectcli.commands.diff.difference import Tolerance
-from inspectcli.commands.diff.layout import Layout
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
 from inspectcli.commands.diff.rank import rank_of_difference
@@ -18,6 +17,7 @@ from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.tensors.arithmetic import unravel
+from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 
