@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from inspectcli.analysis.facts import InitMatch, TensorFacts
 from inspectcli.analysis.findings import Finding, Rule, Severity, own_rules
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Roles
 from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.initializers.recognize import InitMatch
     from inspectcli.measure.scan import ScannedTensor
 
 

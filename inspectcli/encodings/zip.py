@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.storage.source import Source
-from inspectcli.tensors.model import Checksum, Codec, Segment
+from inspectcli.tensors.codecs import Checksum, Codec, Segment, compare_crc, register
 
 LOCAL_MAGIC = b"PK\x03\x04"
 
@@ -55,7 +55,7 @@ class Member(NamedTuple):
             whole = skip == 0 and nbytes == self.size
             return Segment(source, self.offset + skip, nbytes, crc=self.crc if whole else 0)
         crc = self.crc if skip + nbytes == self.size else 0
-        return Segment(source, self.offset, nbytes, Codec.DEFLATE, self.stored, skip, crc=crc)
+        return Segment(source, self.offset, nbytes, DEFLATE, self.stored, skip, crc=crc)
 
 
 class ZipDirectory(NamedTuple):
@@ -293,6 +293,22 @@ def inflate(
         raise DamagedFileError(
             f"a compressed member holds {more}{min(done, size):,} bytes, its directory entry says {size:,}"
         )
+
+
+def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:
+    skip, crc = segment.skip, 0
+    for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
+        crc = zlib.crc32(piece, crc) if segment.crc else 0
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        yield piece[skip:]
+        skip = 0
+    compare_crc(crc, segment)
+
+
+#: A zip member: inflated from its first byte, up to the wanted ones.
+DEFLATE = register(Codec("deflate", _decode))
 
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:

@@ -10,8 +10,9 @@ from inspectcli.errors import UsageError
 from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.pickles.tensors import TORCH_DTYPES
 from inspectcli.storage.source import Memory
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
-from inspectcli.tensors.model import Checkpoint, Kind, Segment, TensorRef
+from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
 
 _NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "complex128": "c128", "complex64": "c64"} | {
     f"{sign}int{bits}": f"{letter}{bits}" for sign, letter in (("", "i"), ("u", "u")) for bits in (8, 16, 32, 64)

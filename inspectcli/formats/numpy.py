@@ -18,8 +18,9 @@ from inspectcli.formats.base import Format, stem
 from inspectcli.formats.packed import mark_packed
 from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.storage.source import Memory, Source, Window
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
-from inspectcli.tensors.model import Checkpoint, Hazard, Kind, Segment, TensorRef
+from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 64 << 10

@@ -17,8 +17,9 @@ from inspectcli.formats.base import Format
 from inspectcli.formats.packed import mark_packed
 from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.storage.source import Source
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
-from inspectcli.tensors.model import Checkpoint, Segment, TensorRef, Training
+from inspectcli.tensors.model import Checkpoint, TensorRef, Training
 
 #: The reference reader's bound.
 MAX_HEADER = 100_000_000

@@ -9,7 +9,7 @@ from inspectcli.formats.torch.tree import key_text
 from inspectcli.hparams._tree import MAX_DEPTH, Attributes
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import text_bytes
-from inspectcli.tensors.model import Codec, TensorRef
+from inspectcli.tensors.model import TensorRef
 
 #: No honest checkpoint has more objects beside its tensors.
 MAX_NODES = 500_000
@@ -136,7 +136,7 @@ def one_number(ref: TensorRef) -> object:
     if form is None or len(ref.segments) != 1 or ref.problem:
         return ABSENT
     segment = ref.segments[0]
-    if segment.codec is not Codec.RAW:
+    if not segment.codec.is_plain:
         return ABSENT
     order = ">" if ref.big_endian else "<"
     (value,) = struct.unpack(order + form[1], segment.source.read_at(segment.offset, struct.calcsize(form)))

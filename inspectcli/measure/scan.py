@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from inspectcli.errors import ChecksumError, PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.storage.source import place
+from inspectcli.tensors.codecs import RAW, Checksum, Segment
 from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import Checkpoint, Checksum, Codec, Segment, TensorRef, aliases
+from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 if TYPE_CHECKING:
     from inspectcli.measure.stats import Sampled, Stats
@@ -85,7 +86,7 @@ class _Reading:
             ref = scanned.ref
             if scanned.alias_of or scanned.problem or not is_averaged(ref):
                 continue
-            if any(segment.codec is Codec.HDF5 for segment in ref.segments):
+            if any(segment.codec.is_serial for segment in ref.segments):
                 decoded.append(i)
                 continue
             if ref.strides is None:
@@ -140,7 +141,7 @@ def _extent(source: Source, offset: int, nbytes: int) -> tuple[Source, int, int]
 
 def _own_extent(segment: Segment) -> tuple[Source, int, int] | None:
     """The bytes whose checksum is compared when the segment is read."""
-    raw = segment.codec is Codec.RAW and segment.crc
+    raw = segment.codec is RAW and segment.crc
     return _extent(segment.source, segment.offset, segment.nbytes) if raw else None
 
 
@@ -172,16 +173,17 @@ def stats_of(ref: TensorRef, buffer: Bytes | None = None, progress: Progress | N
     """Statistics of one tensor, read a block at a time."""
     from inspectcli.measure.stats import Stats
     from inspectcli.tensors import values
+    from inspectcli.tensors.stored import expansion, is_reordered
 
-    total = (ref.held // values.expansion(ref)) * ref.dtype.per_element
+    total = (ref.held // expansion(ref)) * ref.dtype.per_element
     made = Stats.empty()
     for block in values.blocks(ref, buffer):
         made = made.merge(Stats.of(block.values, block.dtype, made.count, total))
         if progress is not None:
             progress(block.stored)
-    if made.nonfinite and values.is_reordered(ref):
+    if made.nonfinite and is_reordered(ref):
         made = replace(made, first_nonfinite=values.first_nonfinite(ref))
-    return made.repeat(values.expansion(ref)).with_zeros(ref.implicit_zeros)
+    return made.repeat(expansion(ref)).with_zeros(ref.implicit_zeros)
 
 
 def _crc(check: Checksum, view: memoryview) -> int:

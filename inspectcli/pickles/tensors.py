@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol
 from inspectcli.errors import DamagedFileError, LimitError, UnsafeFileError
 from inspectcli.pickles.globals import canonical
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, key_of, shown
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
-from inspectcli.tensors.model import Segment
+from inspectcli.tensors.stored import c_strides
 
 MAX_DIMENSIONS = 64
 #: Files kept as bytes inside a pickle, inside such a file, ...; torch writes one level.
@@ -115,15 +116,6 @@ class Tensor:
     raw: bytes | None = None
     values: Tensor | None = None
     parts: dict[str, Tensor] = field(default_factory=dict)
-
-
-def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Row-major strides in elements."""
-    strides, step = [], 1
-    for dim in reversed(shape):
-        strides.append(step)
-        step *= max(dim, 1)
-    return tuple(reversed(strides))
 
 
 def span(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
@@ -546,7 +538,7 @@ def _inline(shape: tuple[int, ...], dtype_node: object, fortran: bool, data: byt
     dtype, big_endian = known
     if prod(shape) >= MAX_ELEMENTS or dtype.nbytes(prod(shape)) != len(data):
         raise DamagedFileError(f"a NumPy array of shape {shape} and type {dtype.name} in {len(data):,} bytes")
-    strides = tuple(reversed(contiguous(tuple(reversed(shape))))) if fortran else None
+    strides = tuple(reversed(c_strides(tuple(reversed(shape))))) if fortran else None
     return Tensor(dtype, shape, strides, raw=data, big_endian=big_endian, form="NumPy array")
 
 

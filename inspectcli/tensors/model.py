@@ -13,7 +13,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from inspectcli.storage.source import Source
+from inspectcli.tensors.codecs import RAW, Checksum, Segment
 from inspectcli.tensors.dtypes import DType
 
 
@@ -38,38 +38,6 @@ class Kind(str, Enum):
 
 #: Kinds that are not the model itself: left out of `model_parameters` and, by default, of the table.
 TRAINING_STATE = frozenset({Kind.OPTIMIZER, Kind.RNG, Kind.CALLBACK, Kind.HYPERPARAMETER, Kind.GRADIENT})
-
-
-class Codec(str, Enum):
-    """How the bytes of a segment are stored."""
-
-    RAW = "raw"  # as they are: a range of the source
-    DEFLATE = "deflate"  # a zip member: inflate from its first byte, skip to the wanted ones
-    HDF5 = "hdf5"  # chunked, compressed or converted by libhdf5: a child process decodes them
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of bytes of one tensor.
-
-    Attributes:
-        source: where to read.
-        offset: first byte in the source (DEFLATE: where the member's compressed stream begins).
-        nbytes: decoded bytes of this run.
-        stored: compressed bytes (DEFLATE only).
-        skip: decoded bytes to pass over first (DEFLATE only).
-        crc: CRC-32 of all decoded bytes, those passed over too; 0 if there is none.
-        dataset: path of the dataset (HDF5 only).
-    """
-
-    source: Source
-    offset: int
-    nbytes: int
-    codec: Codec = Codec.RAW
-    stored: int = 0
-    skip: int = 0
-    dataset: str = ""
-    crc: int = 0
 
 
 class Affine(NamedTuple):
@@ -136,7 +104,8 @@ class TensorRef:
     @property
     def nbytes(self) -> int:
         """Bytes that its elements take; of a sparse or sharded tensor those in this file."""
-        return self.dtype.nbytes(self.held)
+        codec = self.segments[0].codec if self.segments else RAW
+        return codec.size(self.dtype, self.held)
 
     @property
     def held(self) -> int:
@@ -182,16 +151,6 @@ class Defect(NamedTuple):
     message: str
     figures: Mapping[str, object] = {}
     tensors: tuple[str, ...] = ()
-
-
-class Checksum(NamedTuple):
-    """A checksum that the file itself carries: CRC-32 of `nbytes` bytes from `offset`."""
-
-    name: str
-    source: Source
-    offset: int
-    nbytes: int
-    crc: int
 
 
 class Training(NamedTuple):

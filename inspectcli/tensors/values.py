@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from inspectcli.errors import ChecksumError, DamagedFileError, LimitError
+from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.tensors import kernels
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType, NumberClass
-from inspectcli.tensors.model import Codec, Segment, TensorRef
+from inspectcli.tensors.stored import (
+    Stored,
+    codec_of,
+    decoded_dtype,
+    is_dense,
+    reading_order,
+    shape_as_stored,
+    shape_once,
+)
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -40,52 +48,28 @@ class Block:
     dtype: DType
     stored: int = 0
 
+    @property
+    def count(self) -> int:
+        """Number of values; the last byte of an odd number of 4-bit values holds one more than the tensor."""
+        return self.values.nbytes * 8 // self.dtype.bits * self.dtype.per_element
+
 
 def _read_segment(segment: Segment, block: int, buffer: Bytes) -> Iterator[Bytes]:
     """Decoded bytes of a segment, in pieces of `block` bytes and a last, smaller one."""
-    if segment.codec is Codec.RAW:
-        view, crc = buffer.data, 0
-        for start in range(0, segment.nbytes, block):
-            n = min(block, segment.nbytes - start)
-            segment.source.read_into(segment.offset + start, view[:n])
-            crc = zlib.crc32(view[:n], crc) if segment.crc else 0
-            yield buffer[:n]
-        _compare(crc, segment)
-    elif segment.codec is Codec.DEFLATE:
-        yield from _regroup(_inflated(segment), block, segment.nbytes)
-    else:
-        from inspectcli.formats.hdf5.process import stream_dataset
-
-        yield from _regroup(stream_dataset(segment), block, segment.nbytes)
+    yield from _regroup(segment.codec.decode(segment, buffer.data[:block]), block, segment.nbytes)
 
 
-def _inflated(segment: Segment) -> Iterator[bytes]:
-    from inspectcli.encodings.zip import inflate
-
-    skip, crc = segment.skip, 0
-    for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
-        crc = zlib.crc32(piece, crc) if segment.crc else 0
-        if skip >= len(piece):
-            skip -= len(piece)
-            continue
-        yield piece[skip:]
-        skip = 0
-    _compare(crc, segment)
-
-
-def _compare(crc: int, segment: Segment) -> None:
-    if crc != segment.crc:
-        raise ChecksumError(
-            f"CRC mismatch: {crc:08x}, expected {segment.crc:08x}", "download it again", segment.source.name
-        )
-
-
-def _regroup(pieces: Iterator[bytes], block: int, total: int) -> Iterator[Bytes]:
-    """The same bytes in pieces of `block`, exactly `total` of them."""
+def _regroup(pieces: Iterator[bytes | memoryview], block: int, total: int) -> Iterator[Bytes]:
+    """The same bytes in pieces of `block`, exactly `total` of them; those that are as they should be are not copied."""
     held = bytearray()
     left = total
     for piece in pieces:
-        held += piece[: left - len(held)] if len(held) + len(piece) > left else piece
+        size = len(piece)
+        if not held and 0 < size <= left and size in (block, left) and size <= block:
+            yield np.frombuffer(piece, np.uint8)
+            left -= size
+            continue
+        held += piece[: left - len(held)] if len(held) + size > left else piece
         while len(held) >= block:
             yield np.frombuffer(bytes(held[:block]), np.uint8)
             del held[:block]
@@ -99,7 +83,7 @@ def new_buffer() -> Bytes:
     return np.empty(BLOCK, np.uint8)
 
 
-def blocks(ref: TensorRef, buffer: Bytes | None = None) -> Iterator[Block]:
+def blocks(ref: Stored, buffer: Bytes | None = None) -> Iterator[Block]:
     """All held elements, in the order in which they are stored if that is quicker; each once.
 
     Expanded dimensions are left out (`expansion` says how often all repeats); for order see `in_order`.
@@ -107,18 +91,18 @@ def blocks(ref: TensorRef, buffer: Bytes | None = None) -> Iterator[Block]:
     buffer = new_buffer() if buffer is None else buffer
     if ref.affine is not None:
         yield from _dequantized(ref)
-    elif ref.strides is None or _is_dense(ref):
+    elif ref.strides is None or is_dense(ref):
         # Four 6-bit values take three bytes: a block must not end inside of them.
-        size = BLOCK // 3 * 3 if ref.dtype.bits == 6 else BLOCK
+        whole = lcm(decoded_dtype(ref).bits, 8) // 8
         for segment in ref.segments:
-            for raw in _read_segment(segment, size, buffer):
+            for raw in _read_segment(segment, BLOCK // whole * whole, buffer):
                 yield _finish(_typed(raw, ref), ref)
     else:
         for part in _strided(ref, sort=True):
             yield _finish(part, ref)
 
 
-def in_order(ref: TensorRef) -> Iterator[Block]:
+def in_order(ref: Stored) -> Iterator[Block]:
     """All held elements in C order of the shape, expanded dimensions taken once."""
     if ref.affine is not None or ref.strides is None:
         yield from blocks(ref)
@@ -127,54 +111,22 @@ def in_order(ref: TensorRef) -> Iterator[Block]:
             yield _finish(part, ref)
 
 
-def shape_as_stored(ref: TensorRef) -> tuple[int, ...]:
-    return ref.shape if ref.stored_shape is None else ref.stored_shape
-
-
-def expansion(ref: TensorRef) -> int:
-    """How often every stored element occurs: the product of the dimensions of stride 0."""
-    if ref.strides is None:
-        return 1
-    return prod(d for d, s in zip(shape_as_stored(ref), ref.strides, strict=True) if s == 0 and d > 1)
-
-
-def shape_once(ref: TensorRef) -> tuple[int, ...]:
-    """The held shape with 1 for each expanded dimension."""
-    shape = shape_as_stored(ref)
-    return shape if ref.strides is None else tuple(1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True))
-
-
-def is_reordered(ref: TensorRef) -> bool:
-    """Whether `blocks` yields another order than C order."""
-    return ref.strides is not None and ref.affine is None
-
-
-def _is_dense(ref: TensorRef) -> bool:
-    """A permutation of a contiguous tensor: every element of the span belongs to it, once."""
-    assert ref.strides is not None
-    step = 1
-    for dim, stride in sorted(zip(shape_as_stored(ref), ref.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
-        if dim == 1:
-            continue
-        if stride != step:
-            return False
-        step *= dim
-    return True
-
-
-def _typed(raw: Bytes, ref: TensorRef) -> Array:
-    if ref.dtype.bits < 8:
+def _typed(raw: Bytes, ref: Stored) -> Array:
+    dtype = decoded_dtype(ref)
+    if dtype.bits < 8:
         return raw
-    if ref.big_endian and ref.dtype.itemsize > 1:
-        return raw.view(">" + ref.dtype.numpy[1:]).astype(ref.dtype.numpy)
-    return raw.view(ref.dtype.numpy)
+    if ref.big_endian and dtype.itemsize > 1:
+        return raw.view(">" + dtype.numpy[1:]).astype(dtype.numpy)
+    return raw.view(dtype.numpy)
 
 
-def _finish(values: Array, ref: TensorRef) -> Block:
+def _finish(values: Array, ref: Stored) -> Block:
     """torch's lazy negation; conjugation changes no figure of a magnitude."""
+    dtype = decoded_dtype(ref)
     if ref.negated:
-        values = _negative(values, ref.dtype)
-    return Block(values, ref.dtype, values.nbytes)
+        values = _negative(values, dtype)
+    block = Block(values, dtype)
+    return Block(values, dtype, codec_of(ref).size(dtype, block.count // dtype.per_element))
 
 
 def _negative(values: Array, dtype: DType) -> Array:
@@ -189,7 +141,7 @@ def _negative(values: Array, dtype: DType) -> Array:
 # -- strided views --------------------------------------------------------------------------------------
 
 
-def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
+def _strided(ref: Stored, sort: bool) -> Iterator[Array]:
     """Elements of a view with gaps or overlaps, flat, dimensions of stride 0 taken once."""
     assert ref.strides is not None
     dims = [(d, s) for d, s in zip(shape_as_stored(ref), ref.strides, strict=True) if d != 1 and s != 0]
@@ -202,7 +154,7 @@ def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
         return
     (segment,) = ref.segments
     width = 2 if ref.dtype.family is NumberClass.COMPLEX else 1  # complex elements arrive as pairs
-    if segment.codec is Codec.RAW:
+    if segment.codec.is_plain:
         yield from _windows(ref, segment, 0, [d for d, _ in dims], [s for _, s in dims], width)
     else:
         whole = np.concatenate(list(_read_segment(segment, BLOCK, new_buffer())))
@@ -210,7 +162,7 @@ def _strided(ref: TensorRef, sort: bool) -> Iterator[Array]:
 
 
 def _windows(
-    ref: TensorRef, segment: Segment, start: int, shape: list[int], strides: list[int], width: int
+    ref: Stored, segment: Segment, start: int, shape: list[int], strides: list[int], width: int
 ) -> Iterator[Array]:
     """Split along the first dimension until the span fits SPAN_BLOCK; read it; pick the elements."""
     itemsize = ref.dtype.itemsize
@@ -243,7 +195,7 @@ def _gather(values: Array, shape: list[int], strides: list[int], width: int) -> 
 # -- quantized tensors ----------------------------------------------------------------------------------
 
 
-def _dequantized(ref: TensorRef) -> Iterator[Block]:
+def _dequantized(ref: Stored) -> Iterator[Block]:
     """scale * (code - zero_point), as float64, in C order."""
     affine = ref.affine
     assert affine is not None
@@ -266,14 +218,14 @@ def _dequantized(ref: TensorRef) -> Iterator[Block]:
         start += part.size
 
 
-def _per_channel(ref: TensorRef, channels: int) -> npt.NDArray[np.float64]:
+def _per_channel(ref: Stored, channels: int) -> npt.NDArray[np.float64]:
     """Scales or zero points, one a channel."""
     if ref.problem or ref.numel != channels:
         raise DamagedFileError(ref.problem or f"{ref.numel:,} scales or zero points for {channels:,} channels")
     return np.asarray(read_array(ref), np.float64).ravel()
 
 
-def _integer_codes(ref: TensorRef) -> Iterator[Array]:
+def _integer_codes(ref: Stored) -> Iterator[Array]:
     if ref.strides is not None:
         yield from _strided(ref, sort=False)
         return
@@ -293,7 +245,7 @@ def _unpacked(raw: Bytes, dtype: DType) -> Array:
 # -- a whole tensor -------------------------------------------------------------------------------------
 
 
-def read_array(ref: TensorRef) -> Array:
+def read_array(ref: Stored) -> Array:
     """The values as an array of the tensor's shape, native-endian, in the nearest NumPy type.
 
     bf16 and the 8-, 6- and 4-bit floats come as float32, quantized tensors as float32 of their real values, a
@@ -309,9 +261,9 @@ def read_array(ref: TensorRef) -> Array:
     if ref.packed or ref.dtype.family is NumberClass.OPAQUE or not ref.has_values:
         raise ValueError(f"{ref.name} has no values to read: {ref.note or ref.dtype.name}")
     shape = shape_as_stored(ref)
-    if ref.strides is not None and ref.affine is None and _is_dense(ref):
+    if ref.strides is not None and ref.affine is None and is_dense(ref):
         # In storage order, then turned: row by row would read a transposed matrix many times over.
-        order = sorted(range(len(shape)), key=lambda i: (-ref.strides[i], i))  # type: ignore[index]
+        order = reading_order(ref)
         turned = _flat(blocks(ref), ref).reshape([shape[i] for i in order])
         flat = turned.transpose(np.argsort(order)).reshape(-1)
     else:
@@ -327,7 +279,7 @@ def read_array(ref: TensorRef) -> Array:
     return flat[: prod(shape)].reshape(shape)
 
 
-def _flat(parts: Iterator[Block], ref: TensorRef) -> Array:
+def _flat(parts: Iterator[Block], ref: Stored) -> Array:
     made = [natural(block).copy() for block in parts]
     return np.concatenate(made) if made else natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
 
@@ -347,12 +299,12 @@ def natural(block: Block) -> Array:
     return values.astype(np.bool_) if dtype.family is NumberClass.BOOL else values
 
 
-def first_nonfinite(ref: TensorRef) -> int | None:
+def first_nonfinite(ref: Stored) -> int | None:
     """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
     shape, once = shape_as_stored(ref), shape_once(ref)
     assert ref.strides is not None
-    dense = _is_dense(ref)
-    order = sorted(range(len(once)), key=lambda i: (-ref.strides[i], i)) if dense else list(range(len(once)))  # type: ignore[index]
+    dense = is_dense(ref)
+    order = reading_order(ref) if dense else tuple(range(len(once)))
     at, first = 0, None
     for block in blocks(ref) if dense else in_order(ref):
         bad = at + np.flatnonzero(~np.isfinite(natural(block)))

@@ -18,11 +18,13 @@ from hypothesis.extra import numpy as hnp
 from support.work import processor_seconds
 
 from inspectcli.commands.inspect.run import inspect_path
+from inspectcli.encodings.zip import DEFLATE
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint, open_source
 from inspectcli.formats.numpy import MAX_HEADER
 from inspectcli.storage.source import Memory
-from inspectcli.tensors.model import Checkpoint, Codec, TensorRef
+from inspectcli.tensors.codecs import RAW
+from inspectcli.tensors.model import Checkpoint, TensorRef
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -327,7 +329,7 @@ def test_an_archive_reads_as_numpy_reads_it(write: Any, tmp_path: Path) -> None:
         for tensor in made:
             check(tensor, loaded[tensor.name])
     codecs = {segment.codec for tensor in made for segment in tensor.segments}
-    assert codecs == {Codec.RAW if write is np.savez else Codec.DEFLATE}
+    assert codecs == {RAW if write is np.savez else DEFLATE}
     assert made.metadata["compressed"] == (0 if write is np.savez else len(arrays()))
 
 

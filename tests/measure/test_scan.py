@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
+from inspectcli.encodings.zip import DEFLATE
 from inspectcli.measure.scan import ScannedTensor, scan
 from inspectcli.storage.source import Memory
+from inspectcli.tensors.codecs import Checksum, Segment
 from inspectcli.tensors.dtypes import DTYPES
-from inspectcli.tensors.model import Affine, Checkpoint, Checksum, Codec, Segment, TensorRef
+from inspectcli.tensors.model import Affine, Checkpoint, TensorRef
 from inspectcli.tensors.values import BLOCK
 
 
@@ -191,7 +193,7 @@ BAD: dict[str, Callable[[], TensorRef]] = {
     "a cut strided storage": lambda: ref("bad", Memory("cut", ONES[:30]), shape=(2, 3), strides=(5, 2), nbytes=40),
     "known to be bad": lambda: ref("bad", Forbidden(), problem="its storage is missing"),
     "bytes that do not inflate": lambda: TensorRef(
-        "bad", DTYPES["f32"], (10,), segments=(Segment(Memory("x", b"\xff" * 50), 0, 40, Codec.DEFLATE, 50),)
+        "bad", DTYPES["f32"], (10,), segments=(Segment(Memory("x", b"\xff" * 50), 0, 40, DEFLATE, 50),)
     ),
     "an overlapping view without end": lambda: ref(
         "bad", Memory("x", bytes(1 << 18)), shape=(1 << 15, 1 << 15), strides=(1, 1), nbytes=1 << 18
@@ -290,7 +292,7 @@ def deflated(n: int) -> TensorRef:
     data = np.arange(n, dtype="<f4").tobytes()
     encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     stored = encoder.compress(data) + encoder.flush()
-    segment = Segment(Memory("x", stored), 0, len(data), Codec.DEFLATE, len(stored))
+    segment = Segment(Memory("x", stored), 0, len(data), DEFLATE, len(stored))
     return TensorRef("x", DTYPES["f32"], (n,), segments=(segment,))
 
 

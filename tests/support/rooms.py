@@ -21,25 +21,12 @@ LEVELS = (
         Room("display.blocks", "what people see, before it is text"),
         Room("display.text", "numbers, sizes, plurals: one notation"),
     ),
-    (
-        Room("storage", "where bytes come from: read_at, and that is all"),
-        Room("tensors.dtypes", "every element type"),
-        Room("tensors.arithmetic", "small arithmetic without NumPy"),
-    ),
-    (
-        Room("tensors.model", "Checkpoint, TensorRef, Segment: frozen descriptions"),
-        Room("tensors.kernels", "the arithmetic seam: NumPy is the reference, NumKong where it is faster"),
-        Room("measure.moments", "count, mean and spread, merged by one function"),
-        Room("measure.stats", "Stats: a monoid of exact figures"),
-        Room("measure.workers", "the threads that share the tensors of a file"),
-    ),
+    (Room("storage", "where bytes come from: read_at, and that is all"),),
+    (Room("tensors", "element types, codecs, frozen descriptions, and how they become arrays"),),
     (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
     (Room("formats", "bytes -> Checkpoint: a file or a folder for each format"),),
-    (
-        Room("tensors.values", "TensorRef -> arrays, a block at a time"),
-        Room("measure.scan", "the loop that reads values, with checksums beside it"),
-    ),
+    (Room("measure", "the one loop that reads values, and what is worked out of them a block at a time"),),
     (Room("hparams", "stores of hyperparameters -> HParams; in sources/ one file a tool"),),
     (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
     (

@@ -21,12 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
+from inspectcli.encodings.zip import DEFLATE
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.measure.scan import stats_of
 from inspectcli.storage.source import LocalFile, Memory
 from inspectcli.tensors import values
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
-from inspectcli.tensors.model import Affine, Codec, Segment, TensorRef
+from inspectcli.tensors.model import Affine, TensorRef
 
 Array = npt.NDArray[Any]
 
@@ -75,7 +77,7 @@ def deflated(data: bytes, skip: int = 0, behind: int = 0) -> Segment:
     stored = encoder.compress(data) + encoder.flush()
     before = b"other bytes"
     source = Memory("test", before + stored + b"what follows")
-    return Segment(source, len(before), len(data) - skip - behind, Codec.DEFLATE, len(stored), skip)
+    return Segment(source, len(before), len(data) - skip - behind, DEFLATE, len(stored), skip)
 
 
 def numbers(name: str, n: int) -> Array:
@@ -332,14 +334,14 @@ def test_a_strided_view_of_a_compressed_member_is_read() -> None:
 def test_a_deflated_checkpoint_reads_as_the_plain_one(fixtures: Path) -> None:
     plain = inspectcli.open_checkpoint(fixtures / "mlp.pt")
     for of in inspectcli.open_checkpoint(fixtures / "mlp_deflated.pt"):
-        assert of.segments[0].codec is Codec.DEFLATE
+        assert of.segments[0].codec is DEFLATE
         assert_equal(of.numpy(), np.asarray(plain[of.name].numpy()))
 
 
 def test_bytes_that_do_not_inflate_are_damage() -> None:
     source = Memory("test", b"\xff" * 100)
     with pytest.raises(DamagedFileError, match="cannot be inflated"):
-        ref("f32", (5,), Segment(source, 0, 20, Codec.DEFLATE, 100)).numpy()
+        ref("f32", (5,), Segment(source, 0, 20, DEFLATE, 100)).numpy()
 
 
 def test_a_compressed_member_that_is_too_short_is_damage() -> None:

@@ -5,36 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.analysis.roles import Role, pattern
-from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
-
-if TYPE_CHECKING:
-    from inspectcli.analysis.initializers.recognize import InitMatch
-    from inspectcli.measure.stats import Sampled, Stats
-
-
-class TensorFacts(NamedTuple):
-    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
-
-    ref: TensorRef
-    role: Role
-    alias_of: str = ""
-    stats: Stats | None = None
-    sampled: Sampled | None = None
-    problem: str = ""
-    verdict: InitMatch | None = None
-
-    @property
-    def name(self) -> str:
-        return self.ref.name
-
-    @property
-    def rms(self) -> float:
-        """Root mean square of the finite values; 0 without any."""
-        stats = self.stats
-        return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.roles import pattern
+from inspectcli.tensors.model import Checkpoint, Kind
 
 
 @dataclass(frozen=True)

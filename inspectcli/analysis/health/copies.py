@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part, is_position_table
 from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Kind

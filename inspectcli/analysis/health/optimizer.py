@@ -10,7 +10,8 @@ from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.model import Checkpoint, Kind
 
 if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import RuleContext, TensorFacts
+    from inspectcli.analysis.facts import TensorFacts
+    from inspectcli.analysis.health.base import RuleContext
 
 #: Deeper nodes and longer lists hold no param_groups that anybody wrote.
 _DEPTH, _BREADTH = 6, 64

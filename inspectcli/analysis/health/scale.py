@@ -6,8 +6,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError
 

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part, pattern

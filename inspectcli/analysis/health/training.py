@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
 from inspectcli.errors import PinspectError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import learning_rate_remark
 from inspectcli.analysis.roles import Part
 from inspectcli.tensors.arithmetic import unravel

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.measure.stats import knot_ranks
-
-if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import TensorFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from inspectcli.analysis.facts import InitMatch, Strength, TensorFacts
 from inspectcli.analysis.initializers import matching, numbers
 from inspectcli.analysis.initializers.config import ModelConfig, read_config
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates, place_in_model
@@ -20,11 +20,8 @@ from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
 from inspectcli.errors import PinspectError
+from inspectcli.tensors.model import Checkpoint
 from inspectcli.tensors.values import read_array
-
-if TYPE_CHECKING:
-    from inspectcli.analysis.health.base import TensorFacts
-    from inspectcli.tensors.model import Checkpoint
 
 #: Fewer values say nothing about bounds.
 LEAST = 64
@@ -40,42 +37,6 @@ _FRESH = 0.75
 _MOST_INDEPENDENT = 1 << 18
 #: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
 _MOST_READ = 1 << 22
-
-
-class Strength(str, Enum):
-    """How sure a verdict is."""
-
-    UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
-    INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
-    MOVED = "moved"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class InitMatch(NamedTuple):
-    """What is said of one tensor.
-
-    Attributes:
-        strength: see Strength.
-        formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
-            default that it is compared with; empty if there is none.
-        family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
-        ratio: standard deviation over that of the default; None without one.
-    """
-
-    strength: Strength
-    formula: str = ""
-    family: str = ""
-    ratio: float | None = None
-
-    @property
-    def sentence(self) -> str:
-        if self.strength is Strength.UNTOUCHED:
-            return f"untouched since initialization: {self.formula}"
-        if self.strength is Strength.INIT_LIKE:
-            return f"cannot be told from {self.formula}"
-        return "moved" + (f": {self.ratio:.2f} times the spread of {self.formula}" if self.ratio is not None else "")
 
 
 #: What a vector of one value is called, by the part it plays.

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspectcli.commands.diff import pairing, rounding
+from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
-from inspectcli.commands.diff.layout import Layout
+from inspectcli.measure import pairing
 from inspectcli.measure.scan import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import Codec, TensorRef
+from inspectcli.tensors.layout import Layout
+from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
 
 #: Values on which a supposed cast must hold before whole pieces are cast.
@@ -102,12 +103,17 @@ def compare(
         if equal:
             return Comparison(Status.EQUAL_VALUES if permutation else Status.IDENTICAL, nan=nan, varied=varied)
     found = _measured(p, tolerance, tools)
-    if found.status is Status.EQUAL_VALUES and permutation is None and _same_encoding(p) and _equal_bits(p, tools)[0]:
+    if (
+        found.status is Status.EQUAL_VALUES
+        and permutation is None
+        and _same_encoding(p, tools)
+        and _equal_bits(p, tools)[0]
+    ):
         return found._replace(status=Status.IDENTICAL)
     return found
 
 
-def _same_encoding(p: pairing.Pair) -> bool:
+def _same_encoding(p: pairing.Pair, tools: Tools) -> bool:
     """Whether equal bits are equal values, for those that were compared as numbers first."""
     a, b = p.a.affine, p.b.affine
     if a is None or b is None:
@@ -115,15 +121,16 @@ def _same_encoding(p: pairing.Pair) -> bool:
     if p.a.dtype != p.b.dtype or p.a.strides != p.b.strides or a[:3] != b[:3]:
         return False
     refs = ((a.scales, b.scales), (a.zero_points, b.zero_points))
-    return all(x is y or (x is not None and y is not None and _equal_arrays(x, y)) for x, y in refs)
+    return all(x is y or (x is not None and y is not None and _equal_values(x, y, tools)) for x, y in refs)
 
 
-def _equal_arrays(a: TensorRef, b: TensorRef) -> bool:
-    return np.array_equal(np.asarray(a.numpy()), np.asarray(b.numpy()))
+def _equal_values(a: TensorRef, b: TensorRef, tools: Tools) -> bool:
+    pieces = pairing.pieces(pairing.pair(a, b), tools.buffers)
+    return a.shape == b.shape and all(np.array_equal(piece.a, piece.b) for piece in pieces)
 
 
 def _is_decoded(ref: TensorRef) -> bool:
-    return any(segment.codec is Codec.HDF5 for segment in ref.segments)
+    return any(segment.codec.is_serial for segment in ref.segments)
 
 
 def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:

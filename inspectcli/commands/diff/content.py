@@ -15,11 +15,12 @@ from operator import itemgetter
 
 from inspectcli.commands.diff import names
 from inspectcli.commands.diff.compare import Tools, agrees, compare
-from inspectcli.commands.diff.layout import Layout, layouts
+from inspectcli.commands.diff.layout import layouts
 from inspectcli.commands.diff.match import How, Match, Matching
 from inspectcli.errors import PinspectError
 from inspectcli.measure.scan import is_averaged, stats_of
 from inspectcli.measure.stats import Stats
+from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 
 #: A layout that no framework's convention asks for needs values at least as similar as this.

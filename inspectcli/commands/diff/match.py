@@ -9,8 +9,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from inspectcli.commands.diff import names
-from inspectcli.commands.diff.layout import Layout
 from inspectcli.errors import UsageError
+from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 
 

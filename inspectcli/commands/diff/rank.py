@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inspectcli.commands.diff import pairing
 from inspectcli.commands.diff.compare import Tools
-from inspectcli.commands.diff.layout import Layout
+from inspectcli.measure import pairing
+from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef
 
 Matrix = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ def rank_of_difference(a: TensorRef, b: TensorRef, permutation: Layout | None, t
 def _rows(p: pairing.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Matrix]]:
     """(rows of A, rows of B): whole rows, some at a time."""
     if p.a.strides is not None or p.b.strides is not None:
-        x, y = (np.asarray(ref.numpy(), np.float32).reshape(-1, columns) for ref in (p.a, p.b))
+        x, y = (side.astype(np.float32).reshape(-1, columns) for side in pairing.whole(p))
         yield x, y
         return
     held: list[pairing.Piece] = []

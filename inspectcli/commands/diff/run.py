@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from inspectcli.commands.diff import content, match
 from inspectcli.commands.diff.compare import Comparison, Status, Tools, compare
 from inspectcli.commands.diff.difference import Tolerance
-from inspectcli.commands.diff.layout import Layout
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
 from inspectcli.commands.diff.rank import rank_of_difference
@@ -18,7 +17,8 @@ from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.tensors.arithmetic import unravel
-from inspectcli.tensors.model import Checkpoint, Codec, TensorRef, aliases
+from inspectcli.tensors.layout import Layout
+from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def _nbytes(m: Match) -> int:
 
 
 def _is_decoded(m: Match) -> bool:
-    return any(s.codec is Codec.HDF5 for ref in (m.a, m.b) if ref is not None for s in ref.segments)
+    return any(s.codec.is_serial for ref in (m.a, m.b) if ref is not None for s in ref.segments)
 
 
 def _listed(m: Match) -> TensorDiff:

@@ -12,8 +12,8 @@ from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Hazard, Kind, Training
 
 if TYPE_CHECKING:
+    from inspectcli.analysis.facts import InitMatch
     from inspectcli.analysis.findings import Finding
-    from inspectcli.analysis.initializers.recognize import InitMatch
     from inspectcli.measure.stats import Sampled
 
 

@@ -8,9 +8,11 @@ from math import prod
 from typing import Any
 
 from inspectcli.errors import TruncatedFileError
+from inspectcli.formats.hdf5.process import HDF5
 from inspectcli.storage.source import Source
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
-from inspectcli.tensors.model import Codec, Hazard, Segment
+from inspectcli.tensors.model import Hazard
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 #: The superblock stands at one of these bytes: a file may begin with a block of the user's.
@@ -109,7 +111,7 @@ class Dataset:
         """Its values: a plain range where they are one, else decoded by libhdf5."""
         if self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes:
             return Segment(source, self.offset, self.nbytes)
-        return Segment(source, 0, self.nbytes, Codec.HDF5, dataset=self.path)
+        return Segment(source, 0, self.nbytes, HDF5, dataset=self.path)
 
     @property
     def decoded(self) -> bool:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from inspectcli.errors import DamagedFileError, LimitError, MissingLibraryError, PinspectError
 from inspectcli.storage.source import LocalFile, Source, place
-from inspectcli.tensors.model import Segment
+from inspectcli.tensors.codecs import Codec, Segment, register
 
 #: Seconds: of a listing of a file of ordinary size, of a large one, and of one block of values.
 LISTING_SECONDS, LARGE_LISTING_SECONDS, BLOCK_SECONDS = 9.0, 60.0, 60.0
@@ -214,6 +214,9 @@ def close_all() -> None:
 atexit.register(close_all)
 
 
-def stream_dataset(segment: Segment) -> Iterator[bytes]:
-    """Decoded bytes of the dataset that a segment with Codec.HDF5 names."""
+def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:
     yield from process_for(segment.source).stream(segment.dataset)
+
+
+#: Chunked, compressed or converted by libhdf5: the child decodes the dataset that a segment names.
+HDF5 = register(Codec("hdf5", _decode, is_serial=True))

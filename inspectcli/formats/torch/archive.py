@@ -11,7 +11,8 @@ from inspectcli.pickles.globals import hazards
 from inspectcli.pickles.machine import Program, read_whole_pickle
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Source
-from inspectcli.tensors.model import Hazard, Kind, Segment
+from inspectcli.tensors.codecs import Segment
+from inspectcli.tensors.model import Hazard, Kind
 
 MAX_PICKLE = 256 << 20
 MAX_TEXT = 64 << 10

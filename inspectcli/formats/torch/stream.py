@@ -15,7 +15,7 @@ from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.nodes import Dict, key_of, shown
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Memory, Source
-from inspectcli.tensors.model import Segment
+from inspectcli.tensors.codecs import Segment
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

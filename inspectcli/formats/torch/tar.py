@@ -21,7 +21,8 @@ from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Object, Persistent, key_of, shown
 from inspectcli.pickles.tensors import MAX_DIMENSIONS, Rebuilder, Storage, Tensor, storage_dtype, view
 from inspectcli.storage.source import Source, Window
-from inspectcli.tensors.model import Checkpoint, Segment
+from inspectcli.tensors.codecs import Segment
+from inspectcli.tensors.model import Checkpoint
 
 _BLOCK = 512
 _MAX_MEMBERS = 10_000

@@ -10,10 +10,12 @@ from math import prod
 from inspectcli.errors import LimitError, PinspectError
 from inspectcli.pickles.globals import is_torchscript
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
-from inspectcli.pickles.tensors import Rebuilder, Tensor, contiguous, span, text_bytes
+from inspectcli.pickles.tensors import Rebuilder, Tensor, span, text_bytes
 from inspectcli.storage.source import Memory
+from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import Affine, Kind, Segment, TensorRef, Training
+from inspectcli.tensors.model import Affine, Kind, TensorRef, Training
+from inspectcli.tensors.stored import c_strides
 
 MAX_DEPTH = 200
 MAX_TENSORS = 1_000_000
@@ -233,7 +235,7 @@ def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str)
     except PinspectError as error:
         problem = error.message
     strides = held.strides
-    if strides is not None and (strides == contiguous(held.shape) or prod(held.shape) <= 1):
+    if strides is not None and (strides == c_strides(held.shape) or prod(held.shape) <= 1):
         strides = None
     key = None
     if held.storage is not None:

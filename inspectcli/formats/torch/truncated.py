@@ -18,7 +18,7 @@ from inspectcli.formats.torch.tree import walk
 from inspectcli.pickles.machine import OutOfDataError
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Source
-from inspectcli.tensors.model import Segment
+from inspectcli.tensors.codecs import Segment
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SIZE_FOLLOWS = 0x8

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from inspectcli.analysis.health.base import RuleContext, TensorFacts
+from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import Group, groups, learning_rate_remark, states
 from inspectcli.analysis.roles import Roles
 from inspectcli.formats import open_checkpoint

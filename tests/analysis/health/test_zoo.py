@@ -23,7 +23,7 @@ pytest.importorskip("transformers")
 from models import zoo
 from models.drawn import Drawn
 
-from inspectcli.analysis.initializers.recognize import InitMatch, Strength
+from inspectcli.analysis.facts import InitMatch, Strength
 from inspectcli.commands.inspect.run import inspect_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.analysis.health.base import TensorFacts
+from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.initializers import numbers
 from inspectcli.analysis.initializers.numbers import ROUNDING, Numbers
 from inspectcli.analysis.roles import Roles

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from inspectcli.analysis.facts import InitMatch, Strength
 from inspectcli.analysis.findings import Finding, Severity
-from inspectcli.analysis.initializers.recognize import InitMatch, Strength
 from inspectcli.cli import run
 from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
 from inspectcli.commands.inspect.result import FileReport, TensorRow

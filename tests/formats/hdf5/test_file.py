@@ -22,7 +22,8 @@ from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint
 from inspectcli.formats.hdf5 import process as _hdf5_process
-from inspectcli.tensors.model import Checkpoint, Codec, Kind, TensorRef, aliases
+from inspectcli.tensors.codecs import RAW
+from inspectcli.tensors.model import Checkpoint, Kind, TensorRef, aliases
 from inspectcli.tensors.values import blocks
 
 h5py = pytest.importorskip("h5py")
@@ -136,7 +137,7 @@ def test_the_zoo_has_no_other_tensors_and_no_notes(zoo: Checkpoint) -> None:
 
 
 def test_only_contiguous_values_are_read_without_libhdf5(zoo: Checkpoint) -> None:
-    raw = {t.name.partition(".")[0] for t in zoo for s in t.segments if s.codec is Codec.RAW}
+    raw = {t.name.partition(".")[0] for t in zoo for s in t.segments if s.codec is RAW}
     assert raw == {"contiguous", "scalar", "many dimensions"}
 
 

@@ -22,7 +22,8 @@ from inspectcli.commands.inspect.run import inspect_path, totals  # noqa: E402
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError  # noqa: E402
 from inspectcli.formats import open_checkpoint  # noqa: E402
 from inspectcli.formats.hdf5.config import risks  # noqa: E402
-from inspectcli.tensors.model import Checkpoint, Codec, Kind  # noqa: E402
+from inspectcli.tensors.codecs import RAW  # noqa: E402
+from inspectcli.tensors.model import Checkpoint, Kind  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -367,7 +368,7 @@ def test_a_deflated_archive_reads_the_same(name: str, tmp_path: Path) -> None:
     model = build(name)
     made = open_checkpoint(rezip(save(model, tmp_path / "m.keras"), {}, zipfile.ZIP_DEFLATED))
     same_values(made, values(model))
-    assert {s.codec for t in made for s in t.segments} == {Codec.RAW}
+    assert {s.codec for t in made for s in t.segments} == {RAW}
 
 
 def test_compressed_weights_inside_the_archive_are_read(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inspectcli.commands.diff import layout
 from inspectcli.errors import DamagedFileError
+from inspectcli.tensors import layout
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import TensorRef
-from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, expansion, in_order, natural, shape_as_stored
+from inspectcli.tensors.stored import expansion, reading_order, shape_as_stored
+from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, in_order, natural, read_array
 
 #: Elements of a piece: what is computed from it stays in the processor's cache.
 PIECE = 1 << 18
@@ -58,14 +59,14 @@ class Piece(NamedTuple):
 
 
 def pair(a: TensorRef, b: TensorRef, permutation: layout.Layout | None = None) -> Pair:
-    """Two tensors of one shape (under `lie`), ready to be read in step."""
+    """Two tensors of one shape (under a permutation), ready to be read in step."""
     if permutation is not None:
         a, b = layout.seen_alike(a, b, permutation)
     a, b = layout.plain(a), layout.plain(b)
     split = shape_as_stored(a)
     axes = tuple(range(len(split)))
     if a.strides is not None and b.strides is not None and _can_turn(a) and _can_turn(b):
-        axes = layout.storage_order(a)
+        axes = reading_order(a)
         a, b = layout.permuted(a, axes), layout.permuted(b, axes)
     return Pair(a, b, tuple(split[i] for i in axes), axes, split)
 
@@ -124,11 +125,16 @@ def _in_step(a: Iterator[Array], b: Iterator[Array]) -> Iterator[Piece]:
         raise DamagedFileError("one side has more values than the other: the file is not what its header says")
 
 
+def whole(p: Pair) -> tuple[Array, Array]:
+    """Both sides as arrays. The caller makes sure that they are small."""
+    return read_array(p.a), read_array(p.b)
+
+
 def _whole(p: Pair) -> Iterator[Piece]:
     if prod(p.shape) > _MOST_EXPANDED:
         raise DamagedFileError(f"an expanded view of {prod(p.shape):,} elements is not compared with a stored tensor")
-    a, b = np.ravel(np.asarray(p.a.numpy())), np.ravel(np.asarray(p.b.numpy()))
-    yield from _in_step(iter([a]), iter([b]))
+    a, b = whole(p)
+    yield from _in_step(iter([a.ravel()]), iter([b.ravel()]))
 
 
 def _by_boxes(p: Pair) -> Iterator[Piece]:
@@ -144,7 +150,7 @@ def _by_boxes(p: Pair) -> Iterator[Piece]:
 def _box(ref: TensorRef, start: tuple[int, ...], extent: tuple[int, ...]) -> Array:
     """The elements of a box in C order: read as they lie in the file, and turned in memory."""
     part = layout.box(ref, start, extent)
-    axes = layout.storage_order(part)
+    axes = reading_order(part)
     lying = np.concatenate([natural(block) for block in in_order(layout.permuted(part, axes))])
     turned: Array = lying.reshape([extent[i] for i in axes]).transpose(layout.inverse(axes)).ravel()
     return turned

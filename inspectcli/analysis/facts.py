@@ -1,0 +1,70 @@
+"""What is known of one tensor: its description, its role, its figures, and which initializer its numbers look like."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from inspectcli.analysis.roles import Role
+from inspectcli.tensors.model import TensorRef
+
+if TYPE_CHECKING:
+    from inspectcli.measure.stats import Sampled, Stats
+
+
+class Strength(str, Enum):
+    """How sure a verdict is."""
+
+    UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
+    INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
+    MOVED = "moved"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class InitMatch(NamedTuple):
+    """What is said of one tensor.
+
+    Attributes:
+        strength: see Strength.
+        formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
+            default that it is compared with; empty if there is none.
+        family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
+        ratio: standard deviation over that of the default; None without one.
+    """
+
+    strength: Strength
+    formula: str = ""
+    family: str = ""
+    ratio: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        if self.strength is Strength.UNTOUCHED:
+            return f"untouched since initialization: {self.formula}"
+        if self.strength is Strength.INIT_LIKE:
+            return f"cannot be told from {self.formula}"
+        return "moved" + (f": {self.ratio:.2f} times the spread of {self.formula}" if self.ratio is not None else "")
+
+
+class TensorFacts(NamedTuple):
+    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
+
+    ref: TensorRef
+    role: Role
+    alias_of: str = ""
+    stats: Stats | None = None
+    sampled: Sampled | None = None
+    problem: str = ""
+    verdict: InitMatch | None = None
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the finite values; 0 without any."""
+        stats = self.stats
+        return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
