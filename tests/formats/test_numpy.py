@@ -21,7 +21,7 @@ from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint, open_source
 from inspectcli.formats.numpy import MAX_HEADER
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.model import Checkpoint, Codec, TensorRef
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import inspectcli
 from inspectcli.measure.scan import ScannedTensor, scan
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Affine, Checkpoint, Checksum, Codec, Segment, TensorRef
 from inspectcli.tensors.values import BLOCK

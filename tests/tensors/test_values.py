@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 import inspectcli
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.measure.scan import stats_of
-from inspectcli.storage.source import LocalFile, Memory
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors import values
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Affine, Codec, Segment, TensorRef
