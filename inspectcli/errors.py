@@ -2,6 +2,7 @@
 
 PinspectError
 ├── NotReadableError        missing, no permission, not a regular file, directory without a model
+├── ChangedFileError        somebody wrote to the file while it was read
 ├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
 ├── DamagedFileError        the bytes contradict the format
 │   ├── TruncatedFileError  ... because the end of the file is missing
@@ -49,6 +50,10 @@ class PinspectError(Exception):
 
 class NotReadableError(PinspectError):
     code = "not-readable"
+
+
+class ChangedFileError(PinspectError):
+    code = "changed"
 
 
 class UnsupportedFormatError(PinspectError):

@@ -10,7 +10,7 @@ from typing import Any
 from inspectcli.encodings.json import parse
 from inspectcli.encodings.zip import LOCAL_MAGIC, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.storage.source import LocalFile
+from inspectcli.storage.local import LocalFile
 
 #: Bytes of a file that is read whole.
 MAX_FILE = 64 << 20

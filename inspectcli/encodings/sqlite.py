@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from inspectcli.errors import DamagedFileError, LimitError
-from inspectcli.storage.source import LocalFile
+from inspectcli.storage.local import LocalFile
 
 MAGIC = b"SQLite format 3\x00"
 #: For all queries on one file.

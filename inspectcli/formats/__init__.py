@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from inspectcli.errors import PinspectError, TruncatedFileError
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.storage.source import LocalFile, Source
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint
 
 __all__ = ["find_format", "formats", "open_checkpoint", "open_source"]

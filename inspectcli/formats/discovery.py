@@ -61,7 +61,7 @@ def may_be_something_else(path: str) -> bool:
 
 def is_lfs_pointer(path: str) -> bool:
     """Whether Git LFS left its small text file in the place of the real one."""
-    from inspectcli.storage.source import LocalFile
+    from inspectcli.storage.local import LocalFile
 
     try:
         source = LocalFile(path)

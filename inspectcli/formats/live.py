@@ -9,7 +9,7 @@ from typing import Any
 from inspectcli.errors import UsageError
 from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.pickles.tensors import TORCH_DTYPES
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef

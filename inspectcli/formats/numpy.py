@@ -17,7 +17,8 @@ from inspectcli.errors import DamagedFileError, LimitError, PinspectError, Trunc
 from inspectcli.formats.base import Format, stem
 from inspectcli.formats.packed import mark_packed
 from inspectcli.formats.torch.tree import leaf_kind
-from inspectcli.storage.source import Memory, Source, Window
+from inspectcli.storage.memory import Memory, Window
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError, UnsafeFileError
-from inspectcli.storage.source import LocalFile, Source, not_readable
+from inspectcli.storage.local import LocalFile, not_readable
+from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DType, NumberClass
 from inspectcli.tensors.model import Checkpoint, Defect, TensorRef
 

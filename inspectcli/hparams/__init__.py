@@ -33,7 +33,7 @@ def head_of(path: str) -> bytes:
     Raises:
         PinspectError: it cannot be read, or is no regular file.
     """
-    from inspectcli.storage.source import LocalFile
+    from inspectcli.storage.local import LocalFile
 
     source = LocalFile(path)
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.errors import ChecksumError, PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
-from inspectcli.storage.source import place
+from inspectcli.storage.memory import place
 from inspectcli.tensors.codecs import RAW, Checksum, Segment
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases

@@ -67,6 +67,11 @@ class Place(Protocol):
 class Storages(Protocol):
     """The storages of one container, by key."""
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Which container it is: two that are open at once, or one after the other, must not be taken for one."""
+        ...
+
     def place(self, key: str, nbytes: int) -> Place:
         """Where storage `key` lies; DamagedFileError if it is missing or not `nbytes` long."""
         ...
@@ -236,7 +241,7 @@ class Rebuilder:
             shift = first * dtype.itemsize
             end = shift + size * dtype.itemsize
         place = self.storages.place(key, nbytes)
-        return Storage((id(self.storages), key), dtype, nbytes if end is None else end, place, shift)
+        return Storage((self.storages.identity, key), dtype, nbytes if end is None else end, place, shift)
 
     def _typed_storage(self, node: Object) -> Storage:
         """TypedStorage(wrap_storage=..., dtype=...): whole pickled storages."""
@@ -254,8 +259,7 @@ class Rebuilder:
         if self.nesting >= MAX_NESTING:
             raise LimitError("storages that hold storages without end")
         value, inner = self.load_blob(blob, self.nesting + 1)
-        storage = inner.storage(value)
-        return replace(storage, identity=(id(node), *storage.identity))
+        return inner.storage(value)
 
 
 _KEY_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")

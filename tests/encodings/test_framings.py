@@ -14,7 +14,7 @@ from inspectcli.encodings.leveldb import log_records
 from inspectcli.encodings.protobuf import Message, shortest
 from inspectcli.encodings.tfrecord import masked_crc32c, tf_records
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 
 
 def before_damage(records: Iterator[bytes]) -> tuple[list[bytes], PinspectError | None]:

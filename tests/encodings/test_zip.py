@@ -17,7 +17,7 @@ import inspectcli
 from inspectcli.encodings import zip as _zip
 from inspectcli.encodings.zip import ZipDirectory, inflate, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 
 CONTENTS = {"x/data.pkl": b"\x80\x02}q\x00.", "x/data/0": bytes(range(200)), "x/version": b"3\n", "x/empty": b""}
 

@@ -15,7 +15,8 @@ from support.places import FIXTURES
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.formats import find_format, formats, open_checkpoint, open_source
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.storage.source import LocalFile, Memory
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import Memory
 
 #: File -> format of its checkpoint.
 EXPECTED = {

@@ -22,7 +22,7 @@ from inspectcli.encodings.zip import DEFLATE
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint, open_source
 from inspectcli.formats.numpy import MAX_HEADER
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import RAW
 from inspectcli.tensors.model import Checkpoint, TensorRef
 

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats import open_checkpoint, open_source
 from inspectcli.formats.safetensors import open_safetensors
-from inspectcli.storage.source import LocalFile, Memory
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.model import Checkpoint
 
 ml_dtypes = pytest.importorskip("ml_dtypes")

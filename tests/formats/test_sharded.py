@@ -22,7 +22,7 @@ from inspectcli.errors import (
     UnsafeFileError,
 )
 from inspectcli.formats import open_checkpoint
-from inspectcli.tensors.model import Defect
+from inspectcli.tensors.model import Defect, aliases
 
 Array = np.ndarray[Any, Any]
 
@@ -96,6 +96,18 @@ def test_shards_of_torch_are_read_too(tmp_path: Path) -> None:
     assert [t.name for t in made] == list(state)
     for tensor in made:
         np.testing.assert_array_equal(tensor.numpy(), state[tensor.name].float().numpy())
+
+
+def test_tensors_of_two_shards_are_never_tied(tmp_path: Path) -> None:
+    # Every shard has a storage "0", and what described one shard is gone when the next one is read.
+    torch = pytest.importorskip("torch")
+    shards = {f"layer{i}.weight": f"pytorch_model-{i + 1:05}-of-00040.bin" for i in range(40)}
+    for name, shard in shards.items():
+        torch.save({name: torch.ones(3)}, tmp_path / shard)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    made = open_checkpoint(tmp_path)
+    assert aliases(made.tensors) == {}
+    assert [ref.storage for ref in open_checkpoint(tmp_path)] == [ref.storage for ref in made]
 
 
 # -- index and shards that do not agree -----------------------------------------------------------------

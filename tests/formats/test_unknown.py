@@ -13,7 +13,7 @@ import pytest
 
 from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.formats import open_checkpoint, open_source
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n"
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams.collect import read_hparams
 from inspectcli.hparams.merge import agree, shown
-from inspectcli.storage.source import LocalFile
+from inspectcli.storage.local import LocalFile
 
 CONFIG = {
     "model_type": "llama", "architectures": ["L"], "transformers_version": "5.2", "hidden_size": 24,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import inspectcli
 from inspectcli.encodings.zip import DEFLATE
 from inspectcli.measure.scan import ScannedTensor, scan
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Checksum, Segment
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Affine, Checkpoint, TensorRef

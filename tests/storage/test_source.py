@@ -1,10 +1,9 @@
-"""Bytes come from regular files, memory and windows of them, and from nothing else."""
+"""What every source answers: its bytes, which bytes they are, and whether they changed."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
-from inspectcli.storage.source import LocalFile, Memory, Source, Window
+from inspectcli.errors import ChangedFileError, TruncatedFileError
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import Memory, Window
+from inspectcli.storage.source import Source, ensure_unchanged
 
 DATA = bytes(range(256)) * 4
 SPANS = [(0, 0), (0, 1), (0, 1024), (1, 3), (255, 2), (1000, 24), (1023, 1), (1024, 0)]
@@ -78,21 +79,6 @@ def test_a_source_travels_to_another_process(kind: str, tmp_path: Path) -> None:
     assert copy.read_at(3, 500) == DATA[3:503]
 
 
-def test_a_file_is_pickled_as_its_path_alone(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    path.write_bytes(bytes(1 << 20))
-    assert len(pickle.dumps(LocalFile(str(path)))) < 200 + len(str(path))
-
-
-def test_an_empty_file_has_no_bytes(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    made = LocalFile(str(tmp_path / "empty"))
-    assert made.size == 0
-    assert made.read_at(0, 0) == b""
-    with pytest.raises(TruncatedFileError):
-        made.read_at(0, 1)
-
-
 def test_threads_share_a_file(tmp_path: Path) -> None:
     made = source("file", tmp_path)
     offsets = [i % 1000 for i in range(2000)]
@@ -101,149 +87,107 @@ def test_threads_share_a_file(tmp_path: Path) -> None:
     assert parts == [DATA[offset : offset + 20] for offset in offsets]
 
 
-# -- what is no file ------------------------------------------------------------------------------------
+# -- identity -------------------------------------------------------------------------------------------
 
 
-def refusal(path: Path | str) -> NotReadableError:
-    with pytest.raises(NotReadableError) as caught:
-        LocalFile(str(path))
-    assert caught.value.path == str(path)
-    return caught.value
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_source_is_equal_to_the_one_it_was_made_of(kind: str, tmp_path: Path) -> None:
+    made = source(kind, tmp_path)
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy == made
+    assert hash(copy) == hash(made)
+    assert copy.identity == made.identity
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    error = refusal(tmp_path / "nothing")
-    assert error.message == "no such file or directory"
-    assert error.hint
-    assert str(error).startswith(f"{tmp_path / 'nothing'}: no such file or directory")
+def test_two_openings_of_one_file_are_equal_until_it_is_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    (tmp_path / "link").symlink_to(path)
+    first, again, link = (LocalFile(str(p)) for p in (path, path, tmp_path / "link"))
+    assert first == again == link
+    assert len({first, again, link}) == 1
+    assert Window(first, 1, 5) == Window(again, 1, 5) != Window(first, 2, 5)
+    path.write_bytes(DATA + b"more")
+    assert LocalFile(str(path)) != first
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert refusal(tmp_path).message == "not a regular file: found a directory"
+def test_files_of_equal_bytes_are_different_sources(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(DATA)
+    assert LocalFile(str(tmp_path / "a")) != LocalFile(str(tmp_path / "b"))
+    assert Memory("m", DATA) != Memory("m", DATA)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
-def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+def test_memory_of_another_process_is_never_taken_for_ours() -> None:
+    # Each process numbers its own: the numbers alone would be equal.
     code = (
-        "import sys\n"
-        "from inspectcli.errors import NotReadableError\n"
-        "from inspectcli.storage.source import LocalFile\n"
-        "try:\n    LocalFile(sys.argv[1])\n"
-        "except NotReadableError as error:\n    sys.stdout.write(error.message)"
+        "import pickle, sys\n"
+        "from inspectcli.storage.memory import Memory\n"
+        "sys.stdout.buffer.write(pickle.dumps([Memory('m', b'') for _ in range(50)]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "pipe")], capture_output=True, text=True, timeout=20
-    )
-    assert done.stdout == "not a regular file: found a FIFO (named pipe)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    theirs = pickle.loads(done.stdout)
+    ours = [Memory("m", b"") for _ in range(50)]
+    assert len({*theirs, *ours}) == 100
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="the system has no /dev/zero")
-def test_a_device_is_refused_through_a_link_too(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("/dev/zero")
-    assert refusal("/dev/zero").message == "not a regular file: found a character device"
-    assert refusal(tmp_path / "link").message == "not a regular file: found a character device"
+# -- changes --------------------------------------------------------------------------------------------
 
 
-def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(DATA)
-    (tmp_path / "link").symlink_to("data")
-    assert LocalFile(str(tmp_path / "link")).read_at(0, 8) == DATA[:8]
-
-
-def test_links_in_a_circle_are_called_so(tmp_path: Path) -> None:
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    assert "links that lead back to themselves" in refusal(tmp_path / "a").message
-
-
-def test_a_name_that_is_too_long_is_called_so(tmp_path: Path) -> None:
-    assert "too long" in refusal(tmp_path / ("n" * 5000)).message
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_bytes(DATA)
-    path.chmod(0)
-    assert refusal(path).message == "permission denied"
-
-
-# -- holes, and files that change -----------------------------------------------------------------------
-
-
-def sparse(path: Path) -> Path:
-    """Hole, data, hole, data, hole: 64 KiB each."""
-    step = 1 << 16
-    with open(path, "wb") as file:
-        for start in (step, 3 * step):
-            file.seek(start)
-            file.write(random.Random(start).randbytes(step))
-        file.truncate(5 * step)
-    if os.stat(path).st_blocks * 512 >= 5 * step:
-        pytest.skip("this file system keeps no holes")
-    return path
-
-
-def test_holes_read_as_zeros_and_data_as_data(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "sparse")
-    content, made, dice = path.read_bytes(), LocalFile(str(path)), random.Random(0)
-    for _ in range(500):
-        offset = dice.randrange(len(content))
-        n = dice.randrange(min(1 << 17, len(content) - offset) + 1)
-        assert made.read_at(offset, n) == content[offset : offset + n], (offset, n)
-
-
-def test_the_edges_of_holes_are_exact(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "sparse")
-    content, made = path.read_bytes(), LocalFile(str(path))
-    for edge in range(1 << 16, 5 << 16, 1 << 16):
-        for offset, n in ((edge - 1, 1), (edge, 1), (edge - 1, 2), (edge - 5000, 5000), (edge - 5000, 5001)):
-            assert made.read_at(offset, n) == content[offset : offset + n], (offset, n)
-
-
-def test_the_end_of_a_huge_sparse_file_is_read_without_the_rest(tmp_path: Path) -> None:
-    path = tmp_path / "huge"
-    with open(path, "wb") as file:
-        file.seek(64 << 30)
-        file.write(b"end")
-    made = LocalFile(str(path))
-    assert made.read_at((64 << 30) - 2, 5) == b"\0\0end"
-
-
-def test_a_file_that_became_shorter_is_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "data"
-    path.write_bytes(random.Random(1).randbytes(1 << 20))
-    made = LocalFile(str(path))
-    os.truncate(path, 1000)
-    assert made.read_at(0, 1000) == random.Random(1).randbytes(1 << 20)[:1000]
-    with pytest.raises(DamagedFileError, match="became shorter") as caught:
-        made.read_at(900, 5000)
-    assert caught.value.path == str(path)
-
-
-def test_a_sparse_file_that_became_shorter_is_no_hole(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "sparse")
-    made = LocalFile(str(path))
-    os.truncate(path, 1 << 16)
-    with pytest.raises(DamagedFileError, match="became shorter"):
-        made.read_at(1 << 16, 1 << 16)
-
-
-def test_a_change_of_the_file_is_seen(tmp_path: Path) -> None:
-    path = tmp_path / "data"
-    path.write_bytes(DATA)
-    made = LocalFile(str(path))
-    assert not made.changed()
+def longer(path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b"more")
+
+
+def other_bytes(path: Path) -> None:
+    time = path.stat().st_mtime_ns
+    path.write_bytes(bytes(len(path.read_bytes())))
+    os.utime(path, ns=(time + 1_000_000, time + 1_000_000))
+
+
+def replaced(path: Path) -> None:
+    status = path.stat()
+    new = path.with_name("new")
+    new.write_bytes(path.read_bytes())
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "window", "window of a window"])
+@pytest.mark.parametrize("change", [longer, other_bytes, replaced, Path.unlink])
+def test_a_change_of_the_file_is_seen(kind: str, change: object, tmp_path: Path) -> None:
+    made = source(kind, tmp_path)
+    assert not made.changed()
+    ensure_unchanged([made])
+    change(tmp_path / "data")  # type: ignore[operator]
     assert made.changed()
+    with pytest.raises(ChangedFileError) as caught:
+        ensure_unchanged([Memory("m", b""), made])
+    assert caught.value.message == "the file changed while it was read"
+    assert caught.value.path == str(tmp_path / "data")
+    assert caught.value.hint
 
 
-def test_a_closed_file_stays_closed(tmp_path: Path) -> None:
+def test_reading_a_file_does_not_change_it(tmp_path: Path) -> None:
     made = source("file", tmp_path)
-    assert isinstance(made, LocalFile)
-    made.close()
-    made.close()
-    with pytest.raises(OSError):
-        made.read_at(0, 1)
+    made.read_at(0, made.size)
+    (tmp_path / "data").read_bytes()
+    assert not made.changed()
+
+
+def test_a_change_before_it_is_unpickled_is_seen(tmp_path: Path) -> None:
+    made = source("file", tmp_path)
+    sent = pickle.dumps(made)
+    longer(tmp_path / "data")
+    copy = pickle.loads(sent)
+    assert copy == made
+    assert copy.changed()
+
+
+def test_a_change_of_the_working_folder_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = LocalFile("data")
+    monkeypatch.chdir("elsewhere")
+    assert not made.changed()

@@ -24,7 +24,8 @@ import inspectcli
 from inspectcli.encodings.zip import DEFLATE
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.measure.scan import stats_of
-from inspectcli.storage.source import LocalFile, Memory
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors import values
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES

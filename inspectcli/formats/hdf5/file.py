@@ -279,7 +279,7 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         shape=shape,
         kind=entry.kind,
         segments=() if problem or not dataset.nbytes else (segment,),
-        storage=("hdf5", source.name, dataset.address),
+        storage=("hdf5", source.identity, dataset.address),
         big_endian=dataset.big_endian and not dataset.decoded,
         layer=entry.layer,
         note=", ".join(notes),

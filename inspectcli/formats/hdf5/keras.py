@@ -16,7 +16,8 @@ from inspectcli.formats.hdf5 import file as hdf5
 from inspectcli.formats.hdf5.config import optimizer_class
 from inspectcli.formats.hdf5.listing import check_end, superblock
 from inspectcli.formats.numpy import open_npz
-from inspectcli.storage.source import Memory, Source, Window
+from inspectcli.storage.memory import Memory, Window
+from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint
 
 CONFIG, METADATA = "config.json", "metadata.json"

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from inspectcli.errors import DamagedFileError, LimitError, MissingLibraryError, PinspectError
-from inspectcli.storage.source import LocalFile, Source, place
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.memory import place
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Codec, Segment, register
 
 #: Seconds: of a listing of a file of ordinary size, of a large one, and of one block of values.
@@ -76,6 +78,7 @@ class Hdf5Process:
             preexec_fn=_limits if os.name == "posix" else None,
         )
         self._late = False
+        self.busy = False
         seconds = LARGE_LISTING_SECONDS if source.size > LARGE_FILE else LISTING_SECONDS
         try:
             with self._watch(seconds):
@@ -94,7 +97,7 @@ class Hdf5Process:
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        complete = False
+        self.busy, complete = True, False
         try:
             while True:
                 with self._watch(BLOCK_SECONDS):
@@ -104,6 +107,7 @@ class Hdf5Process:
                     return
                 yield block
         finally:
+            self.busy = False
             if not complete:  # somebody has seen enough: the rest in the pipe is no answer to the next question
                 self.close()
 
@@ -191,8 +195,11 @@ _open: list[tuple[Source, Hdf5Process]] = []
 
 
 def process_for(source: Source) -> Hdf5Process:
-    """The child that has this source open; the one that was not used for longest is closed."""
-    found = next((entry for entry in _open if entry[0] is source), None)
+    """A child that has this source open and is not in the middle of a dataset: a file may be compared with itself.
+
+    Of more than two the one that was not used for longest is closed.
+    """
+    found = next((entry for entry in _open if entry[0] == source and not entry[1].busy), None)
     if found is not None:
         _open.remove(found)
         if found[1]._process.poll() is None:

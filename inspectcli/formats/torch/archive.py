@@ -10,7 +10,7 @@ from inspectcli.formats.torch.tree import Path, TorchTree, walk
 from inspectcli.pickles.globals import hazards
 from inspectcli.pickles.machine import Program, read_whole_pickle
 from inspectcli.pickles.tensors import Rebuilder
-from inspectcli.storage.source import Source
+from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.model import Hazard, Kind
 
@@ -86,6 +86,10 @@ class ZipStorages:
     def __init__(self, archive: Archive, folder: str) -> None:
         self.archive = archive
         self.folder = folder
+
+    @property
+    def identity(self) -> Identity:
+        return *self.archive.source.identity, self.folder
 
     def place(self, key: str, nbytes: int) -> _Record | _Nowhere:
         member = self.archive.member(f"{self.folder}/{key}")

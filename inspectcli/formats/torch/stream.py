@@ -14,7 +14,8 @@ from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.nodes import Dict, key_of, shown
 from inspectcli.pickles.tensors import Rebuilder
-from inspectcli.storage.source import Memory, Source
+from inspectcli.storage.memory import Memory
+from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -70,6 +71,10 @@ class StreamStorages:
         self.sizes: dict[str, int] = {}
         self.offsets: dict[str, int] = {}
         self.missing: dict[str, int] = {}
+
+    @property
+    def identity(self) -> Identity:
+        return self.source.identity
 
     def place(self, key: str, nbytes: int) -> _Run:
         known = self.sizes.setdefault(key, nbytes)

@@ -20,7 +20,8 @@ from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Object, Persistent, key_of, shown
 from inspectcli.pickles.tensors import MAX_DIMENSIONS, Rebuilder, Storage, Tensor, storage_dtype, view
-from inspectcli.storage.source import Source, Window
+from inspectcli.storage.memory import Window
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.model import Checkpoint
 
@@ -92,6 +93,8 @@ class _TarRebuilder(Rebuilder):
 
 
 class _NoStorages:
+    identity = ("tar",)
+
     def place(self, key: str, nbytes: int) -> _Run:
         raise DamagedFileError(f"storage {key!r} is named where a tensor must be")
 
@@ -128,7 +131,7 @@ def _read_storages(outer: Source, member: Window, programs: list[Program]) -> di
         if numel < 0 or at + dtype.nbytes(numel) > member.size:
             raise DamagedFileError(f"storage {shown(key)} of {numel:,} elements does not fit its tar member")
         place = _Run(outer, member.start + at)
-        storages[_key(key)] = Storage(("tar", _key(key)), dtype, dtype.nbytes(numel), place)
+        storages[_key(key)] = Storage((outer.identity, _key(key)), dtype, dtype.nbytes(numel), place)
         at += dtype.nbytes(numel)
     programs.append(views := read_pickle_at(member, at))
     for described in views.value if isinstance(views.value, list) else ():

@@ -11,7 +11,7 @@ from inspectcli.errors import LimitError, PinspectError
 from inspectcli.pickles.globals import is_torchscript
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import Rebuilder, Tensor, span, text_bytes
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Affine, Kind, TensorRef, Training

@@ -17,7 +17,7 @@ from inspectcli.formats.torch.stream import load_blob, read_pickle_at
 from inspectcli.formats.torch.tree import walk
 from inspectcli.pickles.machine import OutOfDataError
 from inspectcli.pickles.tensors import Rebuilder
-from inspectcli.storage.source import Source
+from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
 
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -46,6 +46,7 @@ class _CutStorages:
     found: dict[str, int]
     end: int
     missing: dict[str, int] = field(default_factory=dict)
+    identity: Identity = ("cut",)
 
     def place(self, key: str, nbytes: int) -> _CutStorage:
         offset = self.found.get(key)

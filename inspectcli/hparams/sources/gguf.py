@@ -12,7 +12,8 @@ from inspectcli.encodings.protobuf import shortest
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.storage.source import LocalFile, Source
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.source import Source
 
 TOOL = "gguf"
 

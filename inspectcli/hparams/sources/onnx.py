@@ -14,7 +14,8 @@ from inspectcli.errors import DamagedFileError, LimitError, PinspectError, Trunc
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.storage.source import LocalFile, Source
+from inspectcli.storage.local import LocalFile
+from inspectcli.storage.source import Source
 
 TOOL = "onnx"
 

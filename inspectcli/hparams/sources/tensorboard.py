@@ -17,7 +17,7 @@ from inspectcli.encodings.tfrecord import tf_length, tf_records
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Selection, Store
-from inspectcli.storage.source import LocalFile
+from inspectcli.storage.local import LocalFile
 
 TOOL = "tensorboard"
 

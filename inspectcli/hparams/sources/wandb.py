@@ -22,7 +22,7 @@ from inspectcli.hparams._tree import flag_unresolved, rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam, scope_of
-from inspectcli.storage.source import LocalFile
+from inspectcli.storage.local import LocalFile
 
 TOOL = "wandb"
 

@@ -551,9 +551,10 @@ def test_a_crash_between_two_blocks_is_a_message(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((64, 1 << 17), np.float32), chunks=(1, 1 << 17))
     tensor = open_checkpoint(path)["x"]
+    reader = _hdf5_process.process_for(tensor.segments[0].source)
     stream = blocks(tensor)
     next(stream)
-    os.kill(_hdf5_process.process_for(tensor.segments[0].source)._process.pid, signal.SIGKILL)
+    os.kill(reader._process.pid, signal.SIGKILL)
     with pytest.raises(DamagedFileError, match=r"libhdf5 crashed on this file \(signal 9\)"):
         list(stream)
 
@@ -565,6 +566,18 @@ def test_after_a_crash_a_new_child_reads_on(tmp_path: Path) -> None:
     dead.kill()
     dead.wait()
     np.testing.assert_array_equal(made["c"].numpy(), np.ones((4, 4), np.float16))
+
+
+def test_a_file_is_compared_with_itself(tmp_path: Path) -> None:
+    # Both sides decode at once, and are equal sources: each has a child of its own.
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("x", "y"):
+            file.create_dataset(name, data=np.ones((8, 1 << 17), np.float32), chunks=(1, 1 << 17), compression="gzip")
+    first, second = open_checkpoint(path), open_checkpoint(path)
+    assert first["x"].segments[0].source == second["x"].segments[0].source
+    for a, b in zip(blocks(first["x"]), blocks(second["y"]), strict=True):
+        np.testing.assert_array_equal(a.values, b.values)
 
 
 def test_a_dataset_that_fails_does_not_stop_the_next(tmp_path: Path) -> None:

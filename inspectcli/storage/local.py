@@ -1,0 +1,302 @@
+"""Places and files of this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from inspectcli.errors import DamagedFileError, NotReadableError
+from inspectcli.storage.location import Entry, EntryKind, Location
+from inspectcli.storage.source import ByIdentity, Identity, Source, check_span
+
+# O_NONBLOCK: opening a FIFO must not wait for a writer. O_BINARY exists on Windows only, the others on POSIX only.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_SEPARATORS = os.sep + (os.altsep or "")
+_NO_NAMES = ("", os.curdir, os.pardir)
+
+
+# -- places ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPath(Location):
+    """A path as the user wrote it. The empty one is the working folder: the parent of a name alone."""
+
+    path: str
+    _source: Source | None = field(default=None, repr=False, compare=False)
+    _head: bytes = field(default=b"", repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def _here(self) -> str:
+        """What the system is asked about."""
+        return self.path or os.curdir
+
+    @property
+    def name(self) -> str:
+        name = os.path.basename(self.path)
+        return os.path.basename(os.path.abspath(self._here)) if name in _NO_NAMES else name
+
+    @property
+    def parent(self) -> LocalPath:
+        path = self.path.rstrip(_SEPARATORS) or self.path
+        if os.path.basename(path) not in _NO_NAMES:
+            return LocalPath(os.path.dirname(path))
+        if os.path.isabs(path) and os.path.dirname(path) == path:
+            return LocalPath(path)
+        return LocalPath(os.path.join(path, os.pardir))
+
+    def join(self, *names: str) -> LocalPath:
+        return LocalPath(os.path.join(self.path, *names))
+
+    def absolute(self) -> LocalPath:
+        return LocalPath(os.path.abspath(self._here))
+
+    def exists(self) -> bool:
+        return os.path.exists(self._here)
+
+    def is_file(self) -> bool:
+        return os.path.isfile(self._here)
+
+    def is_folder(self) -> bool:
+        return os.path.isdir(self._here)
+
+    def is_link(self) -> bool:
+        return os.path.islink(self._here)
+
+    def real(self) -> LocalPath:
+        return LocalPath(os.path.realpath(self._here))
+
+    def is_below(self, folder: Location) -> bool:
+        return self.path.startswith(str(folder).rstrip(os.sep) + os.sep)
+
+    def size(self) -> int:
+        try:
+            status = os.stat(self._here)
+        except (OSError, ValueError):
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def identity(self) -> Identity:
+        try:
+            return FileIdentity.of(os.stat(self._here))
+        except OSError as error:
+            raise not_readable(self.path, error) from None
+
+    def list(self) -> Iterator[Entry]:
+        try:
+            with os.scandir(self._here) as entries:
+                yield from (Entry(entry.name, _kind(entry)) for entry in entries)
+        except OSError as error:
+            raise not_readable(self.path, error) from None
+
+    def open(self) -> Source:
+        return LocalFile(self.path) if self._source is None else self._source
+
+    def opened(self, source: Source, head: bytes = b"") -> LocalPath:
+        return replace(self, _source=source, _head=head)
+
+    def head(self, n: int) -> bytes:
+        if n <= len(self._head):
+            return self._head[:n]
+        if self._source is not None:
+            return self._source.read_at(0, min(n, self._source.size))
+        source = LocalFile(self.path)
+        try:
+            return source.read_at(0, min(n, source.size))
+        finally:
+            source.close()
+
+    def on_disk(self) -> str:
+        return os.path.abspath(self._here)
+
+
+def _kind(entry: os.DirEntry[str]) -> EntryKind:
+    if entry.is_symlink():
+        return EntryKind.LINK
+    if entry.is_dir(follow_symlinks=False):
+        return EntryKind.FOLDER
+    return EntryKind.FILE if entry.is_file(follow_symlinks=False) else EntryKind.OTHER
+
+
+# -- files ----------------------------------------------------------------------------------------------
+
+
+class FileIdentity(NamedTuple):
+    """What tells a file from another one, and from what it was before somebody wrote to it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileIdentity:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class LocalFile(ByIdentity):
+    """A regular file, opened when this is made. Pickles as its path and identity; unpickling opens it again.
+
+    Args:
+        path: of the file.
+        identity: what it was where it was opened first; what it is now, if that is not known.
+
+    Raises:
+        NotReadableError: there is no regular file that we may read.
+    """
+
+    def __init__(self, path: str, identity: FileIdentity | None = None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._fd = _open_regular(path)
+        status = os.fstat(self._fd)
+        self._size = status.st_size
+        self._identity = identity or FileIdentity.of(status)
+        self._absolute = os.path.abspath(path)
+        # Holes of a sparse file are zeros: reading them would push everything else out of the page cache.
+        self._sparse = hasattr(os, "SEEK_HOLE") and getattr(status, "st_blocks", 1 << 62) * 512 < status.st_size
+        self._hole = (0, 0)
+
+    def __reduce__(self) -> tuple[type[LocalFile], tuple[str, FileIdentity]]:
+        return LocalFile, (self.path, self._identity)
+
+    def __repr__(self) -> str:
+        return f"LocalFile({self.path!r})"
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def identity(self) -> FileIdentity:
+        return self._identity
+
+    def read_at(self, offset: int, n: int) -> bytes:
+        check_span(self, offset, n)
+        buffer = bytearray(n)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        check_span(self, offset, len(buffer))
+        if self._sparse and self._in_hole(offset, offset + len(buffer)):
+            buffer[:] = bytes(len(buffer))
+            return
+        done = 0
+        while done < len(buffer):
+            got = self._read_some(offset + done, buffer[done:])
+            if not got:
+                raise DamagedFileError("the file became shorter while it was read", path=self.path)
+            done += got
+
+    def _read_some(self, offset: int, buffer: memoryview) -> int:
+        if sys.platform != "win32":
+            return os.preadv(self._fd, [buffer], offset)
+        with self._lock:  # Windows: one file position for all threads
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            data = os.read(self._fd, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _in_hole(self, start: int, end: int) -> bool:
+        """Whether nothing was ever written from `start` to `end`."""
+        hole = self._hole
+        if sys.platform != "win32" and not hole[0] <= start < hole[1]:
+            try:
+                data = os.lseek(self._fd, start, os.SEEK_DATA)
+            except OSError as error:  # no data up to the end; or a file system that cannot tell
+                data = os.fstat(self._fd).st_size if error.errno == errno.ENXIO else start
+            self._hole = hole = (start, data)
+        return end <= hole[1]
+
+    def changed(self) -> bool:
+        """Whether the path leads to other bytes by now: written to, replaced or removed."""
+        try:
+            return FileIdentity.of(os.stat(self._absolute)) != self._identity
+        except OSError:
+            return True
+
+    def close(self, _close: Callable[[int], None] = os.close) -> None:  # at exit, `os` may be gone before us
+        if self._fd >= 0:
+            _close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+def _open_regular(path: str) -> int:
+    """A descriptor of a regular file; FIFOs, devices and folders are refused without being read."""
+    try:
+        fd = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        raise not_readable(path, error) from None
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise NotReadableError(
+            f"not a regular file: found {_KINDS.get(stat.S_IFMT(mode), 'a special file')}", path=path
+        )
+    return fd
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFSOCK: "a socket",
+}
+
+_OS_MESSAGES = {
+    errno.ENOENT: ("no such file or directory", "check the spelling, or list the folder"),
+    errno.EACCES: ("permission denied", "ask its owner for read access"),
+    errno.EPERM: ("permission denied", "ask its owner for read access"),
+    errno.ELOOP: ("symbolic links that lead back to themselves", "name the file itself"),
+    errno.ENXIO: ("not a regular file: found a socket or a device without a driver", ""),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", ""),
+}
+
+
+def not_readable(path: str, error: OSError) -> NotReadableError:
+    """The user's words for an OSError at opening."""
+    message, hint = _OS_MESSAGES.get(error.errno or 0, (error.strerror or "cannot be opened", ""))
+    return NotReadableError(message, hint, path)
+
+
+# -- files that people write for us ---------------------------------------------------------------------
+
+
+def read_settings(path: str, limit: int) -> bytes:
+    """The bytes of a configuration, a baseline, a list of names: at most one more than `limit`. A pipe will do.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(limit + 1)
+
+
+def write_settings(path: str, text: str) -> None:
+    """Write one, as UTF-8 with plain line ends.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)

@@ -1,0 +1,170 @@
+"""Local files are regular files and nothing else; holes are zeros; a file that becomes shorter is damaged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
+from inspectcli.storage.local import LocalFile
+
+DATA = bytes(range(256)) * 4
+
+
+def test_a_file_is_pickled_without_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(1 << 20))
+    assert len(pickle.dumps(LocalFile(str(path)))) < 300 + len(str(path))
+
+
+def test_an_empty_file_has_no_bytes(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    made = LocalFile(str(tmp_path / "empty"))
+    assert made.size == 0
+    assert made.read_at(0, 0) == b""
+    with pytest.raises(TruncatedFileError):
+        made.read_at(0, 1)
+
+
+# -- what is no file ------------------------------------------------------------------------------------
+
+
+def refusal(path: Path | str) -> NotReadableError:
+    with pytest.raises(NotReadableError) as caught:
+        LocalFile(str(path))
+    assert caught.value.path == str(path)
+    return caught.value
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "nothing")
+    assert error.message == "no such file or directory"
+    assert error.hint
+    assert str(error).startswith(f"{tmp_path / 'nothing'}: no such file or directory")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path).message == "not a regular file: found a directory"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code = (
+        "import sys\n"
+        "from inspectcli.errors import NotReadableError\n"
+        "from inspectcli.storage.local import LocalFile\n"
+        "try:\n    LocalFile(sys.argv[1])\n"
+        "except NotReadableError as error:\n    sys.stdout.write(error.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pipe")], capture_output=True, text=True, timeout=20
+    )
+    assert done.stdout == "not a regular file: found a FIFO (named pipe)"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="the system has no /dev/zero")
+def test_a_device_is_refused_through_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/zero")
+    assert refusal("/dev/zero").message == "not a regular file: found a character device"
+    assert refusal(tmp_path / "link").message == "not a regular file: found a character device"
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    (tmp_path / "link").symlink_to("data")
+    assert LocalFile(str(tmp_path / "link")).read_at(0, 8) == DATA[:8]
+
+
+def test_links_in_a_circle_are_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert "links that lead back to themselves" in refusal(tmp_path / "a").message
+
+
+def test_a_name_that_is_too_long_is_called_so(tmp_path: Path) -> None:
+    assert "too long" in refusal(tmp_path / ("n" * 5000)).message
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(DATA)
+    path.chmod(0)
+    assert refusal(path).message == "permission denied"
+
+
+# -- holes, and files that change -----------------------------------------------------------------------
+
+
+def sparse(path: Path) -> Path:
+    """Hole, data, hole, data, hole: 64 KiB each."""
+    step = 1 << 16
+    with open(path, "wb") as file:
+        for start in (step, 3 * step):
+            file.seek(start)
+            file.write(random.Random(start).randbytes(step))
+        file.truncate(5 * step)
+    if os.stat(path).st_blocks * 512 >= 5 * step:
+        pytest.skip("this file system keeps no holes")
+    return path
+
+
+def test_holes_read_as_zeros_and_data_as_data(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "sparse")
+    content, made, dice = path.read_bytes(), LocalFile(str(path)), random.Random(0)
+    for _ in range(500):
+        offset = dice.randrange(len(content))
+        n = dice.randrange(min(1 << 17, len(content) - offset) + 1)
+        assert made.read_at(offset, n) == content[offset : offset + n], (offset, n)
+
+
+def test_the_edges_of_holes_are_exact(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "sparse")
+    content, made = path.read_bytes(), LocalFile(str(path))
+    for edge in range(1 << 16, 5 << 16, 1 << 16):
+        for offset, n in ((edge - 1, 1), (edge, 1), (edge - 1, 2), (edge - 5000, 5000), (edge - 5000, 5001)):
+            assert made.read_at(offset, n) == content[offset : offset + n], (offset, n)
+
+
+def test_the_end_of_a_huge_sparse_file_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with open(path, "wb") as file:
+        file.seek(64 << 30)
+        file.write(b"end")
+    made = LocalFile(str(path))
+    assert made.read_at((64 << 30) - 2, 5) == b"\0\0end"
+
+
+def test_a_file_that_became_shorter_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(random.Random(1).randbytes(1 << 20))
+    made = LocalFile(str(path))
+    os.truncate(path, 1000)
+    assert made.read_at(0, 1000) == random.Random(1).randbytes(1 << 20)[:1000]
+    with pytest.raises(DamagedFileError, match="became shorter") as caught:
+        made.read_at(900, 5000)
+    assert caught.value.path == str(path)
+
+
+def test_a_sparse_file_that_became_shorter_is_no_hole(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "sparse")
+    made = LocalFile(str(path))
+    os.truncate(path, 1 << 16)
+    with pytest.raises(DamagedFileError, match="became shorter"):
+        made.read_at(1 << 16, 1 << 16)
+
+
+def test_a_closed_file_stays_closed(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    made = LocalFile(str(tmp_path / "data"))
+    made.close()
+    made.close()
+    with pytest.raises(OSError):
+        made.read_at(0, 1)
