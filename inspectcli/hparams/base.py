@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
+
+from inspectcli.words import Word
 
 #: Bytes of the head that `sniff` is given.
 HEAD = 65536
 
 
-class Kind(str, Enum):
+class Kind(Word):
     """What a value is for."""
 
     STATIC = "static"  # set before training and left alone
@@ -23,9 +24,6 @@ class Kind(str, Enum):
     INFERENCE = "inference"  # for use after training: sampling temperature
     AUGMENTATION = "augmentation"  # how the data is varied
     SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initializers
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

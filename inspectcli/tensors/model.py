@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DType
+from inspectcli.words import Word
 
 
-class Kind(str, Enum):
+class Kind(Word):
     """What a tensor is for."""
 
     PARAMETER = "parameter"
@@ -32,15 +32,12 @@ class Kind(str, Enum):
     HYPERPARAMETER = "hyperparameter"
     OTHER = "other"
 
-    def __str__(self) -> str:
-        return self.value
-
 
 #: Kinds that are not the model itself: left out of `model_parameters` and, by default, of the table.
 TRAINING_STATE = frozenset({Kind.OPTIMIZER, Kind.RNG, Kind.CALLBACK, Kind.HYPERPARAMETER, Kind.GRADIENT})
 
 
-class Codec(str, Enum):
+class Codec(Word):
     """How the bytes of a segment are stored."""
 
     RAW = "raw"  # as they are: a range of the source

@@ -7,27 +7,24 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.analysis.roles import Role, Roles, pattern
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
+from inspectcli.words import Word
 
 if TYPE_CHECKING:
     from inspectcli.analysis.initializers.recognize import InitMatch
     from inspectcli.measure.stats import Sampled, Stats
 
 
-class Severity(str, Enum):
+class Severity(Word):
     """How bad; the order is that of `RANK`."""
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: Worst first.

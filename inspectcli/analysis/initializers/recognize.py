@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
 from inspectcli.errors import PinspectError
 from inspectcli.tensors.values import read_array
+from inspectcli.words import Word
 
 if TYPE_CHECKING:
     from inspectcli.analysis.health.base import TensorFacts
@@ -42,15 +42,12 @@ _MOST_INDEPENDENT = 1 << 18
 _MOST_READ = 1 << 22
 
 
-class Strength(str, Enum):
+class Strength(Word):
     """How sure a verdict is."""
 
     UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
     INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
     MOVED = "moved"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class InitMatch(NamedTuple):

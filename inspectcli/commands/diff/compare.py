@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from inspectcli.measure.scan import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Codec, TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
+from inspectcli.words import Word
 
 #: Values on which a supposed cast must hold before whole pieces are cast.
 _HEAD = 64
@@ -24,7 +24,7 @@ _HEAD = 64
 _CAST_CHANGES = 0.5
 
 
-class Status(str, Enum):
+class Status(Word):
     """What became of a tensor."""
 
     IDENTICAL = "identical"
@@ -35,9 +35,6 @@ class Status(str, Enum):
     RESHAPED = "reshaped"
     ADDED = "added"
     REMOVED = "removed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: The values are the same numbers.
