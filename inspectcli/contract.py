@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from inspectcli.words import Word
 
 #: The schema of every JSON document.
 SCHEMA = "pinspect/1"
@@ -17,15 +17,12 @@ EXIT_FAILED = 2
 EXIT_INTERRUPTED = 130
 
 
-class Severity(str, Enum):
+class Severity(Word):
     """How bad a finding is, worst first."""
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: Severity -> its place, worst first.

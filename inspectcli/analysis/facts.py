@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.analysis.roles import Role
 from inspectcli.tensors.model import TensorRef
+from inspectcli.words import Word
 
 if TYPE_CHECKING:
     from inspectcli.measure.stats import Sampled, Stats
 
 
-class Strength(str, Enum):
+class Strength(Word):
     """How sure a verdict is."""
 
     UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
     INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
     MOVED = "moved"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class InitMatch(NamedTuple):

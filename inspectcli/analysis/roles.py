@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
+from inspectcli.words import Word
 
 
-class Part(str, Enum):
+class Part(Word):
     """The part that a tensor plays in its layer."""
 
     WEIGHT = "weight"  # of a linear or convolutional layer, two dimensions or more

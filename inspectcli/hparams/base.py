@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum
 from typing import NamedTuple
+
+from inspectcli.words import Word
 
 #: Bytes of the head that `sniff` is given.
 HEAD = 65536
 
 
-class Kind(str, Enum):
+class Kind(Word):
     """What a value is for."""
 
     STATIC = "static"  # set before training and left alone
@@ -23,9 +25,6 @@ class Kind(str, Enum):
     INFERENCE = "inference"  # for use after training: sampling temperature
     AUGMENTATION = "augmentation"  # how the data is varied
     SETTING = "setting"  # no hyperparameter: paths, workers, token ids, initializers
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Priority(IntEnum):
@@ -37,16 +36,13 @@ class Priority(IntEnum):
     INFERRED = 3  # nobody wrote it: the keys of a state dict tell
 
 
-class Reach(str, Enum):
+class Reach(Word):
     """What of a training a value holds for."""
 
     RUN = "run"  # all of it
     GROUP = "group"  # a parameter group other than the first
     LAYER = "layer"  # one layer, module or node
     UNKNOWN = "unknown"  # it lies deep in a file that no known tool wrote
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from inspectcli.tensors.codecs import RAW, Checksum, Segment
 from inspectcli.tensors.dtypes import DType
+from inspectcli.words import Word
 
 
-class Kind(str, Enum):
+class Kind(Word):
     """What a tensor is for."""
 
     PARAMETER = "parameter"
@@ -31,9 +31,6 @@ class Kind(str, Enum):
     CALLBACK = "callback"
     HYPERPARAMETER = "hyperparameter"
     OTHER = "other"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: Kinds that are not the model itself: left out of `model_parameters` and, by default, of the table.

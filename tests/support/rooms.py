@@ -18,6 +18,7 @@ LEVELS = (
     (
         Room("errors", "every error a user can meet"),
         Room("contract", "schema name and exit codes"),
+        Room("words", "the base of enums of words"),
         Room("display.blocks", "what people see, before it is text"),
         Room("display.text", "numbers, sizes, plurals: one notation"),
     ),

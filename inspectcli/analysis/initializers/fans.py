@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from math import prod
 from typing import NamedTuple
 
+from inspectcli.words import Word
 
-class Framework(str, Enum):
+
+class Framework(Word):
     """Whose conventions a tensor follows."""
 
     TORCH = "PyTorch"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
+from inspectcli.words import Word
 
 #: Values on which a supposed cast must hold before whole pieces are cast.
 _HEAD = 64
@@ -25,7 +25,7 @@ _HEAD = 64
 _CAST_CHANGES = 0.5
 
 
-class Status(str, Enum):
+class Status(Word):
     """What became of a tensor."""
 
     IDENTICAL = "identical"
@@ -36,9 +36,6 @@ class Status(str, Enum):
     RESHAPED = "reshaped"
     ADDED = "added"
     REMOVED = "removed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: The values are the same numbers.

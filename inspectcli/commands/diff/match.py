@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import NamedTuple
 
 from inspectcli.commands.diff import names
 from inspectcli.errors import UsageError
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.words import Word
 
 
-class How(str, Enum):
+class How(Word):
     """By what two tensors were matched."""
 
     NAME = "name"
@@ -26,9 +26,6 @@ class How(str, Enum):
     POSITION = "position"  # among numbered siblings
     MAP = "map"  # the user's
     ALONE = ""  # on one side only
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Match(NamedTuple):

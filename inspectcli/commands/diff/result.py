@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.names import Rewrite
 from inspectcli.contract import SCHEMA
 from inspectcli.tensors.model import TRAINING_STATE, Kind
+from inspectcli.words import Word
 
 
 class TensorDiff(NamedTuple):
@@ -111,7 +111,7 @@ class Side(NamedTuple):
     writer: str = ""
 
 
-class VerdictCode(str, Enum):
+class VerdictCode(Word):
     """What the differences amount to, for programs."""
 
     SAME = "same-weights"
@@ -129,9 +129,6 @@ class VerdictCode(str, Enum):
     CHANGED = "changed"  # the values do not say whether they share a base
     NO_WEIGHTS = "no-weights"
     NOT_COMPARED = "not-compared"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class DiffVerdict(NamedTuple):
