@@ -11,7 +11,7 @@ import pytest
 from inspectcli.encodings.zip import DEFLATE
 from inspectcli.formats.hdf5.process import HDF5
 from inspectcli.measure.scan import scan
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import CODECS, RAW, Codec, Segment, register
 from inspectcli.tensors.dtypes import DTYPES, DType, NumberClass
 from inspectcli.tensors.model import Checkpoint, TensorRef
