@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +9,7 @@ import click
 from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import Severity
+from inspectcli.storage import locate
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
@@ -90,7 +90,7 @@ def check_command(
     with Meter(quiet) as meter:
         report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
     notes = [f"settings of {config.path}"] if config.path else []
-    if known is not None and baseline is None and not update_baseline and not os.path.exists(known):
+    if known is not None and baseline is None and not update_baseline and not locate(known).exists():
         # Only a command writes: a configuration may come with the files that it is to judge.
         notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
     elif known is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inspectcli.errors import UsageError
+from inspectcli.errors import NotReadableError, UsageError
+from inspectcli.storage import Location, locate
+from inspectcli.storage.local import read_settings
+from inspectcli.storage.names import file_name
 
 if TYPE_CHECKING:
     from inspectcli.commands.check.policy import TensorIgnore
@@ -38,20 +40,23 @@ def find_config(path: str) -> Config:
     """
     for folder in _upwards(path):
         for name in NAMES:
-            file = os.path.join(folder, name)
-            if os.path.isfile(file):
-                table = _table(file)
+            file = folder.join(name)
+            if file.is_file():
+                table = _table(str(file))
                 if table is not None:
-                    return read_config(file, table)
+                    return read_config(str(file), table)
     return Config()
 
 
-def _upwards(path: str) -> Iterator[str]:
-    folder = os.path.abspath(path)
-    if not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+def _upwards(path: str) -> Iterator[Location]:
+    try:
+        folder = locate(path).absolute()
+    except NotReadableError:  # there is nothing to check, which is said when it is opened
+        return
+    if not folder.is_folder():
+        folder = folder.parent
     yield folder
-    while (parent := os.path.dirname(folder)) != folder:
+    while (parent := folder.parent) != folder:
         yield parent
         folder = parent
 
@@ -64,8 +69,7 @@ def _table(path: str) -> Mapping[str, Any] | None:
         import tomli as tomllib
 
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_SIZE + 1)
+        text = read_settings(path, MAX_SIZE)
         if len(text) > MAX_SIZE:
             raise UsageError(f"a configuration of more than {MAX_SIZE >> 20} MiB", "", path)
         whole = tomllib.loads(text.decode("utf-8"))
@@ -75,7 +79,7 @@ def _table(path: str) -> Mapping[str, Any] | None:
         raise UsageError(f"not valid TOML: {error}", "", path) from None
     tool = whole.get("tool", {})
     found = tool.get("pinspect") if isinstance(tool, dict) else None
-    if found is None and os.path.basename(path) == ".pinspect.toml":
+    if found is None and file_name(path) == ".pinspect.toml":
         found = whole
     if found is not None and not isinstance(found, dict):
         raise UsageError("tool.pinspect is not a table", "", path)
@@ -100,7 +104,7 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
         except _WrongKindError as error:
             raise UsageError(f"{key} is {_shown(value)}, expected {error}", "", path) from None
     if made.get("baseline"):
-        made["baseline"] = os.path.join(os.path.dirname(path), made["baseline"])
+        made["baseline"] = str(locate(path).parent.join(made["baseline"]))
     return Config(path, **made)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from inspectcli.cli.output import choose_format, errors_for_programs, output_opt
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import UsageError
+from inspectcli.storage import locate
 
 if TYPE_CHECKING:
     from inspectcli.commands.diff.run import Options
@@ -100,10 +100,13 @@ def diff_command(
         raise click.UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths")
     from inspectcli.commands.diff.run import diff_checkpoints, opened
     from inspectcli.commands.diff.view import View, present
+    from inspectcli.storage.source import ensure_unchanged
 
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(paths[1])
-        report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
+        left, right = opened(paths[0]), opened(paths[1])
+        report = diff_checkpoints(left, right, options, meter.advance)
+        ensure_unchanged((*left.sources, *right.sources))
     code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
         write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
@@ -159,11 +162,13 @@ def _read_map(path: str | None) -> dict[str, str]:
     """A JSON object of names, or one pair a line."""
     if path is None:
         return {}
+    from inspectcli.storage.local import read_settings
+
     try:
-        if os.path.getsize(path) > MAX_MAP:
+        data = read_settings(path, MAX_MAP)
+        if len(data) > MAX_MAP:
             raise UsageError(f"--map: a file of more than {MAX_MAP >> 20} MiB", path=path)
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError("--map: not a text file", path=path) from None
     if text.lstrip().startswith("{"):
@@ -182,7 +187,7 @@ def _read_map(path: str | None) -> dict[str, str]:
 
 
 def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
-    if not os.path.isdir(path):
+    if not locate(path).is_folder():
         raise click.UsageError("two checkpoints expected, or one folder with several")
     from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
 

@@ -74,20 +74,14 @@ def hparams_command(
 
 def _nonfinite(found: HParams) -> int | None:
     """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
-    import os
-
     from inspectcli.hparams.advice import outside
 
     if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
         return None
     from inspectcli.commands.inspect.run import inspect_path
 
-    model = found.path if os.path.isfile(found.path) else next((f for f in found.files if _is_weights(f)), "")
-    if not model:
+    model = next((model for run in found.runs for model in run.models), None)
+    if model is None:
         return None
     report = inspect_path(model)
     return sum(row.stats.nonfinite for row in report.tensors if row.stats and not row.alias_of)
-
-
-def _is_weights(path: str) -> bool:
-    return path.endswith((".pt", ".pth", ".ckpt", ".safetensors", ".keras", ".h5", ".hdf5", ".tar"))

@@ -13,6 +13,7 @@ from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
+from inspectcli.storage import locate
 
 if TYPE_CHECKING:
     from inspectcli.commands.inspect.result import FileReport, InspectReport
@@ -80,14 +81,14 @@ def inspect_command(
     with Meter(quiet) as meter:
         for path in paths:
             try:
-                found = list(expand(path))
+                found = list(expand(locate(path)))
             except PinspectError as error:
                 files.append(unreadable(path, error))
                 continue
             folders = folders or len(found) > 1
-            for name in found:
-                meter.start(name)
-                files.append(inspect_path(name, not no_stats, wanted, meter.advance))
+            for place in found:
+                meter.start(str(place))
+                files.append(inspect_path(place, not no_stats, wanted, meter.advance))
     report = InspectReport(tuple(files))
     code = _exit_code(report, strict)
     if not quiet and (format_name == "json" or any(f.totals for f in files)):

@@ -7,6 +7,9 @@ import sys
 import time
 from types import TracebackType
 
+from inspectcli.storage import size_of
+from inspectcli.storage.names import file_name
+
 _PATIENCE = 0.5
 _EVERY = 0.1
 
@@ -28,9 +31,9 @@ class Meter:
 
     def start(self, path: str) -> None:
         """The next file."""
-        self._name = os.path.basename(path)
+        self._name = file_name(path)
         self._done = 0
-        self._total = os.path.getsize(path) if self._live and os.path.isfile(path) else 0
+        self._total = size_of(path) if self._live else 0
 
     def advance(self, nbytes: int) -> None:
         if not self._live:

@@ -5,25 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-#: Names of the formats in the words of the README.
-FORMAT_NAMES = {
-    "torch-zip": "PyTorch zip archive",
-    "torch-legacy": "PyTorch legacy stream",
-    "torch-tar": "PyTorch tar",
-    "torchscript": "TorchScript archive",
-    "pickle": "pickle",
-    "safetensors": "safetensors",
-    "safetensors-sharded": "sharded safetensors",
-    "torch-sharded": "sharded PyTorch",
-    "keras": "Keras 3 archive",
-    "keras-h5": "Keras HDF5 model",
-    "keras-weights-h5": "Keras HDF5 weights",
-    "hdf5": "HDF5",
-    "npz": "NumPy .npz",
-    "npy": "NumPy .npy",
-    "memory": "model in memory",
-}
-
 
 def number(value: float | int | None, digits: int = 4) -> str:
     """A few significant digits, without noise: `0.1312`, `-12.5`, `3.2e-07`, `1,024`."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from inspectcli.encodings.json import parse
 from inspectcli.encodings.zip import LOCAL_MAGIC, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
-from inspectcli.storage.local import LocalFile
+from inspectcli.storage.location import Entry, EntryKind, Location
 
 #: Bytes of a file that is read whole.
 MAX_FILE = 64 << 20
@@ -20,34 +20,30 @@ MAX_NAMES = 100_000
 _ZIP_TAIL = 8 << 10
 
 
-def read_file(path: str, limit: int = MAX_FILE) -> bytes:
+def read_file(location: Location, limit: int = MAX_FILE) -> bytes:
     """All bytes of a regular file.
 
     Raises:
+        NotReadableError: it is not there, or is something else.
+        ChangedFileError: it was written to meanwhile.
         LimitError: it is larger than `limit`.
     """
-    source = LocalFile(path)
-    try:
+    with location.reading() as source:
         if source.size > limit:
             raise LimitError(f"{source.size:,} bytes: at most {limit:,} are read of such a file")
         return source.read_at(0, source.size)
-    finally:
-        source.close()
 
 
-def read_tail(path: str, n: int) -> bytes:
+def read_tail(location: Location, n: int) -> bytes:
     """The last `n` bytes, or all."""
-    source = LocalFile(path)
-    try:
+    with location.reading() as source:
         n = min(n, source.size)
         return source.read_at(source.size - n, n)
-    finally:
-        source.close()
 
 
-def read_json(path: str, limit: int = MAX_FILE) -> Any:
+def read_json(location: Location, limit: int = MAX_FILE) -> Any:
     """The value of a JSON file as Python writers make them: NaN allowed, the last of two equal names wins."""
-    return parse_json(read_file(path, limit), os.path.basename(path))
+    return parse_json(read_file(location, limit), location.name)
 
 
 def parse_json(data: bytes, what: str) -> Any:
@@ -79,57 +75,50 @@ def first_object(head: bytes) -> dict[str, Any]:
     return json_object(head.split(b"\n", 1)[0]) if head.startswith(b"{") else {}
 
 
-def zip_holds(path: str, head: bytes, *names: str) -> bool:
+def zip_holds(location: Location, head: bytes, *names: str) -> bool:
     """Whether a zip archive has these members. Its end alone is read, unless they are named there."""
     if not head.startswith(LOCAL_MAGIC):
         return False
-    tail = read_tail(path, _ZIP_TAIL)
-    if not all(name.encode() in tail for name in names):
-        return False
-    source = LocalFile(path)
-    try:
-        return set(names) <= read_directory(source).members.keys()
-    except PinspectError:
-        return False
-    finally:
-        source.close()
+    with location.reading() as source:
+        n = min(_ZIP_TAIL, source.size)
+        tail = source.read_at(source.size - n, n)
+        if not all(name.encode() in tail for name in names):
+            return False
+        try:
+            return set(names) <= read_directory(source).members.keys()
+        except PinspectError:
+            return False
 
 
-def zip_member(path: str, name: str, limit: int = MAX_FILE) -> bytes:
+def zip_member(location: Location, name: str, limit: int = MAX_FILE) -> bytes:
     """A member of a zip archive, inflated and checked.
 
     Raises:
         PinspectError: the archive is damaged, plays tricks, or lacks it.
     """
-    source = LocalFile(path)
-    try:
+    with location.reading() as source:
         member = read_directory(source).members.get(name)
         if member is None:
             raise DamagedFileError(f"the archive has no {name}")
         return read_member(source, member, limit)
-    finally:
-        source.close()
 
 
-def names_in(folder: str) -> frozenset[str]:
+def names_in(folder: Location) -> frozenset[str]:
     """The names in a folder; none if it cannot be listed."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            return frozenset(entry.name for entry in islice(entries, MAX_NAMES))
-    except OSError:
-        return frozenset()
+    return frozenset(entry.name for entry in _entries(folder))
 
 
-def siblings(path: str) -> frozenset[str]:
+def siblings(location: Location) -> frozenset[str]:
     """The names beside a file, itself included."""
-    return names_in(os.path.dirname(path))
+    return names_in(location.parent)
 
 
-def subfolders(folder: str) -> list[str]:
-    """Paths of the folders in a folder, by name; links are left out, as they may lead anywhere."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            found = (entry.name for entry in islice(entries, MAX_NAMES) if entry.is_dir(follow_symlinks=False))
-            return [os.path.join(folder, name) for name in sorted(found)]
-    except OSError:
-        return []
+def subfolders(folder: Location) -> list[Location]:
+    """The folders in a folder, by name; links are left out, as they may lead anywhere."""
+    return [folder.join(e.name) for e in sorted(_entries(folder), key=lambda e: e.name) if e.kind is EntryKind.FOLDER]
+
+
+def _entries(folder: Location) -> list[Entry]:
+    with suppress(PinspectError):
+        return list(islice(folder.list(), MAX_NAMES))
+    return []

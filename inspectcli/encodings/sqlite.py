@@ -6,7 +6,6 @@ work with. `immutable` means that no lock, journal or shared memory is made besi
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from inspectcli.errors import DamagedFileError, LimitError
-from inspectcli.storage.local import LocalFile
+from inspectcli.errors import ChangedFileError, DamagedFileError, LimitError
+from inspectcli.storage.location import Location
+from inspectcli.storage.source import ensure_unchanged
 
 MAGIC = b"SQLite format 3\x00"
 #: For all queries on one file.
@@ -35,13 +35,14 @@ class Database:
     Raises:
         DamagedFileError: SQLite says that the file is broken.
         LimitError: a limit of this module was passed.
+        ChangedFileError: at the end: it was written to meanwhile.
     """
 
-    def __init__(self, path: str) -> None:
-        LocalFile(path).close()  # refuses what is no regular file, in our words
+    def __init__(self, location: Location) -> None:
+        self._file = location.open()  # refuses what is no regular file, in our words
         self._deadline = time.monotonic() + MAX_SECONDS
         self._db = sqlite3.connect(
-            f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            f"file:{quote(location.on_disk())}?mode=ro&immutable=1", uri=True, check_same_thread=False
         )
         self._db.text_factory = lambda data: data.decode("utf-8", "replace")
         self._db.set_progress_handler(lambda: int(time.monotonic() > self._deadline), _STEPS)
@@ -56,6 +57,9 @@ class Database:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._db.close()
+        self._file.close()
+        if kind is None:
+            ensure_unchanged([self._file])
 
     def tables(self) -> frozenset[str]:
         """Names of the plain tables: no views, no virtual ones."""
@@ -91,27 +95,23 @@ class Database:
         return found
 
 
-def has_tables(path: str, head: bytes, *tables: str) -> bool:
+def has_tables(location: Location, head: bytes, *tables: str) -> bool:
     """Whether this is a SQLite file with these tables; not if it is broken."""
     if not head.startswith(MAGIC):
         return False
     try:
-        with Database(path) as database:
+        with Database(location) as database:
             return database.tables() >= set(tables)
     except DamagedFileError:
         return all(table.encode() in head for table in tables)  # so that `read` can say what is wrong
-    except LimitError:
+    except (LimitError, ChangedFileError):
         return False
 
 
-def unmerged(path: str) -> tuple[str, ...]:
+def unmerged(location: Location) -> tuple[str, ...]:
     """A note if SQLite keeps newer changes in a file beside this one, which is not read."""
-    beside = f"{path}-wal"
-    try:
-        waiting = os.path.getsize(beside) > 0
-    except OSError:
-        return ()
-    return (f"newer changes in {os.path.basename(beside)} are not read",) if waiting else ()
+    beside = location.parent.join(f"{location.name}-wal")
+    return (f"newer changes in {beside.name} are not read",) if beside.size() else ()
 
 
 def _quoted(name: str) -> str:

@@ -1,11 +1,13 @@
-"""Which files are looked at: those that are named, the models in folders, and what a hook passes over."""
+"""Which checkpoints are looked at: those that are named, those in folders, and what a hook passes over."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.errors import PinspectError
+from inspectcli.formats.finding import find_folder, formats
+from inspectcli.formats.folder import INDEX_SUFFIX, models_by_suffix, no_model
+from inspectcli.storage.location import EntryKind, Location
 
 #: Sub-folders are looked through this deep.
 MAX_FOLDER_DEPTH = 3
@@ -15,56 +17,53 @@ _LFS_POINTER = b"version https://git-lfs"
 _SHARED_SUFFIXES = (".bin", ".mat", ".pkl", ".tar", ".ts")
 
 
-def expand(path: str) -> Iterator[str]:
-    """A file is itself; a folder is the models in it, or below it.
+def expand(location: Location) -> Iterator[Location]:
+    """A file is itself; a folder is the checkpoints in it, or below it.
 
     Raises:
-        NotReadableError: a folder without a model.
+        NotReadableError: a folder without a model, or one that cannot be listed.
     """
-    if not os.path.isdir(path):
-        yield path
+    if not location.is_folder():
+        yield location
         return
-    found = list(_models_below(path, MAX_FOLDER_DEPTH))
+    found = list(_models_below(location, MAX_FOLDER_DEPTH))
     if not found:
-        raise NotReadableError(
-            "a directory without a model file", "name a checkpoint, or a folder that holds one", path
-        )
+        raise no_model(location)
     yield from found
 
 
-def _models_below(folder: str, depth: int) -> Iterator[str]:
-    from inspectcli.formats.sharded import is_model_folder, models_in
+def models_in(folder: Location) -> Sequence[Location]:
+    """The checkpoints in a folder, shards of one model once; not in its sub-folders. The folder itself may be one."""
+    known = find_folder(folder)
+    return models_by_suffix(folder) if known is None or known.folder is None else known.folder(folder)
 
+
+def _models_below(folder: Location, depth: int) -> Iterator[Location]:
     yield from models_in(folder)
-    if is_model_folder(folder) or not depth:
+    if not depth or find_folder(folder) is not None:  # what lies below it belongs to that one checkpoint
         return
-    for name in sorted(os.listdir(folder)):
-        inner = os.path.join(folder, name)
-        if not name.startswith(".") and os.path.isdir(inner) and not os.path.islink(inner):
-            yield from _models_below(inner, depth - 1)
+    inner = (e.name for e in folder.list() if e.kind is EntryKind.FOLDER and not e.name.startswith("."))
+    for name in sorted(inner):
+        yield from _models_below(folder.join(name), depth - 1)
 
 
 # -- hooks ----------------------------------------------------------------------------------------------
 
 
-def is_named_like_a_checkpoint(path: str) -> bool:
-    """Whether the suffix is one that a format uses."""
-    from inspectcli.formats import formats
+def is_named_like_a_checkpoint(location: Location) -> bool:
+    """Whether the suffix is one that a format uses. An index is none: its shards are files of their own."""
+    suffixes = (suffix for known in formats() for suffix in known.suffixes if suffix != INDEX_SUFFIX)
+    return location.name.lower().endswith(tuple(suffixes))
 
-    return path.lower().endswith(tuple(suffix for known in formats() for suffix in known.suffixes))
 
-
-def may_be_something_else(path: str) -> bool:
+def may_be_something_else(location: Location) -> bool:
     """Whether files that are no checkpoints have this suffix too, so that an unknown content is no fault."""
-    return path.lower().endswith(_SHARED_SUFFIXES)
+    return location.name.lower().endswith(_SHARED_SUFFIXES)
 
 
-def is_lfs_pointer(path: str) -> bool:
+def is_lfs_pointer(location: Location) -> bool:
     """Whether Git LFS left its small text file in the place of the real one."""
-    from inspectcli.storage.local import LocalFile
-
     try:
-        source = LocalFile(path)
-        return source.read_at(0, min(len(_LFS_POINTER), source.size)) == _LFS_POINTER
+        return location.head(len(_LFS_POINTER)) == _LFS_POINTER
     except PinspectError:
         return False

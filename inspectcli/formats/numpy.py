@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from inspectcli.encodings.zip import Member, inflate, read_directory, try_directory
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.formats.base import Format, stem
+from inspectcli.formats.base import Format
 from inspectcli.formats.packed import mark_packed
 from inspectcli.formats.torch.tree import leaf_kind
+from inspectcli.storage.location import Location
 from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
@@ -140,26 +141,27 @@ def sniff_npy(source: Source, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_npy(path: str, source: Source) -> Checkpoint:
+def open_npy(location: Location) -> Checkpoint:
+    source = location.open()
     header = read_npy_header(source)
     refs: tuple[TensorRef, ...] = ()
     notes: tuple[str, ...] = ()
     if header.dtype is None:
-        notes = (_no_numbers([stem(path)]),)
+        notes = (_no_numbers([location.stem]),)
     else:
         nbytes = header.dtype.nbytes(prod(header.shape))
         missing = header.length + nbytes - source.size
         if missing > 0:
             raise TruncatedFileError(f"{missing:,} bytes are missing at the end of the array", "download it again")
-        refs = (_array_ref(stem(path), header, Segment(source, header.length, nbytes)),)
+        refs = (_array_ref(location.stem, header, Segment(source, header.length, nbytes)),)
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="npy",
         size=source.size,
         tensors=refs,
         writer="NumPy",
         notes=notes,
-        hazards=_object_hazards([(stem(path), header)]),
+        hazards=_object_hazards([(location.stem, header)]),
     )
 
 
@@ -171,7 +173,8 @@ def sniff_npz(source: Source, head: bytes) -> bool:
     return directory is not None and bool(directory.members) and all(n.endswith(".npy") for n in directory.members)
 
 
-def open_npz(path: str, source: Source) -> Checkpoint:
+def open_npz(location: Location) -> Checkpoint:
+    source = location.open()
     refs: list[TensorRef] = []
     headers: list[tuple[str, Header]] = []
     other: list[str] = []
@@ -191,7 +194,7 @@ def open_npz(path: str, source: Source) -> Checkpoint:
             refs.append(_array_ref(name, header, segment))
     compressed = sum(m.method != 0 for m in directory.members.values())
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="npz",
         size=source.size,
         tensors=mark_packed(refs),
@@ -233,6 +236,6 @@ def _object_hazards(headers: list[tuple[str, Header]]) -> tuple[Hazard, ...]:
 
 
 FORMAT = (
-    Format("NumPy .npz", (".npz",), sniff_npz, open_npz),
-    Format("NumPy .npy", (".npy",), sniff_npy, open_npy),
+    Format("npz", "NumPy .npz", (".npz",), sniff_npz, open_npz),
+    Format("npy", "NumPy .npy", (".npy",), sniff_npy, open_npy),
 )

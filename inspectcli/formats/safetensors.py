@@ -16,6 +16,7 @@ from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.formats.base import Format
 from inspectcli.formats.packed import mark_packed
 from inspectcli.formats.torch.tree import leaf_kind
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
@@ -40,13 +41,14 @@ def sniff(source: Source, head: bytes) -> bool:
     return head[8:9] in (b"{", b" ") and (n <= MAX_HEADER or head[8:10] in (b'{"', b"{}"))
 
 
-def open_safetensors(path: str, source: Source) -> Checkpoint:
+def open_safetensors(location: Location) -> Checkpoint:
+    source = location.open()
     header, start = read_header(source)
     metadata = _metadata(header.pop("__metadata__", None))
     refs = _tensor_refs(source, header, start)
     framework = metadata.get("format", "")
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="safetensors",
         size=source.size,
         tensors=mark_packed(refs),
@@ -170,4 +172,4 @@ def _training(metadata: Mapping[str, str]) -> Training:
     return Training(number("ss_epoch"), number("ss_steps"), optimizer.partition("(")[0].rpartition(".")[2][:60])
 
 
-FORMAT = Format("safetensors", (".safetensors",), sniff, open_safetensors)
+FORMAT = Format("safetensors", "safetensors", (".safetensors",), sniff, open_safetensors)

@@ -1,19 +1,18 @@
-"""Many files, one checkpoint: `*.index.json`, and a Hugging Face model folder.
+"""Many files, one checkpoint: `*.index.json` and the shards beside it.
 
 {"metadata": {"total_size": 123}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors"}}
 """
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from inspectcli.encodings import json as _json
-from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError, UnsafeFileError
-from inspectcli.storage.local import LocalFile, not_readable
+from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, UnsafeFileError
+from inspectcli.formats.base import HEAD, Format
+from inspectcli.formats.folder import INDEX_SUFFIX, SHARD
+from inspectcli.formats.opening import open_file
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DType, NumberClass
 from inspectcli.tensors.model import Checkpoint, Defect, TensorRef
@@ -21,33 +20,16 @@ from inspectcli.tensors.model import Checkpoint, Defect, TensorRef
 MAX_INDEX = 256 << 20
 MAX_SHARDS = 10_000
 
-_INDEX_SUFFIX = ".index.json"
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.(safetensors|bin)$")
 #: Element type of a tensor whose shard is missing: the index gives its name and nothing else.
 _UNKNOWN = DType("unknown", 8, NumberClass.OPAQUE, "u1")
 
-#: What a model folder holds, best first: the first that is there is the model.
-_MODEL_FILES = (
-    "model.safetensors.index.json",
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors",
-    "adapter_model.safetensors",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.bin",
-    "adapter_model.bin",
-    "model.weights.h5",
-    "tf_model.h5",
-)
-#: Files of a run folder that are not a model by themselves.
-_NOT_MODELS = re.compile(r"^(optimizer|scheduler|scaler|training_args|rng_state.*|random_states.*)\.(pt|bin|pth|pkl)$")
+
+def sniff(source: Source, head: bytes) -> bool:
+    """JSON of any kind begins so: here the name decides too."""
+    return source.name.endswith(INDEX_SUFFIX) and head.lstrip()[:1] == b"{"
 
 
-def is_index(path: str, source: Source) -> bool:
-    return path.endswith(_INDEX_SUFFIX) and source.read_at(0, min(64, source.size)).lstrip()[:1] == b"{"
-
-
-def open_index(path: str, source: Source) -> Checkpoint:
+def open_index(location: Location) -> Checkpoint:
     """All shards that an index names, as one checkpoint, tensors in natural order of the shards.
 
     Tensors of shards that are missing are listed with that problem.
@@ -55,20 +37,14 @@ def open_index(path: str, source: Source) -> Checkpoint:
     Raises:
         NotReadableError: all shards are missing.
     """
-    try:
-        if source.size > MAX_INDEX:
-            raise LimitError(f"an index of {source.size:,} bytes: at most {MAX_INDEX >> 20} MiB are read")
-        table = _json.parse(source.read_at(0, source.size), "the index")
-        weight_map, declared = _checked(table)
-        named = sorted(set(weight_map.values()))
-        shards = _open_shards(path, named)
-    except PinspectError as error:
-        raise error.at(path) from None
+    weight_map, declared = _checked(_json.parse(_text(location), "the index"))
+    named = sorted(set(weight_map.values()))
+    shards = _open_shards(location.parent, named)
     held = tuple(ref for checkpoint in shards.values() for ref in checkpoint.tensors)
     absent = tuple(_absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
     first = next(iter(shards.values()))
     return Checkpoint(
-        path=path,
+        path=str(location),
         format=f"{'safetensors' if first.format == 'safetensors' else 'torch'}-sharded",
         size=sum(c.size for c in shards.values()),
         tensors=held + absent,
@@ -83,11 +59,21 @@ def open_index(path: str, source: Source) -> Checkpoint:
         checksums=tuple(check for c in shards.values() for check in c.checksums),
         defects=(
             *_missing(weight_map, shards),
-            *_extra(path, named),
+            *_extra(location.parent, named),
             *_disagreements(weight_map, shards),
             *(() if absent else _wrong_total(declared, held)),
         ),
+        sources=tuple(source for c in shards.values() for source in c.sources),
     )
+
+
+def _text(location: Location) -> bytes:
+    """All bytes of the index, the head of which was read before."""
+    source = location.open()
+    if source.size > MAX_INDEX:
+        raise LimitError(f"an index of {source.size:,} bytes: at most {MAX_INDEX >> 20} MiB are read")
+    head = location.head(min(HEAD, source.size))
+    return head + source.read_at(len(head), source.size - len(head))
 
 
 def _checked(table: object) -> tuple[Mapping[str, str], int | None]:
@@ -107,22 +93,19 @@ def _checked(table: object) -> tuple[Mapping[str, str], int | None]:
     return weight_map, total if type(total) is int else None
 
 
-def _open_shards(index: str, names: Sequence[str]) -> dict[str, Checkpoint]:
+def _open_shards(folder: Location, names: Sequence[str]) -> dict[str, Checkpoint]:
     """Those that are there, by name.
 
     Raises:
         NotReadableError: none is.
     """
-    from inspectcli.formats import open_source
-
-    folder = os.path.dirname(index) or "."
-    there = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    there = [name for name in names if (shard := folder.join(name)).exists() or shard.is_link()]
     if not there:
         raise NotReadableError(
             f"{len(names):,} of {len(names):,} shards are missing: {_some(names)}",
             "download them into the same folder",
         )
-    return {name: open_source(p := _inside(folder, name), LocalFile(p)) for name in there}
+    return {name: open_file(_inside(folder, name), without=(FORMAT,)) for name in there}
 
 
 def _absent(tensor: str, shard: str) -> TensorRef:
@@ -130,16 +113,14 @@ def _absent(tensor: str, shard: str) -> TensorRef:
     return TensorRef(tensor, _UNKNOWN, (0,), problem=f"its shard {shard} is missing")
 
 
-def _inside(folder: str, name: str) -> str:
-    """The shard's path; a link may lead within the folder or into the blobs of the same Hugging Face cache."""
-    path = os.path.join(folder, name)
-    if stat.S_ISLNK(os.lstat(path).st_mode):
-        real, home = os.path.realpath(path), os.path.realpath(folder)
-        repository = os.path.dirname(os.path.dirname(home))
-        allowed = (home + os.sep, os.path.join(repository, "blobs") + os.sep)
-        if not real.startswith(allowed):
+def _inside(folder: Location, name: str) -> Location:
+    """The shard; a link may lead within the folder or into the blobs of the same Hugging Face cache."""
+    shard = folder.join(name)
+    if shard.is_link():
+        real, home = shard.real(), folder.real()
+        if not (real.is_below(home) or real.is_below(home.parent.parent.join("blobs"))):
             raise UnsafeFileError(f"shard {name!r} is a link that leads out of its folder", "do not load it")
-    return path
+    return shard
 
 
 # -- where index and shards contradict each other ----------------------------------------------------------
@@ -159,14 +140,14 @@ def _missing(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) ->
             )
 
 
-def _extra(index: str, named: Sequence[str]) -> Iterator[Defect]:
+def _extra(folder: Location, named: Sequence[str]) -> Iterator[Defect]:
     """Shards of the same model's name beside those of the index: left over from another save."""
-    stems = {name[: found.start()] + found[2] for name in named if (found := _SHARD.search(name))}
-    beside = sorted(os.listdir(os.path.dirname(index) or "."))
+    stems = {name[: found.start()] + found[2] for name in named if (found := SHARD.search(name))}
+    beside = sorted(entry.name for entry in folder.list())
     extra = [
         name
         for name in beside
-        if name not in named and (found := _SHARD.search(name)) and name[: found.start()] + found[2] in stems
+        if name not in named and (found := SHARD.search(name)) and name[: found.start()] + found[2] in stems
     ]
     if extra:
         yield Defect(
@@ -265,53 +246,11 @@ def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-# -- folders --------------------------------------------------------------------------------------------
-
-
-def open_directory(path: str) -> Checkpoint:
-    """The one model in a folder.
-
-    Raises:
-        NotReadableError: there is none, or several without an index: named.
-    """
-    models = models_in(path)
-    if not models:
-        raise NotReadableError(
-            "a directory without a model file", "name a checkpoint, or a folder that holds one", path
-        )
-    if len(models) > 1:
-        shown = ", ".join(os.path.basename(m) for m in models[:4]) + (", ..." if len(models) > 4 else "")
-        raise NotReadableError(f"a directory with {len(models):,} models: {shown}", "name one of them", path)
-    from inspectcli.formats import open_checkpoint
-
-    return replace(open_checkpoint(models[0]), path=models[0])
-
-
-def models_in(path: str) -> list[str]:
-    """Paths of the models in a folder, shards of one model once; not in its sub-folders."""
-    try:
-        names = sorted(os.listdir(path))
-    except OSError as error:
-        raise not_readable(path, error) from None
-    known = set(names)
-    for name in _MODEL_FILES:
-        if name in known:
-            return [os.path.join(path, name)]
-    indexes = [n for n in names if n.endswith(_INDEX_SUFFIX)]
-    if indexes:
-        return [os.path.join(path, n) for n in indexes]
-    found = [n for n in names if _is_model_name(n) and not _NOT_MODELS.match(n)]
-    whole = [n for n in found if not _SHARD.search(n)]
-    return [os.path.join(path, n) for n in (whole or found)]
-
-
-def is_model_folder(path: str) -> bool:
-    """Whether the folder is one model, as Hugging Face lays it out: what lies below belongs to it."""
-    return any(name in _MODEL_FILES or name.endswith(_INDEX_SUFFIX) for name in os.listdir(path))
-
-
-def _is_model_name(name: str) -> bool:
-    """Folders hold much else, so here the suffix chooses what is opened; the content still decides how."""
-    from inspectcli.formats import formats
-
-    return any(name.endswith(suffix) for f in formats() for suffix in f.suffixes if suffix != ".pkl")
+FORMAT = Format(
+    "safetensors-sharded",
+    "sharded safetensors",
+    (INDEX_SUFFIX,),
+    sniff,
+    open_index,
+    variants={"torch-sharded": "sharded PyTorch"},
+)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from functools import lru_cache
 
-from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
-from inspectcli.hparams.base import HEAD, HParamSource, Selection, Store
+from inspectcli.hparams.base import HEAD, HParamSource
+from inspectcli.storage.location import Location
 
-__all__ = ["all_sources", "find_source", "read"]
+__all__ = ["all_sources", "find_source", "head_of"]
 
 #: First bytes that only checkpoints have: for them no other source is imported.
 _ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
@@ -27,54 +26,26 @@ def all_sources() -> tuple[HParamSource, ...]:
     return tuple(sorted(found, key=lambda source: source.generic))
 
 
-def head_of(path: str) -> bytes:
-    """The first bytes of a regular file.
+def head_of(location: Location) -> bytes:
+    """The first bytes of a regular file, which sources are found by; none of a folder.
 
     Raises:
         PinspectError: it cannot be read, or is no regular file.
     """
-    from inspectcli.storage.local import LocalFile
-
-    source = LocalFile(path)
-    try:
-        return source.read_at(0, min(HEAD, source.size))
-    finally:
-        source.close()
+    return b"" if location.is_folder() else location.head(HEAD)
 
 
-def find_source(path: str, head: bytes) -> HParamSource | None:
+def find_source(location: Location, head: bytes) -> HParamSource | None:
     """The one source whose `sniff` knows this file, or whose folder this is."""
-    if os.path.isdir(path):
-        return next((s for s in all_sources() if s.folder is not None and s.folder(path)), None)
+    if location.is_folder():
+        return next((s for s in all_sources() if s.folder is not None and s.folder(location)), None)
     if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
-        return _in_archive(path, head)
-    return next((s for s in all_sources() if s.sniff(path, head)), None)
+        return _in_archive(location, head)
+    return next((s for s in all_sources() if s.sniff(location, head)), None)
 
 
-def _in_archive(path: str, head: bytes) -> HParamSource:
+def _in_archive(location: Location, head: bytes) -> HParamSource:
     """A checkpoint, unless it is one of the few tools' archives: the other sources need not be imported."""
     from inspectcli.hparams.sources import checkpoint, clearml, comet
 
-    return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(path, head)), checkpoint.SOURCE)
-
-
-def read(path: str, choice: Selection | None = None) -> Store:
-    """What one file, or one folder that is a tool's as a whole, says.
-
-    Raises:
-        PinspectError: it cannot be read, is no store that is known, or the choice is not in it.
-    """
-    choice = choice or Selection()
-    folder = os.path.isdir(path)
-    if not os.path.exists(path):
-        raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)
-    try:
-        head = b"" if folder else head_of(path)
-        source = find_source(path, head)
-        if source is None:
-            raise UnsupportedFormatError("no store of hyperparameters that pinspect knows")
-        return source.read(path, head, choice)
-    except PinspectError as error:
-        raise error.at(path) from None
-    except RecursionError:
-        raise PinspectError("nested too deeply to be read", path=path) from None
+    return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(location, head)), checkpoint.SOURCE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from inspectcli.errors import DamagedFileError, MissingLibraryError
 from inspectcli.hparams._tree import MAX_DEPTH, flag_unresolved, leaves
 from inspectcli.hparams.base import HParamRow, Origin, Reach
 from inspectcli.hparams.names import hparam, scope_of
+from inspectcli.storage.location import Location
 
 #: A config file is small.
 MAX_CONFIG = 16 << 20
@@ -21,12 +21,12 @@ _YAML_LINE = re.compile(rb"^[ \t]*(-[ \t]+)?[\"']?[\w./-]+[\"']?[ \t]*:([ \t]|\r
 _TOML_LINE = re.compile(rb"^(\[[\w.\"-]+\]|[\w.-]+[ \t]*=[ \t]*\S)", re.MULTILINE)
 
 
-def syntax_of(path: str, head: bytes) -> str:
+def syntax_of(location: Location, head: bytes) -> str:
     """`json`, `yaml`, `toml` or `python`; empty if it is none. Content first; names where content leaves it open."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if b"\0" in head[:4096]:
         return ""
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = location.suffix.lower()
     if text[:1] in (b"{", b"[") and suffix not in (".toml", ".yaml", ".yml"):
         return "json"
     known = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".py": "python", ".json": "json"}.get(suffix)
@@ -37,15 +37,15 @@ def syntax_of(path: str, head: bytes) -> str:
     return "toml" if _TOML_LINE.match(text) and suffix in ("", ".conf", ".cfg", ".ini") else ""
 
 
-def load(path: str, head: bytes) -> Any:
+def load(location: Location, head: bytes) -> Any:
     """The tree in a config file.
 
     Raises:
         PinspectError: it is too large, or not what it looks like.
     """
-    data = read_file(path, MAX_CONFIG)
-    syntax = syntax_of(path, head)
-    what = os.path.basename(path)
+    data = read_file(location, MAX_CONFIG)
+    syntax = syntax_of(location, head)
+    what = location.name
     if syntax == "json":
         return parse_json(data, what)
     if syntax == "toml":

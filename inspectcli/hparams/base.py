@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from inspectcli.storage.location import Location
 from inspectcli.words import Word
 
 #: Bytes of the head that `sniff` is given.
@@ -160,8 +161,8 @@ class HParamSource:
 
     Attributes:
         name: the tool's name, as in `Origin.tool`.
-        sniff: whether a file is of this kind: (path, its first HEAD bytes) -> bool. It may look at siblings' names.
-        read: (path, head, choice) -> Store.
+        sniff: whether a file is of this kind: (location, its first HEAD bytes) -> bool. It may look at siblings' names.
+        read: (location, head, choice) -> Store.
             Raises PinspectError (without the path) for a broken file or a choice that is not there.
         folder: whether a folder as a whole is this tool's (`mlruns/`, a Ray experiment). `read` is then given the
             folder with an empty head, and the files below it are not looked at one by one.
@@ -169,7 +170,7 @@ class HParamSource:
     """
 
     name: str
-    sniff: Callable[[str, bytes], bool]
-    read: Callable[[str, bytes, Selection], Store]
-    folder: Callable[[str], bool] | None = None
+    sniff: Callable[[Location, bytes], bool]
+    read: Callable[[Location, bytes, Selection], Store]
+    folder: Callable[[Location], bool] | None = None
     generic: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from inspectcli.hparams.base import HParamRow, Kind, Selection, Store, Trial
 from inspectcli.hparams.merge import Finding, HParamValue, conflicts, merge_rows, missing
 from inspectcli.hparams.shapes import ShapeFact, contradictions, infer_from_shapes
 from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
+from inspectcli.storage import Location, locate
+from inspectcli.storage.names import relative
+from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.model import TensorRef
 
 #: Folders are looked through this deep, and this many files of them.
@@ -50,6 +53,7 @@ class Run:
         stores: (file, what it says).
         entries: what is known by name.
         told: what the tensors say.
+        models: the files that hold tensors.
         findings: where they disagree.
         missing: important ones that are nowhere.
     """
@@ -58,6 +62,7 @@ class Run:
     stores: tuple[tuple[str, Store], ...]
     entries: Mapping[str, HParamValue]
     told: tuple[ShapeFact, ...]
+    models: tuple[str, ...]
     findings: tuple[Finding, ...]
     missing: tuple[str, ...]
 
@@ -130,7 +135,7 @@ class HParams(Mapping[str, object]):
 class _Read(NamedTuple):
     """What one file gave."""
 
-    path: str
+    location: Location
     store: Store
     tensors: tuple[TensorRef, ...] = ()
 
@@ -154,17 +159,19 @@ def read_hparams(
     Raises:
         PinspectError: the file cannot be read, is no store that is known, or the choice is not in it.
     """
-    name = os.fspath(path)
+    location = locate(path)
     choice = Selection(study, run, trial)
     notes: list[str] = []
-    if os.path.isdir(name):
-        read = list(_folder(name, choice, notes))
+    if location.is_folder():
+        read = list(_folder(location, choice, notes))
         if not read:
-            raise NotReadableError("no store of hyperparameters in this folder", "name a checkpoint or a config", name)
+            raise NotReadableError(
+                "no store of hyperparameters in this folder", "name a checkpoint or a config", str(location)
+            )
     else:
-        first = _one(name, choice)
-        read = [first, *(_beside(name, choice, notes) if neighbors and _is_model(first) else ())]
-    runs = _runs(name, read)
+        first = _one(location, choice)
+        read = [first, *(_beside(location, choice, notes) if neighbors and _is_model(first) else ())]
+    runs = _runs(location, read)
     if choice.run and len(runs) > 1:
         runs = [r for r in runs if r.folder == choice.run] or runs
     # The run of the folder itself counts before those below it; later ones before earlier ones.
@@ -173,69 +180,67 @@ def read_hparams(
         for key, entry in found.entries.items():
             entries.setdefault(key, entry)
     notes += [note for found in runs for _, store in found.stores for note in store.notes]
-    return HParams(name, tuple(runs), tuple(dict.fromkeys(notes)), None, entries)
+    return HParams(str(location), tuple(runs), tuple(dict.fromkeys(notes)), None, entries)
 
 
-def _one(path: str, choice: Selection) -> _Read:
+def _one(location: Location, choice: Selection) -> _Read:
     """One file, or one folder that is a tool's as a whole."""
-    if not os.path.exists(path):
-        raise NotReadableError("no such file or directory", "check the spelling, or list the folder", path)
     try:
-        head = b"" if os.path.isdir(path) else head_of(path)
-        source = find_source(path, head)
+        head = head_of(location)
+        source = find_source(location, head)
         if source is CHECKPOINT:
-            return _checkpoint(path)
+            return _checkpoint(location)
         if source is None:
-            return _checkpoint(path)  # whose error says what the file looks like
-        return _Read(path, source.read(path, head, choice))
+            return _checkpoint(location)  # whose error says what the file looks like
+        return _Read(location, source.read(location, head, choice))
     except PinspectError as error:
-        raise error.at(path) from None
+        raise error.at(str(location)) from None
     except RecursionError:
-        raise PinspectError("nested too deeply to be read", path=path) from None
+        raise PinspectError("nested too deeply to be read", path=str(location)) from None
 
 
-def _checkpoint(path: str) -> _Read:
+def _checkpoint(location: Location) -> _Read:
     """A checkpoint's rows, and its tensors' shapes; a pickle without tensors has rows only."""
-    from inspectcli.formats import open_checkpoint
+    from inspectcli.formats import open_location
     from inspectcli.hparams.sources.checkpoint import of_checkpoint
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_location(location)
     notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])
-    return _Read(path, Store(tuple(of_checkpoint(checkpoint)), notes=notes), checkpoint.tensors)
+    read = _Read(location, Store(tuple(of_checkpoint(checkpoint)), notes=notes), checkpoint.tensors)
+    ensure_unchanged(checkpoint.sources)
+    return read
 
 
 def _is_model(read: _Read) -> bool:
     return bool(read.tensors)
 
 
-def _beside(path: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
+def _beside(location: Location, choice: Selection, notes: list[str]) -> Iterator[_Read]:
     """Configs of known tools in the folder of a checkpoint, and in the one above `checkpoints/` or `weights/`."""
-    folder = os.path.dirname(path)
-    folders = [folder]
-    if _BELONGS.fullmatch(os.path.basename(os.path.abspath(folder or "."))):
-        folders.append(os.path.join(folder, os.pardir))
+    folder = location.parent
+    folders = [folder, *([folder.join("..")] if _BELONGS.fullmatch(folder.name) else ())]
+    itself = location.identity()
     for place in folders:
         for name in _NEIGHBORS:
-            candidate = os.path.join(place, name)
-            if os.path.isfile(candidate) and not os.path.samefile(candidate, path) and _worth(candidate):
+            candidate = place.join(name)
+            if candidate.is_file() and candidate.identity() != itself and _worth(candidate):
                 yield from _try(candidate, choice, notes)
 
 
-def _worth(path: str) -> bool:
+def _worth(location: Location) -> bool:
     """Most README.md are no model cards: told apart before all sources are imported to ask them."""
-    return not path.endswith(".md") or b"raining hyperparameters" in head_of(path)
+    return location.suffix != ".md" or b"raining hyperparameters" in head_of(location)
 
 
-def _try(path: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
+def _try(location: Location, choice: Selection, notes: list[str]) -> Iterator[_Read]:
     """A neighbor: what is wrong with it is a note."""
     try:
-        head = b"" if os.path.isdir(path) else head_of(path)
-        if find_source(path, head) is None:
+        if find_source(location, head_of(location)) is None:
             return
-        read = _one(path, choice)
+        read = _one(location, choice)
     except PinspectError as error:
         if error.code not in ("unsupported-format", "usage"):
-            notes.append(f"{os.path.basename(path)} was not read: {error.message}")
+            notes.append(f"{location.name} was not read: {error.message}")
         return
     if read.store.rows or read.store.trials or read.tensors:
         yield read
@@ -244,45 +249,45 @@ def _try(path: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
 # -- folders --------------------------------------------------------------------------------------------
 
 
-def _folder(top: str, choice: Selection, notes: list[str]) -> Iterator[_Read]:
+def _folder(top: Location, choice: Selection, notes: list[str]) -> Iterator[_Read]:
     left = MAX_FILES
-    for path in _candidates(top, 0):
+    for candidate in _candidates(top, 0):
         left -= 1
         if left < 0:
             notes.append(f"only the first {MAX_FILES:,} files were looked at")
             return
-        yield from _try(path, choice, notes)
+        yield from _try(candidate, choice, notes)
 
 
-def _candidates(folder: str, depth: int) -> Iterator[str]:
+def _candidates(folder: Location, depth: int) -> Iterator[Location]:
     """Files that may be stores, and folders that are a tool's as a whole."""
+    from inspectcli.formats.folder import model_suffixes
+
     if find_source(folder, b"") is not None:
         yield folder
         return
     try:
-        names = sorted(os.listdir(folder), key=_natural)
-    except OSError:
+        names = sorted((entry.name for entry in folder.list()), key=_natural)
+    except NotReadableError:
         return
-    files = [n for n in names if os.path.isfile(os.path.join(folder, n)) and not _NOT_STORES.fullmatch(n)]
-    for name in _newest(files):
-        if not os.path.islink(os.path.join(folder, name)):
-            yield os.path.join(folder, name)
-    inner = [n for n in names if os.path.isdir(os.path.join(folder, n)) and (not n.startswith(".") or n == ".hydra")]
-    for name in _newest(inner, folders=True):
-        path = os.path.join(folder, name)
-        if depth < MAX_DEPTH and not os.path.islink(path):
-            yield from _candidates(path, depth + 1)
+    suffixes = model_suffixes()
+    files = [n for n in names if folder.join(n).is_file() and not _NOT_STORES.fullmatch(n)]
+    for name in _newest(files, lambda name: name.lower().endswith(suffixes)):
+        if not folder.join(name).is_link():
+            yield folder.join(name)
+    inner = [n for n in names if folder.join(n).is_folder() and (not n.startswith(".") or n == ".hydra")]
+    for name in _newest(inner, lambda name: _CHECKPOINT_FOLDER.fullmatch(name) is not None):
+        if depth < MAX_DEPTH and not folder.join(name).is_link():
+            yield from _candidates(folder.join(name), depth + 1)
 
 
-_CHECKPOINT_FILE = re.compile(r".*\.(ckpt|pt|pth|pth\.tar|bin|safetensors|h5|hdf5|keras)", re.IGNORECASE)
 _CHECKPOINT_FOLDER = re.compile(r"(checkpoint|global_step|epoch|step)[-_=]?\d+.*")
 
 
-def _newest(names: Sequence[str], folders: bool = False) -> list[str]:
+def _newest(names: Sequence[str], is_checkpoint: Callable[[str], bool]) -> list[str]:
     """Of the checkpoints of one run, which differ in their numbers only, the last one."""
-    pattern = _CHECKPOINT_FOLDER if folders else _CHECKPOINT_FILE
-    last = {re.sub(r"\d+", "#", name): name for name in names if pattern.fullmatch(name)}
-    return [n for n in names if not pattern.fullmatch(n) or last[re.sub(r"\d+", "#", n)] == n]
+    last = {re.sub(r"\d+", "#", name): name for name in names if is_checkpoint(name)}
+    return [n for n in names if not is_checkpoint(n) or last[re.sub(r"\d+", "#", n)] == n]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -292,32 +297,32 @@ def _natural(name: str) -> list[tuple[int, str]]:
 # -- runs -----------------------------------------------------------------------------------------------
 
 
-def _runs(top: str, read: Sequence[_Read]) -> list[Run]:
+def _runs(top: Location, read: Sequence[_Read]) -> list[Run]:
     """Files together that belong to one training."""
     groups: dict[str, list[_Read]] = {}
     for item in read:
-        groups.setdefault(_run_folder(top, item.path), []).append(item)
+        groups.setdefault(_run_folder(top, item.location), []).append(item)
     return [_run(folder, items) for folder, items in groups.items()]
 
 
-def _run_folder(top: str, path: str) -> str:
+def _run_folder(top: Location, location: Location) -> str:
     """The folder that a file's run is named by, below `top`."""
-    if not os.path.isdir(top):
+    if not top.is_folder():
         return ""
-    parts = os.path.relpath(path, top).replace(os.sep, "/").split("/")
-    parts = parts if os.path.isdir(path) else parts[:-1]
+    parts = relative(str(location), str(top)).split("/")
+    parts = parts if location.is_folder() else parts[:-1]
     while parts and _BELONGS.fullmatch(parts[-1]):
         parts.pop()
     return "" if parts in ([], ["."]) else "/".join(parts)
 
 
 def _run(folder: str, items: Sequence[_Read]) -> Run:
-    stores = tuple((item.path, item.store) for item in items)
+    stores = tuple((str(item.location), item.store) for item in items)
     entries = merge_rows(row for item in items for row in item.store.rows)
     single = merge_rows(row for item in items if not item.store.trials for row in item.store.rows)
     tensors = tuple(ref for item in items for ref in item.tensors)
     told = tuple(infer_from_shapes(tensors))
-    models = frozenset(item.path for item in items if item.tensors)
-    findings = (*contradictions(told, entries, tensors), *conflicts(single, models))
+    models = tuple(str(item.location) for item in items if item.tensors)
+    findings = (*contradictions(told, entries, tensors), *conflicts(single, frozenset(models)))
     training = any(e.row.kind is Kind.STATIC for e in entries.values())
-    return Run(folder, stores, entries, told, findings, tuple(missing(entries)) if training else ())
+    return Run(folder, stores, entries, told, models, findings, tuple(missing(entries)) if training else ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, Kind, Priority, Reach
+from inspectcli.storage.names import file_name
 
 
 class HParamValue(NamedTuple):
@@ -212,7 +212,7 @@ def _began_otherwise(entry: HParamValue) -> list[Finding]:
 
 def _said(row: HParamRow) -> str:
     place = f"{row.origin.locator}.{row.raw_key}" if row.origin.locator else row.raw_key
-    return f"{place} of {os.path.basename(row.origin.file)} is {shown(row.value)}"
+    return f"{place} of {file_name(row.origin.file)} is {shown(row.value)}"
 
 
 def agree(a: object, b: object) -> bool:

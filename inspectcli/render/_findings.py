@@ -1,8 +1,7 @@
-"""What the formats for CI share: the findings of a check report's document, and paths as CI knows them."""
+"""What the formats for CI share: the findings of a check report's document, of which CI makes annotations."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -50,14 +49,3 @@ def sentence(finding: Mapping[str, Any]) -> str:
     advice = finding["advice"]
     next_step = f" {advice[0].upper()}{advice[1:]}." if advice else ""
     return escape(f"{where}{finding['message']}.{next_step}", LIMIT)
-
-
-def relative(path: str) -> str:
-    """From the working directory, where the file lies below it: CI matches paths from the root of the repository."""
-    if os.path.isabs(path):
-        home = os.getcwd()
-        if os.path.normcase(path).startswith(os.path.normcase(home.rstrip(os.sep) + os.sep)):
-            path = os.path.relpath(path, home)
-    else:
-        path = os.path.normpath(path)
-    return path.replace(os.sep, "/")

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from inspectcli.display.blocks import Report
-from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rule_names, sentence
+from inspectcli.render._findings import LIMIT, files_of, findings_of, rule_names, sentence
 from inspectcli.render.base import escape
+from inspectcli.storage.names import from_here
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
@@ -29,7 +30,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
 
 
 def _command(level: str, path: str, title: str, message: str) -> str:
-    file = _encoded(escape(relative(path), LIMIT), _PROPERTY)
+    file = _encoded(escape(from_here(path), LIMIT), _PROPERTY)
     return f"::{level} file={file},title={_encoded(title, _PROPERTY)}::{_encoded(message, _DATA)}"
 
 

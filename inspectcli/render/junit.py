@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 
 from inspectcli.contract import Severity
 from inspectcli.display.blocks import Report
-from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
+from inspectcli.render._findings import LIMIT, files_of, rule_names, sentence
 from inspectcli.render.base import escape
+from inspectcli.storage.names import from_here
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
@@ -31,7 +32,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
 
 def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Severity, ...]) -> ET.Element:
     # Escaped text holds no character that XML forbids: those are all hidden ones.
-    path = escape(relative(file["path"]), LIMIT)
+    path = escape(from_here(file["path"]), LIMIT)
     suite = ET.Element("testsuite", name=path)
     if file["error"] is not None:
         _case(suite, path, "readable", "error", escape(file["error"]["message"], LIMIT), file["error"]["code"])

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from inspectcli import __version__
 from inspectcli.display.blocks import Report
-from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rules_of, sentence
+from inspectcli.render._findings import LIMIT, files_of, findings_of, rules_of, sentence
 from inspectcli.render.base import escape
 from inspectcli.render.json import strict
+from inspectcli.storage.names import from_here, uri
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HOME = "https://pypi.org/project/inspectcli/"
@@ -85,7 +83,7 @@ def _result(file: Mapping[str, Any], finding: Mapping[str, Any], places: Mapping
 
 def _fingerprint(file: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
     """The same as long as path, code and tensor are: figures change with every training."""
-    identity = json.dumps([relative(file["path"]), finding["code"], finding["tensor"]])
+    identity = json.dumps([from_here(file["path"]), finding["code"], finding["tensor"]])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
@@ -99,6 +97,4 @@ def _notification(file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _location(path: str) -> dict[str, str]:
-    """The path as a URI; `quote` also hides a colon, which would look like a scheme."""
-    shown = relative(path)
-    return {"uri": Path(shown).as_uri() if os.path.isabs(shown) else quote(os.fsencode(shown))}
+    return {"uri": uri(from_here(path))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def base_name(path: str) -> str:
+def file_name(path: str) -> str:
     """`model.pt` of `runs/model.pt`; empty for `runs/`."""
     return os.path.basename(path)
 

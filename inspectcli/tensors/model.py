@@ -1,7 +1,7 @@
 """What a reader returns: descriptions of tensors and of the file that holds them, never values.
 
-Everything here is plain frozen data without an open file. It can be pickled, sent to another process and
-scanned there.
+Everything here is plain frozen data that can be pickled, sent to another process and scanned there: a file
+travels as its path and is opened again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
+from inspectcli.storage.location import Location
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import RAW, Checksum, Segment
 from inspectcli.tensors.dtypes import DType
 from inspectcli.words import Word
@@ -180,6 +182,8 @@ class Checkpoint:
         files: the files it consists of, if more than one.
         checksums: to compare when the values are read.
         defects: where its files and their index contradict each other.
+        location: where it was opened: the file, the index or the folder. None of a model in memory.
+        sources: the files that were opened, to be asked at the end of a run whether they changed.
     """
 
     path: str
@@ -196,6 +200,8 @@ class Checkpoint:
     files: tuple[str, ...] = ()
     checksums: tuple[Checksum, ...] = ()
     defects: tuple[Defect, ...] = ()
+    location: Location | None = None
+    sources: tuple[Source, ...] = ()
 
     def __iter__(self) -> Iterator[TensorRef]:
         return iter(self.tensors)

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.locations import in_memory
 from support.places import FIXTURES
 
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
-from inspectcli.formats import find_format, formats, open_checkpoint, open_source
+from inspectcli.formats import FORMAT_NAMES, find_format, formats, open_checkpoint, open_file
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.storage.local import LocalFile
 from inspectcli.storage.memory import Memory
+from inspectcli.storage.source import Source
 
 #: File -> format of its checkpoint.
 EXPECTED = {
@@ -37,14 +39,18 @@ EXPECTED = {
     "sharded_torch/pytorch_model-00002-of-00002.bin": "torch-zip",
 }  # fmt: skip
 #: Readers share a zip or HDF5 container between checkpoint formats.
-BY_SUFFIX = {".npy": "NumPy .npy", ".npz": "NumPy .npz", ".keras": "Keras 3 archive", ".h5": "HDF5 / Keras"}
+BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".keras": "keras", ".h5": "hdf5", ".json": "safetensors-sharded"}
 NOT_CHECKPOINTS = {".json", ".py", ".md", ".txt"}
 
 
 def takers(path: Path) -> list[Format]:
     source = LocalFile(str(path))
     head = source.read_at(0, min(HEAD, source.size))
-    return [f for f in formats() if f.sniff(source, head)]
+    return [f for f in formats() if f.sniff is not None and f.sniff(source, head)]
+
+
+def found(source: Source) -> Format | None:
+    return find_format(source, source.read_at(0, min(HEAD, source.size)))
 
 
 def test_every_fixture_is_in_the_table() -> None:
@@ -60,7 +66,7 @@ def test_every_fixture_is_in_the_table() -> None:
 def test_exactly_one_reader_takes_a_file(name: str) -> None:
     taken = takers(FIXTURES / name)
     assert len(taken) == 1, [f.name for f in taken]
-    assert find_format(LocalFile(str(FIXTURES / name))) is taken[0]
+    assert found(LocalFile(str(FIXTURES / name))) is taken[0]
     suffix = os.path.splitext(name)[1]
     assert taken[0].name == BY_SUFFIX.get(suffix, taken[0].name)
     assert (taken[0].name == "safetensors") == (suffix == ".safetensors")
@@ -77,28 +83,31 @@ def test_the_suffix_does_not_matter(suffix: str, tmp_path: Path) -> None:
         copy.unlink()
 
 
-def test_reader_names_are_unique() -> None:
-    names = [f.name for f in formats()]
+def test_every_name_of_a_checkpoint_has_one_title() -> None:
+    names = [name for known in formats() for name in known.titles]
     assert len(names) == len(set(names))
-    assert {"safetensors", "NumPy .npy", "NumPy .npz", "Keras 3 archive", "HDF5 / Keras"} <= set(names)
+    titles = {name: title for known in formats() for name, title in known.titles.items()}
+    assert titles | {"memory": "model in memory"} == dict(FORMAT_NAMES)
+    assert set(EXPECTED.values()) <= set(titles)
+    assert len(set(titles.values())) == len(titles)
 
 
 @pytest.mark.parametrize("name", ["mlp.pt", "arrays.npz", "mlp.keras", "mlp_script.pt"])
 def test_a_zip_without_its_end_is_cut_and_no_other_format(name: str) -> None:
     data = (FIXTURES / name).read_bytes()
     with pytest.raises(TruncatedFileError, match=r"cut|missing"):
-        find_format(Memory(name, data[: len(data) - 40]))
+        found(Memory(name, data[: len(data) - 40]))
 
 
 def test_a_zip_that_two_readers_see_differently_is_unsafe() -> None:
     data = (FIXTURES / "arrays.npz").read_bytes()
     with pytest.raises(UnsafeFileError):
-        find_format(Memory("x", data + data))
+        found(Memory("x", data + data))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"PK", b"\x89HDF", b"\x93NUM", bytes(5000)])
 def test_what_is_no_checkpoint_has_no_reader(data: bytes) -> None:
-    assert find_format(Memory("x", data)) is None
+    assert found(Memory("x", data)) is None
 
 
 def test_an_error_names_the_file_the_user_named(tmp_path: Path) -> None:
@@ -120,4 +129,4 @@ MAGICS = st.sampled_from(
 def test_no_bytes_crash_a_reader(magic: bytes, rest: bytes) -> None:
     data = magic + rest
     with suppress(PinspectError):
-        assert open_source("x", Memory("x", data)).size == len(data)
+        assert open_file(in_memory("x", data)).size == len(data)

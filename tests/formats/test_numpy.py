@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.locations import in_memory
 from support.work import processor_seconds
 
 from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.encodings.zip import DEFLATE
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.formats import open_checkpoint, open_source
+from inspectcli.formats import open_checkpoint, open_file
 from inspectcli.formats.numpy import MAX_HEADER
-from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import RAW
 from inspectcli.tensors.model import Checkpoint, TensorRef
 
@@ -61,7 +61,7 @@ def npz(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def opened(data: bytes) -> Checkpoint:
-    return open_source("array.npy", Memory("array.npy", data))
+    return open_file(in_memory("array.npy", data))
 
 
 def only(data: bytes) -> TensorRef:

@@ -17,12 +17,12 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.locations import in_memory
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
-from inspectcli.formats import open_checkpoint, open_source
+from inspectcli.formats import open_checkpoint, open_file
 from inspectcli.formats.safetensors import open_safetensors
-from inspectcli.storage.local import LocalFile
-from inspectcli.storage.memory import Memory
+from inspectcli.storage import locate
 from inspectcli.tensors.model import Checkpoint
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -35,7 +35,7 @@ DTYPES = {
 
 
 def opened(data: bytes) -> Checkpoint:
-    return open_safetensors("x.safetensors", Memory("x.safetensors", data))
+    return open_safetensors(in_memory("x.safetensors", data))
 
 
 def blob(header: object, data: bytes = b"", length: int | None = None) -> bytes:
@@ -307,7 +307,7 @@ def test_the_values_are_not_read_to_list_them(tmp_path: Path) -> None:
     with open(path, "wb") as file:
         file.write(blob(header))
         file.truncate(len(blob(header)) + (1 << 36))
-    assert open_safetensors(str(path), LocalFile(str(path)))["a"].nbytes == 1 << 36
+    assert open_safetensors(locate(path))["a"].nbytes == 1 << 36
 
 
 # -- cut and mutated files ------------------------------------------------------------------------------
@@ -322,14 +322,14 @@ HEADER_END = 8 + struct.unpack("<Q", WHOLE[:8])[0]
 def test_a_cut_anywhere_in_the_header_says_how_much_of_it_is_missing() -> None:
     for n in range(9, HEADER_END):
         with pytest.raises(TruncatedFileError, match=f": {HEADER_END - n:,} bytes are missing"):
-            open_source("x", Memory("x", WHOLE[:n]))
+            open_file(in_memory("x", WHOLE[:n]))
 
 
 def test_a_cut_anywhere_in_the_data_says_how_many_bytes_and_which_tensors() -> None:
     places = [(t.name, t.segments[0].offset + t.segments[0].nbytes) for t in opened(WHOLE)]
     for n in range(HEADER_END, len(WHOLE)):
         with pytest.raises(TruncatedFileError) as caught:
-            open_source("x", Memory("x", WHOLE[:n]))
+            open_file(in_memory("x", WHOLE[:n]))
         cut = [name for name, end in places if end > n]
         assert caught.value.message == (
             f"{len(WHOLE) - n:,} bytes are missing at the end: {len(cut)} of 3 tensors are cut ({', '.join(cut)})"
@@ -340,7 +340,7 @@ def test_a_cut_anywhere_in_the_data_says_how_many_bytes_and_which_tensors() -> N
 def test_a_cut_in_the_first_bytes_is_an_error_too() -> None:
     for n in range(9):
         with pytest.raises(PinspectError):
-            open_source("x", Memory("x", WHOLE[:n]))
+            open_file(in_memory("x", WHOLE[:n]))
 
 
 TOKENS = [b"0", b"1", b"-", b"9" * 19, b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"1e9", b"\\u0000",

@@ -10,17 +10,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.locations import in_memory
 
 from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
-from inspectcli.formats import open_checkpoint, open_source
-from inspectcli.storage.memory import Memory
+from inspectcli.formats import open_checkpoint, open_file
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n"
 
 
 def refusal(data: bytes) -> PinspectError:
     with pytest.raises(PinspectError) as caught:
-        open_source("x", Memory("x", data))
+        open_file(in_memory("x", data))
     error = caught.value
     assert "\n" not in error.message
     assert error.message.isprintable()

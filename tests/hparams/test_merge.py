@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
+from inspectcli.hparams.collect import read_hparams
 from inspectcli.hparams.merge import HParamValue, is_comparable, merge_rows
 
 HERE = Origin("config.yaml", "", "yaml")
@@ -83,7 +83,7 @@ def test_an_optimizer_with_two_groups(tmp_path: Path) -> None:
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     optimizer = torch.optim.AdamW([{"params": weights[:1]}, {"params": weights[1:], "weight_decay": 0.0}], lr=0.1)
     torch.save({"optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
-    rows = read(str(tmp_path / "a.pt")).rows
+    rows = read_hparams(str(tmp_path / "a.pt"), neighbors=False).rows
     assert [(r.value, r.priority, r.reach) for r in rows if r.name == "weight_decay"] == [
         (0.01, Priority.OPTIMIZER, Reach.RUN), (0.0, Priority.OPTIMIZER, Reach.GROUP),
     ]  # fmt: skip
@@ -92,25 +92,25 @@ def test_an_optimizer_with_two_groups(tmp_path: Path) -> None:
 
 def test_a_module_and_those_in_it(tmp_path: Path) -> None:
     torch.save(torch.nn.Sequential(torch.nn.Dropout(0.2)), tmp_path / "a.pt")
-    (dropout,) = (r for r in read(str(tmp_path / "a.pt")).rows if r.name == "dropout")
+    (dropout,) = (r for r in read_hparams(str(tmp_path / "a.pt"), neighbors=False).rows if r.name == "dropout")
     assert (dropout.value, dropout.reach) == (0.2, Reach.LAYER)
 
 
 def test_a_deep_place_in_a_file_of_an_unknown_tool(tmp_path: Path) -> None:
     tree = {"lr": 1, "a": {"b": {"c": {"lr": 2, "d": {"lr": 3}}}}}
     (tmp_path / "some.json").write_text(json.dumps(tree))
-    assert [(r.value, r.reach) for r in read(str(tmp_path / "some.json")).rows] == [
+    assert [(r.value, r.reach) for r in read_hparams(str(tmp_path / "some.json"), neighbors=False).rows] == [
         (1, Reach.RUN), (2, Reach.RUN), (3, Reach.UNKNOWN),
     ]  # fmt: skip
 
 
 def test_a_value_that_stands_for_another(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("lr: auto\nseed: ???\nepochs: ${nowhere}\nmomentum: 0.9\n")
-    rows = read(str(tmp_path / "some.yaml")).rows
+    rows = read_hparams(str(tmp_path / "some.yaml"), neighbors=False).rows
     assert {r.raw_key: r.unresolved for r in rows} == {"lr": True, "seed": True, "epochs": True, "momentum": False}
 
 
 def test_the_state_of_a_trainer_is_a_log(tmp_path: Path) -> None:
     state = {"log_history": [], "train_batch_size": 8, "max_steps": 10}
     (tmp_path / "renamed.json").write_text(json.dumps(state))
-    assert {r.priority for r in read(str(tmp_path / "renamed.json")).rows} == {Priority.LOG}
+    assert {r.priority for r in read_hparams(str(tmp_path / "renamed.json"), neighbors=False).rows} == {Priority.LOG}

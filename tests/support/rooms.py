@@ -22,7 +22,7 @@ LEVELS = (
         Room("display.blocks", "what people see, before it is text"),
         Room("display.text", "numbers, sizes, plurals: one notation"),
     ),
-    (Room("storage", "where bytes come from: read_at, and that is all"),),
+    (Room("storage", "text -> Location -> Source: where bytes come from"),),
     (Room("tensors", "element types, codecs, frozen descriptions, and how they become arrays"),),
     (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),

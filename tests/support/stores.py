@@ -7,26 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from inspectcli.hparams.base import HEAD, HParamSource, Selection, Store
+from inspectcli.hparams import head_of
+from inspectcli.hparams.base import HParamSource, Selection, Store
+from inspectcli.storage import locate
 
 NO_CHOICE = Selection()
 
 
 def claimed(module: ModuleType, path: str | Path) -> list[HParamSource]:
     """The sources of a module that call a file or folder theirs."""
-    path = os.fspath(path)
+    place = locate(path)
     declared = module.SOURCE if isinstance(module.SOURCE, tuple) else (module.SOURCE,)
-    if os.path.isdir(path):
-        return [source for source in declared if source.folder and source.folder(path)]
-    head = Path(path).read_bytes()[:HEAD]
-    return [source for source in declared if source.sniff(path, head)]
+    if place.is_folder():
+        return [source for source in declared if source.folder and source.folder(place)]
+    return [source for source in declared if source.sniff(place, head_of(place))]
 
 
 def read(module: ModuleType, path: str | Path, choice: Selection = NO_CHOICE) -> Store:
     """What the one source of a module that knows the path says."""
     (source,) = claimed(module, path)
-    head = b"" if os.path.isdir(path) else Path(path).read_bytes()[:HEAD]
-    return source.read(os.fspath(path), head, choice)
+    place = locate(path)
+    return source.read(place, head_of(place), choice)
 
 
 def by_key(store: Store) -> dict[str, object]:

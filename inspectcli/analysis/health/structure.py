@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part, pattern
 from inspectcli.pickles.nodes import Dict
+from inspectcli.storage.names import file_name
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
 
@@ -173,7 +173,7 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: look for the missing block in the model that this one was made from, and number the blocks anew if it
     was removed on purpose.
     """
-    if any(_PART_OF_MODEL.search(os.path.basename(path)) for path in (subject.checkpoint.path, *_only_file(subject))):
+    if any(_PART_OF_MODEL.search(file_name(path)) for path in (subject.checkpoint.path, *_only_file(subject))):
         return
     tensors = [ref for ref in subject.checkpoint.tensors if "lora_" not in ref.name]
     for gap in gaps(tensors):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
 
 from inspectcli.encodings.files import read_json
 from inspectcli.errors import PinspectError
+from inspectcli.storage.location import Location
 from inspectcli.tensors.model import Checkpoint
 
 _MOST = 1 << 20
@@ -37,7 +37,7 @@ class ModelConfig(NamedTuple):
 
 def read_config(checkpoint: Checkpoint) -> ModelConfig:
     """From `config.json` in the folder of the checkpoint. A file that cannot be read says nothing."""
-    found = _beside(checkpoint.path)
+    found = _beside(checkpoint.location)
     text = found.get("text_config")
     sections = [found, *([text] if isinstance(text, dict) else [])]
     stds = {key: float(s[key]) for s in sections for key in _STD_KEYS if _is_std(s.get(key))}
@@ -52,10 +52,12 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     return ModelConfig(tuple(stds.items()), layers)
 
 
-def _beside(path: str) -> dict[str, object]:
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
+def _beside(location: Location | None) -> dict[str, object]:
+    if location is None:
+        return {}
+    folder = location if location.is_folder() else location.parent
     try:
-        found = read_json(os.path.join(folder, "config.json"), _MOST)
+        found = read_json(folder.join("config.json"), _MOST)
     except PinspectError:
         return {}
     return found if isinstance(found, dict) else {}

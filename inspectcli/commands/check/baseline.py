@@ -8,13 +8,15 @@ Paths are relative to the file itself, so that it says the same on every machine
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from inspectcli.analysis.findings import Finding
 from inspectcli.errors import PinspectError, UsageError
+from inspectcli.storage import locate
+from inspectcli.storage.local import read_settings, write_settings
+from inspectcli.storage.names import relative
 
 VERSION = 1
 MAX_SIZE = 64 << 20
@@ -32,12 +34,7 @@ class Key(NamedTuple):
 
 def place(path: str, baseline: str) -> str:
     """The file's path as the baseline writes it: from its own folder, with slashes."""
-    whole, home = os.path.abspath(path), os.path.dirname(os.path.abspath(baseline))
-    try:
-        found = os.path.relpath(whole, home)
-    except ValueError:  # another drive of Windows
-        found = whole
-    return found.replace(os.sep, "/")
+    return relative(path, str(locate(baseline).absolute().parent))
 
 
 def read(path: str) -> Counter[Key]:
@@ -47,8 +44,7 @@ def read(path: str) -> Counter[Key]:
         PinspectError: the file is not a baseline.
     """
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_SIZE + 1)
+        text = read_settings(path, MAX_SIZE)
         if len(text) > MAX_SIZE:
             raise UsageError(f"a baseline of more than {MAX_SIZE >> 20} MiB", _HINT, path)
         return _parsed(json.loads(text))
@@ -100,14 +96,11 @@ def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) 
         PinspectError: the file cannot be written.
     """
     now = {place(file, path): findings for file, findings in found.items()}
-    home = os.path.dirname(os.path.abspath(path))
-    counted = Counter(
-        {k: n for k, n in old.items() if k.path not in now and os.path.exists(os.path.join(home, k.path))}
-    )
+    home = locate(path).absolute().parent
+    counted = Counter({k: n for k, n in old.items() if k.path not in now and home.join(k.path).exists()})
     counted.update(Key(where, f.code, f.tensor) for where, findings in now.items() for f in findings)
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(_text(counted))
+        write_settings(path, _text(counted))
     except OSError as error:
         raise PinspectError(f"the baseline cannot be written: {error.strerror or error}", "", path) from None
     return sum(counted.values())

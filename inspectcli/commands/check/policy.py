@@ -130,9 +130,9 @@ def _limited(rule: Rule, limits: Mapping[str, object]) -> Rule:
 
 
 def _known_formats(names: Sequence[str]) -> tuple[str, ...]:
-    from inspectcli.display.text import FORMAT_NAMES
+    from inspectcli.formats import formats
 
-    known = {part for name in FORMAT_NAMES for part in (name, name.partition("-")[0])} - {"memory"}
+    known = {part for f in formats() for name in f.titles for part in (name, name.partition("-")[0])}
     for name in names:
         if name not in known:
             hint = nearest(name, known) or f"known are {', '.join(sorted(known))}"

@@ -16,6 +16,7 @@ from inspectcli.commands.inspect.result import FileError, FileReport
 from inspectcli.commands.inspect.run import inspect_checkpoint, inspect_path, unreadable
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError, UsageError
 from inspectcli.formats.discovery import expand, is_lfs_pointer, is_named_like_a_checkpoint, may_be_something_else
+from inspectcli.storage import Location, locate
 
 
 def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
@@ -63,13 +64,13 @@ class Checker:
         passed_over: list[str] = []
         for path in dict.fromkeys(found for named in paths for found in self._expanded(named, files)):
             if self._hook and not is_named_like_a_checkpoint(path):
-                passed_over.append(path)
+                passed_over.append(str(path))
                 continue
             if self._start is not None:
-                self._start(path)
+                self._start(str(path))
             report = inspect_path(path, self._read, progress=self._progress, rules=self._rules)
             if self._hook and report.error is not None and _is_no_checkpoint(path, report.error):
-                passed_over.append(path)
+                passed_over.append(str(path))
                 continue
             files.append(judge_file(report, self._policy))
         return CheckReport(tuple(files), self._rules, self._policy.fail_on, tuple(passed_over))
@@ -81,14 +82,14 @@ class Checker:
         report = inspect_checkpoint(from_live(target), self._read, rules=self._rules)
         return CheckReport((judge_file(report, self._policy),), self._rules, self._policy.fail_on)
 
-    def _expanded(self, path: str, files: list[CheckedFile]) -> Iterator[str]:
+    def _expanded(self, path: str, files: list[CheckedFile]) -> Iterator[Location]:
         try:
-            yield from expand(path)
+            yield from expand(locate(path))
         except NotReadableError as error:
             files.append(judge_file(unreadable(path, error), self._policy))
 
 
-def _is_no_checkpoint(path: str, error: FileError) -> bool:
+def _is_no_checkpoint(path: Location, error: FileError) -> bool:
     return is_lfs_pointer(path) or (error.code == UnsupportedFormatError.code and may_be_something_else(path))
 
 
@@ -112,7 +113,7 @@ def compare(report: CheckReport, path: str, update: bool = False) -> Compared:
     Raises:
         PinspectError: it cannot be read or written.
     """
-    new = not os.path.exists(path)
+    new = not locate(path).exists()
     known = Counter() if new else baselines.read(path)
     recorded = None
     if new or update:
@@ -185,6 +186,6 @@ def check(
         raise UsageError("a model in memory has no path by which a baseline could know it", "save it first")
     if baseline is None:
         return report
-    if not os.path.exists(baseline):
+    if not locate(baseline).exists():
         raise PinspectError("no such baseline", "`pinspect check --baseline FILE` writes one", os.fspath(baseline))
     return compare(report, os.fspath(baseline)).report

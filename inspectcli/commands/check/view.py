@@ -13,7 +13,8 @@ from inspectcli.commands.check.result import CheckReport
 from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.contract import RANK, SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import FORMAT_NAMES, plural, size
+from inspectcli.display.text import plural, size
+from inspectcli.formats import FORMAT_NAMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -76,10 +75,10 @@ def _roots(checkpoint: Checkpoint) -> Iterator[object]:
 
 def _config_beside(checkpoint: Checkpoint) -> Iterator[object]:
     """config.json of a model folder."""
-    folder, name = os.path.split(checkpoint.path)
-    if name in _NAMES_IN_FOLDERS:
+    location = checkpoint.location
+    if location is not None and location.name in _NAMES_IN_FOLDERS:
         try:
-            yield {"config": read_json(os.path.join(folder, "config.json"), MAX_CONFIG)}
+            yield {"config": read_json(location.parent.join("config.json"), MAX_CONFIG)}
         except PinspectError:
             return  # it is not the model: what it lacks is not an error of the comparison
 

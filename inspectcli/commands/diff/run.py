@@ -16,6 +16,7 @@ from inspectcli.commands.diff.result import Asked, DiffReport, Side, TensorDiff
 from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
+from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
@@ -75,15 +76,22 @@ def diff(
         `.same` says whether all is equal, `.verdict` what the differences amount to.
 
     Raises:
-        PinspectError: one of them cannot be opened. A single tensor that cannot be read has its `problem`.
+        PinspectError: one of them cannot be opened, or changed while it was read. A single tensor that cannot be
+            read has its `problem`.
 
     >>> report = diff("fixtures/mlp.pt", "fixtures/mlp.safetensors")
     >>> report.same, report.verdict.text
     (True, 'Same weights, bit for bit')
     """
+    from inspectcli.formats import open_location
+
     options = Options(Tolerance(atol, rtol), allow_rounding, strict_names, strict_metadata, rank, mapped or {})
     left = opened(a)
-    return diff_checkpoints(left, opened(left.path if b is left and os.path.exists(left.path) else b), options)
+    again = left.location if b is left else None
+    right = open_location(again) if again is not None and again.exists() else opened(b)
+    report = diff_checkpoints(left, right, options)
+    ensure_unchanged((*left.sources, *right.sources))
+    return report
 
 
 def opened(target: object) -> Checkpoint:

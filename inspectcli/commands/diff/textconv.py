@@ -14,6 +14,8 @@ from inspectcli.commands.diff.run import opened
 from inspectcli.display.text import number, shape
 from inspectcli.errors import PinspectError
 from inspectcli.measure.scan import ScannedTensor, scan
+from inspectcli.storage import locate
+from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.model import Checkpoint, TensorRef
 from inspectcli.tensors.values import blocks, in_order
 
@@ -21,12 +23,17 @@ from inspectcli.tensors.values import blocks, in_order
 _DIGITS = 16
 #: A file that is no checkpoint is shown as it is, if it is text and no longer than this: a Git LFS pointer.
 _MOST_TEXT = 4096
+#: Bytes that a digest is fed with at a time.
+_BLOCK = 1 << 20
 
 
 def text_lines(path: str) -> Iterator[str]:
     """The text of a file, raw. Never fails: git would show nothing at all, so what is wrong becomes the text."""
     try:
-        yield from list(_lines(opened(path)))
+        checkpoint = opened(path)
+        lines = list(_lines(checkpoint))
+        ensure_unchanged(checkpoint.sources)
+        yield from lines
     except PinspectError as error:
         yield from _plain_text(path) or (f"not compared as a checkpoint: {error.message}", _digest_of(path))
 
@@ -63,21 +70,19 @@ def _digest(ref: TensorRef) -> str:
 
 def _plain_text(path: str) -> list[str]:
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MOST_TEXT + 1)
+        data = locate(path).head(_MOST_TEXT + 1)
         text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (PinspectError, UnicodeDecodeError):
         return []
     return text.splitlines() if len(data) <= _MOST_TEXT and "\0" not in text else []
 
 
 def _digest_of(path: str) -> str:
-    digest, size = hashlib.blake2b(digest_size=_DIGITS // 2), 0
+    digest = hashlib.blake2b(digest_size=_DIGITS // 2)
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                size += len(block)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
-    return f"{size:,} bytes #{digest.hexdigest()}"
+        with locate(path).reading() as source:
+            for start in range(0, source.size, _BLOCK):
+                digest.update(source.read_at(start, min(_BLOCK, source.size - start)))
+    except PinspectError as error:
+        return f"unreadable: {error.message}"
+    return f"{source.size:,} bytes #{digest.hexdigest()}"

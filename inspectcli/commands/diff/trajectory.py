@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,13 @@ from inspectcli.commands.diff.run import Options, diff_checkpoints
 from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.text import common_prefix, number
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.errors import ChangedFileError, NotReadableError, PinspectError
+from inspectcli.formats.discovery import models_in
+from inspectcli.formats.folder import model_suffixes
 from inspectcli.measure.scan import scan
 from inspectcli.measure.workers import Progress
+from inspectcli.storage import Location, locate
+from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint
 
 #: Modules that have a row of their own in the table; the JSON has all.
@@ -92,7 +95,7 @@ def trajectory(path: str, options: Options, progress: Progress | None = None) ->
     Raises:
         NotReadableError: there are fewer than two.
     """
-    opened, problems = _checkpoints(path)
+    opened, problems = _checkpoints(locate(path))
     if len(opened) < 2:
         raise NotReadableError(
             f"{len(opened)} readable checkpoints, at least two expected" + (f" ({problems[0]})" if problems else ""),
@@ -107,7 +110,17 @@ def trajectory(path: str, options: Options, progress: Progress | None = None) ->
         since_last = since_first if before is first else diff_checkpoints(before, now, options, progress)
         problems += [f"{name}: {t.name}: {t.problem}" for t in since_last.problems]
         steps.append(_step(name, now, since_first, since_last, norms))
+    problems += _changes(opened)
     return Trajectory(path, tuple(steps), tuple(problems))
+
+
+def _changes(opened: Iterable[tuple[str, Checkpoint]]) -> Iterator[str]:
+    """What was written to while it was compared."""
+    for name, checkpoint in opened:
+        try:
+            ensure_unchanged(checkpoint.sources)
+        except ChangedFileError as error:
+            yield f"{name}: {error.message}"
 
 
 def _step(name: str, now: Checkpoint, first: DiffReport, last: DiffReport, norms: dict[str, float]) -> Step:
@@ -156,16 +169,16 @@ def _norms(checkpoint: Checkpoint, options: Options) -> dict[str, float]:
 # -- which checkpoints ------------------------------------------------------------------------------------
 
 
-def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
+def _checkpoints(folder: Location) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
     """(name, checkpoint) in the order of steps; and what could not be read."""
-    from inspectcli.formats import open_checkpoint
+    from inspectcli.formats import open_location
 
     opened, problems = [], []
-    for name in _candidates(path):
+    for location in _candidates(folder):
         try:
-            opened.append((name, open_checkpoint(os.path.join(path, name))))
+            opened.append((location.name, open_location(location)))
         except PinspectError as error:
-            problems.append(f"{name}: {error.message}")
+            problems.append(f"{location.name}: {error.message}")
     steps = [c.training.step for _, c in opened]
     known = [s for s in steps if s is not None]
     if len(known) == len(steps) == len(set(known)):
@@ -173,21 +186,19 @@ def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
     return opened, problems
 
 
-def _candidates(path: str) -> list[str]:
+def _candidates(folder: Location) -> list[Location]:
     """Models in the folder and folders with a model, those without a number at the end: `final` follows the steps."""
-    from inspectcli.formats.sharded import models_in
+    found = list(models_in(folder))
+    for name in sorted(entry.name for entry in folder.list()):
+        inner = folder.join(name)
+        if not name.startswith(".") and inner.is_folder() and models_in(inner):
+            found.append(inner)
+    suffixes = re.compile("|".join(rf"{re.escape(suffix)}\b" for suffix in model_suffixes()))
+    return sorted(found, key=lambda location: _natural(suffixes.sub("", location.name)))
 
-    found = [os.path.basename(m) for m in models_in(path)]
-    for name in os.listdir(path):
-        inner = os.path.join(path, name)
-        if not name.startswith(".") and os.path.isdir(inner) and models_in(inner):
-            found.append(name)
-    return sorted(found, key=_natural)
 
-
-def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
+def _natural(stem: str) -> tuple[bool, list[tuple[int, str]]]:
     """`checkpoint-500` before `checkpoint-1000`."""
-    stem = re.sub(r"\.(pt|pth|bin|ckpt|h5|tar|safetensors|keras|hdf5|npz)\b", "", name)
     parts = re.split(r"(\d+)", stem)
     return not re.search(r"\d", stem), [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
 

@@ -15,7 +15,8 @@ from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
 from inspectcli.commands.diff.verdict import relative_change
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
-from inspectcli.display.text import FORMAT_NAMES, common_prefix, count, number, percent, shape, short, size, span
+from inspectcli.display.text import common_prefix, count, number, percent, shape, short, size, span
+from inspectcli.formats import FORMAT_NAMES
 
 #: Metadata keys shown; the JSON has all.
 _MOST_KEYS = 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import HParams, Run
 from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable, shown
 from inspectcli.hparams.privacy import MASK
+from inspectcli.storage import locate
+from inspectcli.storage.names import file_name, relative
 
 #: Values without a known name that are shown by default.
 MAX_OTHERS = 12
@@ -187,9 +188,9 @@ def _facts(run: Run, top: str) -> Iterator[tuple[str, Cell]]:
 
 def _short(path: str, top: str) -> str:
     """A file as it is called below the folder that was asked for."""
-    if os.path.isdir(top) and path != top:
-        return os.path.relpath(path, top).replace(os.sep, "/")
-    return os.path.basename(path.rstrip("/\\")) or path
+    if locate(top).is_folder() and path != top:
+        return relative(path, top)
+    return file_name(path.rstrip("/\\")) or path
 
 
 def _progress(run: Run) -> str:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inspectcli.errors import PinspectError
+from inspectcli.storage import Location, locate, size_of
+from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
@@ -166,30 +168,31 @@ def totals(tensors: Iterable[TensorRef]) -> Totals:
 
 
 def inspect_path(
-    path: str,
+    path: str | Location,
     read: bool = True,
     wanted: Callable[[TensorRef], bool] | None = None,
     progress: Progress | None = None,
     rules: Sequence[Rule] | None = None,
 ) -> FileReport:
     """Open, read and judge one checkpoint; what goes wrong stands in `error`."""
-    from inspectcli.formats import open_checkpoint
+    from inspectcli.formats import open_location
 
     try:
-        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress, rules)
+        checkpoint = open_location(locate(path))
+        report = inspect_checkpoint(checkpoint, read, wanted, progress, rules)
+        ensure_unchanged(checkpoint.sources)
+        return report
     except PinspectError as error:
-        return unreadable(error.path or path, error)
+        return unreadable(error.path or str(path), error)
     except RecursionError:
-        return unreadable(path, PinspectError("nested too deeply to be read"))
+        return unreadable(str(path), PinspectError("nested too deeply to be read"))
     except MemoryError:
-        return unreadable(path, PinspectError("it needs more memory than there is"))
+        return unreadable(str(path), PinspectError("it needs more memory than there is"))
 
 
 def unreadable(path: str, error: PinspectError) -> FileReport:
     """The report of a file that gave an error and nothing else."""
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
-    why = FileError.of(error)
-    return FileReport(path, "", size, why, None, ())
+    return FileReport(path, "", size_of(path), FileError.of(error), None, ())
 
 
 def inspect(target: object, *, stats: bool = True, rules: Sequence[Rule] | None = None) -> InspectReport:

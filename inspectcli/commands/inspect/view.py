@@ -13,7 +13,6 @@ from inspectcli.commands.inspect.result import FileReport, InspectReport, Tensor
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.fold import Fold, fold, unfolded
 from inspectcli.display.text import (
-    FORMAT_NAMES,
     common_prefix,
     count,
     number,
@@ -24,6 +23,7 @@ from inspectcli.display.text import (
     size,
     span,
 )
+from inspectcli.formats import FORMAT_NAMES
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
 

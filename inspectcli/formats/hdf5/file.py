@@ -19,6 +19,7 @@ from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, risks
 from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superblock
 from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, natural, optimizer_variables
 from inspectcli.formats.hdf5.process import process_for
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
@@ -91,8 +92,8 @@ def sniff(source: Source, head: bytes) -> bool:
     return superblock(head) is not None
 
 
-def open_hdf5(path: str, source: Source) -> Checkpoint:
-    head = source.read_at(0, min(HEAD, source.size))
+def open_hdf5(location: Location) -> Checkpoint:
+    source, head = location.open(), location.head(HEAD)
     check_end(source, head)
     listing = read_listing(source)
     texts = {k: listing.text("", k).encode() for k in ("model_config", "training_config") if listing.text("", k)}
@@ -103,7 +104,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
     if head.startswith(b"MATLAB 7.3"):
         notes.append(_COLUMN_MAJOR)
     return Checkpoint(
-        path=path,
+        path=str(location),
         format=flavour,
         size=source.size,
         tensors=tensor_refs(source, named),
@@ -317,4 +318,11 @@ def training(source: Source, named: Iterable[Named], optimizer: str) -> Training
     return Training(step=step, optimizer=optimizer)
 
 
-FORMAT = Format("HDF5 / Keras", (".h5", ".hdf5", ".weights.h5", ".mat"), sniff, open_hdf5)
+FORMAT = Format(
+    "hdf5",
+    "HDF5",
+    (".h5", ".hdf5", ".weights.h5", ".mat"),
+    sniff,
+    open_hdf5,
+    variants={"keras-h5": "Keras HDF5 model", "keras-weights-h5": "Keras HDF5 weights"},
+)

@@ -16,6 +16,7 @@ from inspectcli.formats.hdf5 import file as hdf5
 from inspectcli.formats.hdf5.config import optimizer_class
 from inspectcli.formats.hdf5.listing import check_end, superblock
 from inspectcli.formats.numpy import open_npz
+from inspectcli.storage.location import Location
 from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint
@@ -34,16 +35,17 @@ def sniff(source: Source, head: bytes) -> bool:
     return CONFIG in names and (METADATA in names or any(w in names for w in WEIGHTS))
 
 
-def open_keras(path: str, source: Source) -> Checkpoint:
+def open_keras(location: Location) -> Checkpoint:
+    source = location.open()
     directory = read_directory(source)
     metadata = _read_json(source, directory, METADATA)
     configs = hdf5.read_configs({CONFIG: read_member(source, directory.members[CONFIG], MAX_CONFIG)})
     model = configs.model if isinstance(configs.model, dict) else {}
     optimizer = optimizer_class(model.get("compile_config"))
-    weights = _open_weights(path, source, directory, configs, optimizer)
+    weights = _open_weights(location, source, directory, configs, optimizer)
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="keras",
         size=source.size,
         tensors=weights.tensors,
@@ -59,14 +61,14 @@ def open_keras(path: str, source: Source) -> Checkpoint:
 
 
 def _open_weights(
-    path: str, source: Source, directory: ZipDirectory, configs: hdf5.Configs, optimizer: str
+    location: Location, source: Source, directory: ZipDirectory, configs: hdf5.Configs, optimizer: str
 ) -> Checkpoint:
     member = next((directory.members[w] for w in WEIGHTS if w in directory.members), None)
     if member is None:
         raise DamagedFileError(f"the archive holds no weights: expected {WEIGHTS[0]}", "save the model again")
     inner = _member_source(source, member)
     if member.name.endswith(".npz"):
-        return open_npz(path, inner)
+        return open_npz(location.opened(inner))
     head = inner.read_at(0, min(HEAD, inner.size))
     if superblock(head) is None:
         raise DamagedFileError(f"{member.name} is no HDF5 file: it begins with {head[:8].hex(' ')}")
@@ -74,7 +76,7 @@ def _open_weights(
     listing = hdf5.read_listing(inner)
     named = hdf5.name_datasets(listing, hdf5.Configs(model=configs.model, training={"optimizer": optimizer}))[1]
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="keras",
         size=inner.size,
         tensors=hdf5.tensor_refs(inner, named),
@@ -105,4 +107,4 @@ def _read_json(source: Source, directory: ZipDirectory, name: str) -> Any:
         return None
 
 
-FORMAT = Format("Keras 3 archive", (".keras",), sniff, open_keras)
+FORMAT = Format("keras", "Keras 3 archive", (".keras",), sniff, open_keras)

@@ -18,6 +18,7 @@ from inspectcli.formats.torch.zip import walk_notes
 from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import Program
 from inspectcli.pickles.tensors import Rebuilder
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Hazard
 
@@ -46,14 +47,15 @@ def _looks_like_text_pickle(head: bytes) -> bool:
     return True
 
 
-def open_legacy(path: str, source: Source) -> Checkpoint:
+def open_legacy(location: Location) -> Checkpoint:
+    source = location.open()
     first = read_pickle_at(source, 0)
     if is_stream(first):
-        return _open_stream(path, source, read_stream(source, first))
-    return _open_pickle(path, source, first)
+        return _open_stream(location, source, read_stream(source, first))
+    return _open_pickle(location, source, first)
 
 
-def _open_stream(path: str, source: Source, stream: Stream) -> Checkpoint:
+def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoint:
     tree = walk(stream.value, stream.rebuilder, "stream")
     body = stream.programs[3]
     rest = source.size - stream.end
@@ -66,7 +68,7 @@ def _open_stream(path: str, source: Source, stream: Stream) -> Checkpoint:
         cut = sum(stream.storages.missing.values())
         notes.append(f"the end of the file is missing: {cut:,} bytes")
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="torch-legacy",
         size=source.size,
         tensors=tuple(tree.tensors),
@@ -84,7 +86,7 @@ def _open_stream(path: str, source: Source, stream: Stream) -> Checkpoint:
     )
 
 
-def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
+def _open_pickle(location: Location, source: Source, program: Program) -> Checkpoint:
     rebuilder = Rebuilder(StreamStorages(source), load_blob)
     tree = walk(program.value, rebuilder, "pickle")
     found = hazards(program, "the pickle") + _trailing(source, program.end)
@@ -94,7 +96,7 @@ def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
         )
     rest = source.size - program.end
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="pickle",
         size=source.size,
         tensors=tuple(tree.tensors),
@@ -120,4 +122,11 @@ def _trailing(source: Source, start: int) -> tuple[Hazard, ...]:
     return pickle_hazards(data, f"a second pickle at byte {start:,}")
 
 
-FORMAT = Format("PyTorch (legacy) and pickle", (".pt", ".pth", ".bin", ".pkl"), sniff, open_legacy)
+FORMAT = Format(
+    "torch-legacy",
+    "PyTorch legacy stream",
+    (".pt", ".pth", ".bin", ".pkl"),
+    sniff,
+    open_legacy,
+    variants={"pickle": "pickle"},
+)

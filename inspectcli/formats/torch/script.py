@@ -17,6 +17,7 @@ from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.formats.torch.zip import is_script, little_or_big, walk_notes
 from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.nodes import Global, Object
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
 
@@ -37,7 +38,8 @@ def sniff(source: Source, head: bytes) -> bool:
     return root is not None and is_script(directory.members, root)
 
 
-def open_torchscript(path: str, source: Source) -> Checkpoint:
+def open_torchscript(location: Location) -> Checkpoint:
+    source = location.open()
     archive = open_archive(source)
     program, tree = walk_pickle(archive, "data.pkl", "data")
     programs, refs = [program], [*_with_kinds(archive, tree.tensors)]
@@ -50,7 +52,7 @@ def open_torchscript(path: str, source: Source) -> Checkpoint:
     shown = sum(1 for m in code if m.name.endswith(".py"))
     top = program.value
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="torchscript",
         size=source.size,
         tensors=little_or_big(archive, refs),
@@ -104,4 +106,4 @@ def _declared(archive: Archive) -> tuple[set[str], set[str]]:
     return found["parameters"], found["buffers"]
 
 
-FORMAT = Format("TorchScript", (".pt", ".jit", ".ts"), sniff, open_torchscript)
+FORMAT = Format("torchscript", "TorchScript archive", (".pt", ".jit", ".ts"), sniff, open_torchscript)

@@ -20,6 +20,7 @@ from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Object, Persistent, key_of, shown
 from inspectcli.pickles.tensors import MAX_DIMENSIONS, Rebuilder, Storage, Tensor, storage_dtype, view
+from inspectcli.storage.location import Location
 from inspectcli.storage.memory import Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
@@ -167,7 +168,8 @@ def _read_tensors(member: Window, storages: dict[str, Storage], programs: list[P
     return tensors
 
 
-def open_torch_tar(path: str, source: Source) -> Checkpoint:
+def open_torch_tar(location: Location) -> Checkpoint:
+    source = location.open()
     members = _members(source)
     missing = [name for name in _NEEDED if name not in members]
     if missing:
@@ -184,7 +186,7 @@ def open_torch_tar(path: str, source: Source) -> Checkpoint:
         programs.append(read_pickle_at(members["sys_info"], 0))
     tree = walk(body.value, _TarRebuilder(tensors), "tar")
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="torch-tar",
         size=source.size,
         tensors=tuple(tree.tensors),
@@ -198,4 +200,4 @@ def open_torch_tar(path: str, source: Source) -> Checkpoint:
     )
 
 
-FORMAT = Format("PyTorch (tar)", (".pt", ".tar"), sniff, open_torch_tar)
+FORMAT = Format("torch-tar", "PyTorch tar", (".pt", ".tar"), sniff, open_torch_tar)

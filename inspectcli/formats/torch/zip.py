@@ -15,6 +15,7 @@ from inspectcli.formats.torch.archive import Archive, archive_root, open_archive
 from inspectcli.formats.torch.tree import TorchTree, scalars, training
 from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import Program
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, TensorRef
 
@@ -36,13 +37,14 @@ def is_script(names: object, root: str) -> bool:
     return any(n.startswith((root + "code/", root + "constants.pkl")) for n in names)  # type: ignore[attr-defined]
 
 
-def open_torch_zip(path: str, source: Source) -> Checkpoint:
+def open_torch_zip(location: Location) -> Checkpoint:
+    source = location.open()
     archive = open_archive(source)
     program, tree = walk_pickle(archive, "data.pkl", "data")
     refs = little_or_big(archive, tree.tensors)
     version = archive.text(".format_version")
     return Checkpoint(
-        path=path,
+        path=str(location),
         format="torch-zip",
         size=source.size,
         tensors=refs,
@@ -90,4 +92,4 @@ def walk_notes(tree: TorchTree) -> tuple[str, ...]:
     return ("objects nested deeper than 200 levels were not looked at",) if tree.too_deep else ()
 
 
-FORMAT = Format("PyTorch (zip)", (".pt", ".pth", ".ckpt", ".bin", ".pth.tar"), sniff, open_torch_zip)
+FORMAT = Format("torch-zip", "PyTorch zip archive", (".pt", ".pth", ".ckpt", ".bin", ".pth.tar"), sniff, open_torch_zip)

@@ -12,24 +12,26 @@ from inspectcli.encodings.files import json_object, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
+from inspectcli.storage.location import Location
 
 TOOL = "ax"
 
 MAX_FILE = 256 << 20
 
 
-def _sniff(path: str, head: bytes) -> bool:
+def _sniff(location: Location, head: bytes) -> bool:
     head = head.lstrip()
     return head[:1] == b"{" and b'"__type": "Experiment"' in head and b'"search_space"' in head
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
-    document = read_json(path, MAX_FILE)
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
+    document = read_json(location, MAX_FILE)
     experiment = _dict(_dict(document).get("experiment")) or _dict(document)
     metric, minimize = _objective(experiment)
     results = {str(key): _mean(data, metric) for key, data in _data(experiment)}
     trials = tuple(
-        _trial(path, key, _dict(trial), results.get(key)) for key, trial in _dict(experiment.get("trials")).items()
+        _trial(str(location), key, _dict(trial), results.get(key))
+        for key, trial in _dict(experiment.get("trials")).items()
     )
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
     comparable = minimize if any(trial.objective is not None for trial in trials) else None

@@ -14,6 +14,7 @@ from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimize
 from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, flag_unresolved, leaves
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Reach, Selection, Store
 from inspectcli.hparams.names import hparam, scope_of
+from inspectcli.storage.location import Location
 from inspectcli.tensors.model import Checkpoint
 
 Tree = Mapping[str, object]
@@ -37,15 +38,15 @@ _WRITERS: tuple[tuple[frozenset[str], str], ...] = (
 )
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     tar = head[257:262] == b"ustar"
     return head.startswith(_MAGICS) or head[8:9] == b"{" or tar
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    from inspectcli.formats import open_checkpoint
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    from inspectcli.formats import open_location
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_location(location)
     found = of_checkpoint(checkpoint)
     notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])
     return Store(tuple(found), notes=notes)

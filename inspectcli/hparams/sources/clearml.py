@@ -5,7 +5,6 @@ https://clear.ml/docs/latest/docs/guides/set_offline/
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from inspectcli.encodings.files import parse_json, read_file, zip_holds, zip_member
@@ -13,6 +12,7 @@ from inspectcli.encodings.zip import LOCAL_MAGIC
 from inspectcli.hparams._tree import decode_text, flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "clearml"
 
@@ -20,17 +20,17 @@ _TASK = "task.json"
 MAX_TASK = 64 << 20
 
 
-def _sniff(path: str, head: bytes) -> bool:
-    if os.path.basename(path) == _TASK:
+def _sniff(location: Location, head: bytes) -> bool:
+    if location.name == _TASK:
         return b'"hyperparams"' in head
-    return zip_holds(path, head, _TASK, "log.jsonl")
+    return zip_holds(location, head, _TASK, "log.jsonl")
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
     if not head.startswith(LOCAL_MAGIC):
-        return Store(tuple(_rows(parse_json(read_file(path, MAX_TASK), _TASK), path, "")))
-    data = zip_member(path, _TASK, MAX_TASK)
-    return Store(tuple(_rows(parse_json(data, _TASK), path, f"{_TASK}:")))
+        return Store(tuple(_rows(parse_json(read_file(location, MAX_TASK), _TASK), str(location), "")))
+    data = zip_member(location, _TASK, MAX_TASK)
+    return Store(tuple(_rows(parse_json(data, _TASK), str(location), f"{_TASK}:")))
 
 
 def _rows(task: object, path: str, member: str) -> Iterator[HParamRow]:

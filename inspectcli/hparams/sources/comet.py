@@ -10,6 +10,7 @@ from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "comet"
 
@@ -17,16 +18,16 @@ _MESSAGES = "messages.json"
 MAX_MESSAGES = 256 << 20
 
 
-def _sniff(path: str, head: bytes) -> bool:
-    return zip_holds(path, head, _MESSAGES, "experiment.json")
+def _sniff(location: Location, head: bytes) -> bool:
+    return zip_holds(location, head, _MESSAGES, "experiment.json")
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
     found: dict[str, HParamRow] = {}
     notes: tuple[str, ...] = ()
     try:
-        for message in json_lines(zip_member(path, _MESSAGES, MAX_MESSAGES), _MESSAGES):
-            row = _row(message, path)
+        for message in json_lines(zip_member(location, _MESSAGES, MAX_MESSAGES), _MESSAGES):
+            row = _row(message, str(location))
             if row is not None:
                 found[row.raw_key] = row
     except DamagedFileError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from inspectcli.hparams._config import config_rows, load, syntax_of
 from inspectcli.hparams._tree import MAX_DEPTH, dotted
 from inspectcli.hparams.base import HParamSource, Selection, Store
+from inspectcli.storage.location import Location
 
 #: Keys at the top of a config, or its file's name, that tell the tool that wrote it; the first that fits.
 _TOOLS: tuple[tuple[str, frozenset[str], str], ...] = (
@@ -27,26 +27,29 @@ _KNOWN_DEPTH = 3
 _SCOPES = {"diffusers": "model", "llama": "model"}
 
 
-def sniff(path: str, head: bytes) -> bool:
-    return bool(syntax_of(path, head))
+def sniff(location: Location, head: bytes) -> bool:
+    return bool(syntax_of(location, head))
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    tree = load(path, head)
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    tree = load(location, head)
     if not isinstance(tree, Mapping | list):
-        return Store(notes=(f"{os.path.basename(path)} holds no settings",))
-    syntax = syntax_of(path, head)
-    tool = tool_of(path, tree)
+        return Store(notes=(f"{location.name} holds no settings",))
+    syntax = syntax_of(location, head)
+    tool = tool_of(location.name, tree)
     rows = config_rows(
-        tree, path, tool or syntax, scope=_SCOPES.get(tool, "config"), known_depth=MAX_DEPTH if tool else _KNOWN_DEPTH
+        tree,
+        str(location),
+        tool or syntax,
+        scope=_SCOPES.get(tool, "config"),
+        known_depth=MAX_DEPTH if tool else _KNOWN_DEPTH,
     )
     return Store(tuple(dotted(rows, "") if syntax == "python" else rows))
 
 
-def tool_of(path: str, tree: object) -> str:
+def tool_of(name: str, tree: object) -> str:
     """Who wrote a config; empty if nothing tells."""
     keys = set(tree) if isinstance(tree, Mapping) else set()
-    name = os.path.basename(path)
     return next((tool for file, wanted, tool in _TOOLS if wanted <= keys and file in ("", name)), "")
 
 

@@ -8,18 +8,19 @@ from dataclasses import replace
 from inspectcli.encodings.files import read_json
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Selection, Store
+from inspectcli.storage.location import Location
 
 TOOL = "deepspeed"
 
 _MARKS = re.compile(rb'"(zero_optimization|train_micro_batch_size_per_gpu)"\s*:')
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     return head.lstrip()[:1] == b"{" and bool(_MARKS.search(head))
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    return Store(tuple(map(_own_words, config_rows(read_json(path), path, TOOL, scope="train"))))
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    return Store(tuple(map(_own_words, config_rows(read_json(location), str(location), TOOL, scope="train"))))
 
 
 def _own_words(row: HParamRow) -> HParamRow:

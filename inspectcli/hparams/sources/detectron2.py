@@ -8,19 +8,20 @@ from dataclasses import replace
 
 from inspectcli.hparams._config import config_rows, load
 from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store
+from inspectcli.storage.location import Location
 
 TOOL = "detectron2"
 
 _SOLVER = re.compile(rb"^SOLVER:", re.MULTILINE)
 
 
-def sniff(path: str, head: bytes) -> bool:
-    return path.endswith((".yaml", ".yml")) and bool(_SOLVER.search(head))
+def sniff(location: Location, head: bytes) -> bool:
+    return location.name.endswith((".yaml", ".yml")) and bool(_SOLVER.search(head))
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    tree = load(path, head)
-    return Store(tuple(_own_words(row, tree) for row in config_rows(tree, path, TOOL)))
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    tree = load(location, head)
+    return Store(tuple(_own_words(row, tree) for row in config_rows(tree, str(location), TOOL)))
 
 
 def _own_words(row: HParamRow, tree: object) -> HParamRow:

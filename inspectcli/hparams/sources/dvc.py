@@ -5,7 +5,6 @@ https://doc.dvc.org/user-guide/project-structure/dvcyaml-files#dvclock-file
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 
@@ -13,37 +12,38 @@ from inspectcli.encodings.files import parse_json, read_file, siblings
 from inspectcli.encodings.yaml import load_yaml
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store
+from inspectcli.storage.location import Location
 
 TOOL = "dvc"
 
 _PARAMS = ("params.yaml", "params.yml", "params.json")
 
 
-def _sniff_params(path: str, head: bytes) -> bool:
+def _sniff_params(location: Location, head: bytes) -> bool:
     """The file has no mark of its own: DVC's files lie beside it, or it is DVCLive's."""
-    if os.path.basename(path) not in _PARAMS:
+    if location.name not in _PARAMS:
         return False
-    beside = siblings(path)
+    beside = siblings(location)
     if beside & {"dvc.yaml", "dvc.lock", ".dvc", ".dvcignore"}:
         return True
-    return os.path.basename(os.path.dirname(os.path.abspath(path))) == "dvclive"
+    return location.parent.name == "dvclive"
 
 
-def _read_params(path: str, head: bytes, choice: Selection) -> Store:
-    data, name = read_file(path), os.path.basename(path)
+def _read_params(location: Location, head: bytes, choice: Selection) -> Store:
+    data, name = read_file(location), location.name
     document = parse_json(data, name) if name.endswith(".json") else load_yaml(data, name)
-    return Store(tuple(rows(document, path, TOOL)))
+    return Store(tuple(rows(document, str(location), TOOL)))
 
 
-def _sniff_lock(path: str, head: bytes) -> bool:
-    if os.path.basename(path) != "dvc.lock" and not re.match(rb"schema: *['\"]?2\.\d", head):
+def _sniff_lock(location: Location, head: bytes) -> bool:
+    if location.name != "dvc.lock" and not re.match(rb"schema: *['\"]?2\.\d", head):
         return False
     return re.search(rb"^ *(cmd|stages):", head, re.MULTILINE) is not None
 
 
-def _read_lock(path: str, head: bytes, choice: Selection) -> Store:
-    document = load_yaml(read_file(path), os.path.basename(path))
-    return Store(tuple(_locked(document, path)))
+def _read_lock(location: Location, head: bytes, choice: Selection) -> Store:
+    document = load_yaml(read_file(location), location.name)
+    return Store(tuple(_locked(document, str(location))))
 
 
 def _locked(document: object, path: str) -> Iterator[HParamRow]:

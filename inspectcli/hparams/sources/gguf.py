@@ -12,7 +12,7 @@ from inspectcli.encodings.protobuf import shortest
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.storage.local import LocalFile
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 
 TOOL = "gguf"
@@ -108,16 +108,14 @@ class _Cursor:
         return [self.value(kind, depth + 1) for _ in range(n)]
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    source = LocalFile(path)
-    try:
-        return Store(tuple(_row(key, value, path) for key, value in keys_and_values(source).items()))
-    finally:
-        source.close()
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    with location.reading() as source:
+        found = keys_and_values(source)
+    return Store(tuple(_row(key, value, str(location)) for key, value in found.items()))
 
 
 def keys_and_values(source: Source) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,22 +10,23 @@ from inspectcli.hparams._config import config_rows, load
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "hydra"
 
 _OVERRIDE = re.compile(r"(\+\+|\+|~)?([\w./@-]+)(?:=(.*))?", re.DOTALL)
 
 
-def sniff(path: str, head: bytes) -> bool:
-    return os.path.basename(os.path.dirname(os.path.abspath(path))) == ".hydra" and path.endswith(".yaml")
+def sniff(location: Location, head: bytes) -> bool:
+    return location.parent.name == ".hydra" and location.suffix == ".yaml"
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    tree = load(path, head)
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    tree = load(location, head)
     if isinstance(tree, list):
-        return Store(tuple(_override_rows(tree, path)))
-    rows = config_rows(tree, path, TOOL)
-    if os.path.basename(path) == "hydra.yaml":
+        return Store(tuple(_override_rows(tree, str(location))))
+    rows = config_rows(tree, str(location), TOOL)
+    if location.name == "hydra.yaml":
         return Store(tuple(replace(row, name=None, kind=Kind.SETTING) for row in rows))
     return Store(tuple(rows))
 

@@ -6,7 +6,6 @@ https://github.com/keras-team/keras-tuner/blob/v1.4.7/keras_tuner/src/engine/tri
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,24 +15,25 @@ from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
+from inspectcli.storage.location import Location
 
 TOOL = "keras-tuner"
 
 _PLACE = "hyperparameters.values"
 
 
-def _sniff_trial(path: str, head: bytes) -> bool:
-    return os.path.basename(path) == "trial.json" and b'"trial_id"' in head and b'"hyperparameters"' in head
+def _sniff_trial(location: Location, head: bytes) -> bool:
+    return location.name == "trial.json" and b'"trial_id"' in head and b'"hyperparameters"' in head
 
 
-def _read_any(path: str, head: bytes, choice: Selection) -> Store:
-    if os.path.isdir(path):
-        return _read_folder(path, choice)
-    return Store(tuple(_trial_rows(_object(path), path)))
+def _read_any(location: Location, head: bytes, choice: Selection) -> Store:
+    if location.is_folder():
+        return _read_folder(location, choice)
+    return Store(tuple(_trial_rows(_object(location), str(location))))
 
 
-def _object(path: str) -> Mapping[str, Any]:
-    document = read_json(path)
+def _object(location: Location) -> Mapping[str, Any]:
+    document = read_json(location)
     return document if isinstance(document, dict) else {}
 
 
@@ -70,34 +70,33 @@ def _space(listed: object) -> dict[str, str]:
 # -- a tuner's folder -----------------------------------------------------------------------------------
 
 
-def _is_folder(folder: str) -> bool:
+def _is_folder(folder: Location) -> bool:
     """`oracle.json`, and a folder per trial."""
     names = names_in(folder)
     return "oracle.json" in names and any(name.startswith("trial_") for name in names)
 
 
-def _read_folder(folder: str, choice: Selection) -> Store:
+def _read_folder(folder: Location, choice: Selection) -> Store:
     notes: list[str] = []
-    documents: list[tuple[str, Mapping[str, Any]]] = []
+    documents: list[tuple[Location, Mapping[str, Any]]] = []
     for subfolder in subfolders(folder):
-        path = os.path.join(subfolder, "trial.json")
-        if os.path.exists(path):
+        file = subfolder.join("trial.json")
+        if file.exists():
             try:
-                documents.append((path, _object(path)))
+                documents.append((file, _object(file)))
             except PinspectError as error:
-                notes.append(f"{os.path.basename(subfolder)}/trial.json: {error.message}")
-    trials = tuple(_trial(path, document) for path, document in documents)
+                notes.append(f"{subfolder.name}/trial.json: {error.message}")
+    trials = tuple(_trial(file, document) for file, document in documents)
     metric, minimize = _objective([document for _, document in documents])
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
-    study = Study(os.path.basename(os.path.abspath(folder)), trials, done, minimize, metric)
+    study = Study(folder.name, trials, done, minimize, metric)
     store = choose([study], choice, STUDIES, notes)
     return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
 
 
-def _trial(path: str, document: Mapping[str, Any]) -> Trial:
-    folder = os.path.basename(os.path.dirname(path))
-    name = str(document.get("trial_id") or folder.removeprefix("trial_"))
-    found = tuple(_trial_rows(document, path))
+def _trial(file: Location, document: Mapping[str, Any]) -> Trial:
+    name = str(document.get("trial_id") or file.parent.name.removeprefix("trial_"))
+    found = tuple(_trial_rows(document, str(file)))
     return Trial(name, str(document.get("status", "")), "", _number(document.get("score")), rows=found)
 
 

@@ -5,7 +5,6 @@ https://docs.neptune.ai/help/offline_mode/
 
 from __future__ import annotations
 
-import os
 import re
 
 from inspectcli.encodings.files import first_object, json_lines, names_in, read_file
@@ -13,6 +12,7 @@ from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._tree import flag_unresolved
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "neptune"
 
@@ -24,34 +24,33 @@ _OWN = ("sys", "source_code", "monitoring")
 _CURRENT = {"lr": "learning_rate.current", "learning_rate": "learning_rate.current", "epoch": "epoch.current"}
 
 
-def _sniff(path: str, head: bytes) -> bool:
+def _sniff(location: Location, head: bytes) -> bool:
     first = first_object(head)
     return isinstance(first.get("obj"), dict) and "version" in first and "path" in first["obj"]
 
 
-def _is_folder(folder: str) -> bool:
+def _is_folder(folder: Location) -> bool:
     names = names_in(folder)
     return "metadata.json" in names and any(_LOG.fullmatch(name) for name in names)
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
     """A folder's logs in their order; what was assigned later counts."""
-    paths = [path]
-    if os.path.isdir(path):
-        logs = [name for name in names_in(path) if _LOG.fullmatch(name)]
-        paths = [os.path.join(path, name) for name in sorted(logs, key=lambda name: int(name[5:-4]))]
+    logs = [location]
+    if location.is_folder():
+        names = [name for name in names_in(location) if _LOG.fullmatch(name)]
+        logs = [location.join(name) for name in sorted(names, key=lambda name: int(name[5:-4]))]
     found: dict[str, HParamRow] = {}
     notes: list[str] = []
-    for log in paths:
-        name = os.path.basename(log)
+    for log in logs:
         try:
-            for line in json_lines(read_file(log, MAX_LOG).replace(b"\0", b""), name):
-                row = _row(line.get("obj"), log)
+            for line in json_lines(read_file(log, MAX_LOG).replace(b"\0", b""), log.name):
+                row = _row(line.get("obj"), str(log))
                 if row is not None:
                     found[row.raw_key] = row
         except DamagedFileError as error:
             notes.append(f"read up to the damage: {error.message}")
-    return Store(tuple(found.values()), notes=tuple(notes), files=tuple(paths) if os.path.isdir(path) else ())
+    return Store(tuple(found.values()), notes=tuple(notes), files=tuple(map(str, logs)) if location.is_folder() else ())
 
 
 def _row(operation: object, path: str) -> HParamRow | None:

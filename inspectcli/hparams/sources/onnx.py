@@ -14,7 +14,7 @@ from inspectcli.errors import DamagedFileError, LimitError, PinspectError, Trunc
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
-from inspectcli.storage.local import LocalFile
+from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 
 TOOL = "onnx"
@@ -38,7 +38,7 @@ _SCOPES = {"BatchNormalization": "norm", "LayerNormalization": "norm", "Instance
            "MaxPool": "pool", "AveragePool": "pool"}  # fmt: skip
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     """ir_version first (a small varint), then the producer's name or another field of ModelProto."""
     return (
         len(head) > 8
@@ -48,23 +48,21 @@ def sniff(path: str, head: bytes) -> bool:
     )
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    source = LocalFile(path)
-    try:
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    file = str(location)
+    with location.reading() as source:
         small, graphs = _split(source, 0, source.size, _GRAPH)
         model = Message(small)
-        rows = list(_facts(model, path))
+        rows = list(_facts(model, file))
         for prop in model.messages(_PROPS):
             value = decode_text(prop.text(2))
-            rows.append(hparam(prop.text(1), value, Origin(path, "metadata_props", TOOL), "config", "", prop.text(2)))
+            rows.append(hparam(prop.text(1), value, Origin(file, "metadata_props", TOOL), "config", "", prop.text(2)))
         notes: list[str] = []
         try:
             for start, end in graphs:
-                rows += _graph_rows(Message(_split(source, start, end, None)[0]), path)
+                rows += _graph_rows(Message(_split(source, start, end, None)[0]), file)
         except PinspectError as error:
             notes.append(f"the graph was not looked at: {error.message}")
-    finally:
-        source.close()
     return Store(tuple(rows), notes=tuple(notes))
 
 

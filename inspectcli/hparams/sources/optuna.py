@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from inspectcli.errors import DamagedFileError
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "optuna"
 #: Bytes of a journal that are read.
@@ -60,17 +60,17 @@ class _Trial:
 # -- SQLite ---------------------------------------------------------------------------------------------
 
 
-def _sniff_db(path: str, head: bytes) -> bool:
-    return has_tables(path, head, "studies", "trials", "trial_params")
+def _sniff_db(location: Location, head: bytes) -> bool:
+    return has_tables(location, head, "studies", "trials", "trial_params")
 
 
-def _read_db(path: str, head: bytes, choice: Selection) -> Store:
-    with Database(path) as db:
+def _read_db(location: Location, head: bytes, choice: Selection) -> Store:
+    with Database(location) as db:
         names = {key: str(name) for key, name in db.rows("studies", ("study_id", "study_name"))}
         directions = _directions(db)
         trials = _trials(db)
         _fill(db, trials)
-    return _store(path, names, directions, trials.values(), choice, unmerged(path))
+    return _store(str(location), names, directions, trials.values(), choice, unmerged(location))
 
 
 def _directions(db: Database) -> dict[Any, list[str]]:
@@ -129,7 +129,7 @@ def _number(value: object) -> float:
 _SET_PARAM, _SET_STATE = 5, 6
 
 
-def _sniff_journal(path: str, head: bytes) -> bool:
+def _sniff_journal(location: Location, head: bytes) -> bool:
     first = first_object(head)
     return "op_code" in first and "worker_id" in first
 
@@ -214,17 +214,17 @@ def _of(names: tuple[str, ...], index: object) -> str:
     return names[index] if isinstance(index, int) and 0 <= index < len(names) else str(index)
 
 
-def _read_journal(path: str, head: bytes, choice: Selection) -> Store:
+def _read_journal(location: Location, head: bytes, choice: Selection) -> Store:
     journal, notes = _Journal(), []
     try:
-        for log in json_lines(read_file(path, MAX_JOURNAL), os.path.basename(path)):
+        for log in json_lines(read_file(location, MAX_JOURNAL), location.name):
             journal.apply(log)
     except DamagedFileError as error:
         if not journal.names:
             raise
         notes.append(f"read up to the damage: {error.message}")
     trials = [trial for trial in journal.trials if trial.study in journal.names]
-    return _store(path, journal.names, journal.directions, trials, choice, notes)
+    return _store(str(location), journal.names, journal.directions, trials, choice, notes)
 
 
 # -- both -----------------------------------------------------------------------------------------------

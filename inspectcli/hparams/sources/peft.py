@@ -8,6 +8,7 @@ from dataclasses import replace
 from inspectcli.encodings.files import read_json
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Selection, Store
+from inspectcli.storage.location import Location
 
 TOOL = "peft"
 
@@ -17,12 +18,12 @@ _TYPE = re.compile(rb'"peft_type"\s*:')
 _KNOWN = frozenset("r lora_alpha lora_dropout target_modules rank_pattern alpha_pattern use_rslora use_dora".split())
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     return head.lstrip()[:1] == b"{" and bool(_TYPE.search(head))
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
-    return Store(tuple(map(_settled, config_rows(read_json(path), path, TOOL, scope="lora"))))
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    return Store(tuple(map(_settled, config_rows(read_json(location), str(location), TOOL, scope="lora"))))
 
 
 def _settled(row: HParamRow) -> HParamRow:

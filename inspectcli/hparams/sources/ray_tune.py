@@ -6,7 +6,6 @@ https://github.com/ray-project/ray/blob/ray-2.50.0/python/ray/tune/execution/tun
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
+from inspectcli.storage.location import Location
 
 TOOL = "ray-tune"
 
@@ -42,62 +42,62 @@ _OWN = frozenset(
 # -- one file -------------------------------------------------------------------------------------------
 
 
-def _sniff_params(path: str, head: bytes) -> bool:
+def _sniff_params(location: Location, head: bytes) -> bool:
     """`params.json` is a name that others use too: what lies beside it tells."""
-    name = os.path.basename(path)
-    beside = siblings(path)
+    name = location.name
+    beside = siblings(location)
     if name == "params.json":
         return head.lstrip()[:1] == b"{" and bool(beside & {"result.json", "params.pkl"})
     return name == "params.pkl" and head[:1] == b"\x80" and bool(beside & {"result.json", "params.json"})
 
 
-def _read_one(path: str, head: bytes, choice: Selection) -> Store:
-    if os.path.isdir(path):
-        return _read_folder(path, choice)
-    return Store(tuple(_params(path)))
+def _read_one(location: Location, head: bytes, choice: Selection) -> Store:
+    if location.is_folder():
+        return _read_folder(location, choice)
+    return Store(tuple(_params(location)))
 
 
-def _params(path: str) -> list[HParamRow]:
-    return rows(_pickle(path) if path.endswith(".pkl") else read_json(path), path, TOOL)
+def _params(location: Location) -> list[HParamRow]:
+    return rows(_pickle(location) if location.suffix == ".pkl" else read_json(location), str(location), TOOL)
 
 
-def _pickle(path: str) -> object:
+def _pickle(location: Location) -> object:
     """What a pickle would build, without running it."""
     from inspectcli.hparams._pickled import plain
     from inspectcli.pickles.machine import read_whole_pickle
 
-    return plain(read_whole_pickle(read_file(path)).value)
+    return plain(read_whole_pickle(read_file(location)).value)
 
 
-def _sniff_result(path: str, head: bytes) -> bool:
+def _sniff_result(location: Location, head: bytes) -> bool:
     first = first_object(head)
     return isinstance(first.get("config"), dict) and "training_iteration" in first
 
 
-def _read_result(path: str, head: bytes, choice: Selection) -> Store:
-    return Store(tuple(_result_rows(path, _last_result(path))))
+def _read_result(location: Location, head: bytes, choice: Selection) -> Store:
+    return Store(tuple(_result_rows(location, _last_result(location))))
 
 
-def _last_result(path: str) -> Mapping[str, Any]:
+def _last_result(location: Location) -> Mapping[str, Any]:
     """The last report that is whole: a run that was killed may leave half a line."""
-    lines = [line for line in read_tail(path, _TAIL).splitlines() if line.strip()]
+    lines = [line for line in read_tail(location, _TAIL).splitlines() if line.strip()]
     for line in reversed(lines[-2:]):
         found = json_object(line)
         if found:
             return found
     if lines:
-        parse_json(lines[-1], f"the last line of {os.path.basename(path)}")  # raises, and says what is wrong
+        parse_json(lines[-1], f"the last line of {location.name}")  # raises, and says what is wrong
     return {}
 
 
-def _result_rows(path: str, last: Mapping[str, Any]) -> list[HParamRow]:
-    return rows(last.get("config", {}), path, TOOL, "[-1].config")
+def _result_rows(location: Location, last: Mapping[str, Any]) -> list[HParamRow]:
+    return rows(last.get("config", {}), str(location), TOOL, "[-1].config")
 
 
 # -- a trial's folder -----------------------------------------------------------------------------------
 
 
-def _is_trial(folder: str) -> bool:
+def _is_trial(folder: Location) -> bool:
     names = names_in(folder)
     return "params.json" in names and bool(names & {"result.json", "params.pkl"})
 
@@ -109,25 +109,25 @@ class _Gathered(NamedTuple):
     last: Mapping[str, Any]
 
 
-def _gather(folder: str) -> _Gathered:
+def _gather(folder: Location) -> _Gathered:
     """All that a trial's folder says; a broken file is a note."""
     found: list[HParamRow] = []
     files: list[str] = []
     notes: list[str] = []
     last: Mapping[str, Any] = {}
     for name in ("params.json", "result.json", "params.pkl"):
-        path = os.path.join(folder, name)
-        if not os.path.exists(path):
+        file = folder.join(name)
+        if not file.exists():
             continue
         try:
             if name == "result.json":
-                last = _last_result(path)
-                found += _result_rows(path, last)
+                last = _last_result(file)
+                found += _result_rows(file, last)
             else:
-                found += _params(path)
-            files.append(path)
+                found += _params(file)
+            files.append(str(file))
         except PinspectError as error:
-            notes.append(f"{os.path.basename(folder)}/{name}: {error.message}")
+            notes.append(f"{folder.name}/{name}: {error.message}")
     return _Gathered(tuple(found), tuple(files), tuple(notes), last)
 
 
@@ -149,21 +149,21 @@ class _State(NamedTuple):
     trials: tuple[_Recorded, ...]
 
 
-def _sniff_state(path: str, head: bytes) -> bool:
-    return fnmatch.fnmatch(os.path.basename(path), _STATE) and head.lstrip()[:1] == b"{"
+def _sniff_state(location: Location, head: bytes) -> bool:
+    return fnmatch.fnmatch(location.name, _STATE) and head.lstrip()[:1] == b"{"
 
 
-def _read_state(path: str, head: bytes, choice: Selection) -> Store:
-    state = _state(path)
+def _read_state(location: Location, head: bytes, choice: Selection) -> Store:
+    state = _state(location)
     trials = tuple(
-        Trial(t.name, t.status, "", _objective(t.last, state.metric), rows=tuple(_recorded_rows(path, t)))
+        Trial(t.name, t.status, "", _objective(t.last, state.metric), rows=tuple(_recorded_rows(str(location), t)))
         for t in state.trials
     )
     return _chosen("", trials, state.metric, {t.name: t.last for t in state.trials}, choice, ())
 
 
-def _state(path: str) -> _State:
-    document = read_json(path)
+def _state(location: Location) -> _State:
+    document = read_json(location)
     document = document if isinstance(document, dict) else {}
     runner = document.get("runner_data")
     metric = runner.get("_metric") if isinstance(runner, dict) else None
@@ -186,7 +186,7 @@ def _recorded(index: int, entry: object) -> _Recorded | None:
     last = parts[-1].get("last_result")
     place = f"trial_data[{index}][0].config" if isinstance(entry, list) else f"checkpoints[{index}].config"
     return _Recorded(
-        os.path.basename(name.rstrip("/")),
+        name.rstrip("/").rpartition("/")[2],
         str(trial.get("status", "")),
         config,
         place,
@@ -203,14 +203,14 @@ def _objective(last: Mapping[str, Any], metric: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _is_folder(folder: str) -> bool:
+def _is_folder(folder: Location) -> bool:
     names = names_in(folder)
     if any(fnmatch.fnmatch(name, _STATE) for name in names):
         return True
     return _is_trial(folder)
 
 
-def _read_folder(folder: str, choice: Selection) -> Store:
+def _read_folder(folder: Location, choice: Selection) -> Store:
     if _is_trial(folder):
         gathered = _gather(folder)
         return Store(gathered.rows, notes=gathered.notes, files=gathered.files)
@@ -221,7 +221,7 @@ def _read_folder(folder: str, choice: Selection) -> Store:
     reports: dict[str, Mapping[str, Any]] = {}
     for subfolder in subfolders(folder):
         if _is_trial(subfolder):
-            name = os.path.basename(subfolder)
+            name = subfolder.name
             gathered = _gather(subfolder)
             known = recorded.pop(name, None)
             reports[name] = gathered.last or (known.last if known else {})
@@ -234,17 +234,17 @@ def _read_folder(folder: str, choice: Selection) -> Store:
         reports[name] = known.last
         found = tuple(_recorded_rows(path, known))
         trials.append(Trial(name, known.status, "", _objective(known.last, state.metric), rows=found))
-    store = _chosen(os.path.basename(os.path.abspath(folder)), tuple(trials), state.metric, reports, choice, notes)
+    store = _chosen(folder.name, tuple(trials), state.metric, reports, choice, notes)
     used = {row.origin.file for row in store.rows}
     return replace(store, files=tuple(sorted(used)))
 
 
-def _latest_state(folder: str, notes: list[str]) -> tuple[str, _State]:
+def _latest_state(folder: Location, notes: list[str]) -> tuple[str, _State]:
     """The state files are named by date: the last one that can be read."""
     for name in sorted(fnmatch.filter(names_in(folder), _STATE), reverse=True):
-        path = os.path.join(folder, name)
+        file = folder.join(name)
         try:
-            return path, _state(path)
+            return str(file), _state(file)
         except PinspectError as error:
             notes.append(f"{name}: {error.message}")
     return "", _State("", ())

@@ -5,7 +5,6 @@ https://sacred.readthedocs.io/en/stable/observers.html#directory-structure
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,51 +13,52 @@ from inspectcli.errors import PinspectError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Selection, Store, Trial
+from inspectcli.storage.location import Location
 
 TOOL = "sacred"
 
 
-def _sniff(path: str, head: bytes) -> bool:
+def _sniff(location: Location, head: bytes) -> bool:
     """`config.json` is a name that many use: `cout.txt` and `run.json` lie beside Sacred's."""
-    return os.path.basename(path) == "config.json" and siblings(path) >= {"cout.txt", "run.json"}
+    return location.name == "config.json" and siblings(location) >= {"cout.txt", "run.json"}
 
 
-def _read_any(path: str, head: bytes, choice: Selection) -> Store:
-    return _read_folder(path, choice) if os.path.isdir(path) else Store(tuple(_rows(path)))
+def _read_any(location: Location, head: bytes, choice: Selection) -> Store:
+    return _read_folder(location, choice) if location.is_folder() else Store(tuple(_rows(location)))
 
 
-def _rows(path: str) -> list[HParamRow]:
-    return rows(read_json(path), path, TOOL)
+def _rows(location: Location) -> list[HParamRow]:
+    return rows(read_json(location), str(location), TOOL)
 
 
-def _is_run(folder: str) -> bool:
+def _is_run(folder: Location) -> bool:
     return names_in(folder) >= {"config.json", "run.json", "cout.txt"}
 
 
-def _is_folder(folder: str) -> bool:
-    return any(os.path.basename(path).isdecimal() and _is_run(path) for path in subfolders(folder)[:1000])
+def _is_folder(folder: Location) -> bool:
+    return any(run.name.isdecimal() and _is_run(run) for run in subfolders(folder)[:1000])
 
 
-def _read_folder(folder: str, choice: Selection) -> Store:
+def _read_folder(folder: Location, choice: Selection) -> Store:
     notes: list[str] = []
     trials: list[Trial] = []
-    runs = [path for path in subfolders(folder) if os.path.basename(path).isdecimal() and _is_run(path)]
-    for run in sorted(runs, key=lambda path: int(os.path.basename(path))):
+    runs = [run for run in subfolders(folder) if run.name.isdecimal() and _is_run(run)]
+    for run in sorted(runs, key=lambda run: int(run.name)):
         try:
-            found = _rows(os.path.join(run, "config.json"))
+            found = _rows(run.join("config.json"))
         except PinspectError as error:
-            notes.append(f"{os.path.basename(run)}/config.json: {error.message}")
+            notes.append(f"{run.name}/config.json: {error.message}")
             continue
-        record = _record(os.path.join(run, "run.json"))
-        trials.append(Trial(os.path.basename(run), str(record.get("status", "")), rows=tuple(found)))
+        record = _record(run.join("run.json"))
+        trials.append(Trial(run.name, str(record.get("status", "")), rows=tuple(found)))
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
     store = choose([Study("", tuple(trials), done)], choice, EXPERIMENTS, notes)
     return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
 
 
-def _record(path: str) -> dict[str, Any]:
+def _record(location: Location) -> dict[str, Any]:
     try:
-        return json_object(read_file(path))
+        return json_object(read_file(location))
     except PinspectError:
         return {}
 

@@ -5,7 +5,6 @@ https://github.com/automl/SMAC3/blob/v2.3.1/smac/runhistory/runhistory.py
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from inspectcli.encodings.files import names_in, read_json
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams._trials import STUDIES, Study, choose
 from inspectcli.hparams.base import HParamSource, Selection, Store, Trial
+from inspectcli.storage.location import Location
 
 TOOL = "smac"
 
@@ -22,24 +22,26 @@ _STATES = {0: "RUNNING", 1: "SUCCESS", 2: "CRASHED", 3: "TIMEOUT", 4: "MEMORYOUT
 _OLD = ("config_id", "instance", "seed", "budget", "cost", "time", "status")
 
 
-def _sniff(path: str, head: bytes) -> bool:
-    return (head.lstrip()[:1] == b"{" and b'"submitted"' in head[:1000] and b'"cost"' in head) or _is_old(path, head)
+def _sniff(location: Location, head: bytes) -> bool:
+    return (head.lstrip()[:1] == b"{" and b'"submitted"' in head[:1000] and b'"cost"' in head) or _is_old(
+        location, head
+    )
 
 
-def _is_old(path: str, head: bytes) -> bool:
-    return path.endswith("runhistory.json") and b'"data"' in head
+def _is_old(location: Location, head: bytes) -> bool:
+    return location.name.endswith("runhistory.json") and b'"data"' in head
 
 
-def _is_folder(folder: str) -> bool:
+def _is_folder(folder: Location) -> bool:
     """The other files are the scenario and SMAC's own model."""
     return names_in(folder) >= {"runhistory.json", "scenario.json"}
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
-    if os.path.isdir(path):
-        history = os.path.join(path, "runhistory.json")
-        return replace(_read(history, b"", choice), files=(history,))
-    document = read_json(path)
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
+    if location.is_folder():
+        history = location.join("runhistory.json")
+        return replace(_read(history, b"", choice), files=(str(history),))
+    document = read_json(location)
     document = document if isinstance(document, dict) else {}
     configs = document.get("configs")
     configs = configs if isinstance(configs, dict) else {}
@@ -53,7 +55,11 @@ def _read(path: str, head: bytes, choice: Selection) -> Store:
             costs.setdefault(key, []).append(float(cost))
     trials = tuple(
         Trial(
-            key, states.get(key, ""), "", _mean(costs.get(key)), rows=tuple(rows(config, path, TOOL, f"configs.{key}"))
+            key,
+            states.get(key, ""),
+            "",
+            _mean(costs.get(key)),
+            rows=tuple(rows(config, str(location), TOOL, f"configs.{key}")),
         )
         for key, config in configs.items()
     )

@@ -17,7 +17,7 @@ from inspectcli.encodings.tfrecord import tf_length, tf_records
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams._tree import rows
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Selection, Store
-from inspectcli.storage.local import LocalFile
+from inspectcli.storage.location import Location
 
 TOOL = "tensorboard"
 
@@ -35,24 +35,22 @@ _CURVES = (
 _WORTH_READING = (b"_hparams_/", b"lr", b"LR", b"earning_rate", b"epoch", b"global_step")
 
 
-def _sniff(path: str, head: bytes) -> bool:
+def _sniff(location: Location, head: bytes) -> bool:
     """The first record of every writer is the version: `brain.Event:2`."""
     length = tf_length(head, 0)
     return length is not None and b"brain.Event:" in head[12 : 12 + min(length, 200)]
 
 
-def _read(path: str, head: bytes, choice: Selection) -> Store:
+def _read(location: Location, head: bytes, choice: Selection) -> Store:
     found = _Found()
     notes: tuple[str, ...] = ()
-    source = LocalFile(path)
     try:
-        for record in tf_records(source, _wanted):
-            found.event(Message(record))
+        with location.reading() as source:
+            for record in tf_records(source, _wanted):
+                found.event(Message(record))
     except (DamagedFileError, LimitError) as error:
         notes = (f"read up to the damage: {error.message}",)
-    finally:
-        source.close()
-    return Store(tuple(replace(row, priority=Priority.LOG) for row in found.rows(path)), notes=notes)
+    return Store(tuple(replace(row, priority=Priority.LOG) for row in found.rows(str(location))), notes=notes)
 
 
 def _wanted(record: bytes) -> bool:

@@ -15,6 +15,7 @@ from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Selection, Store
 from inspectcli.hparams.names import hparam
+from inspectcli.storage.location import Location
 
 TOOL = "transformers"
 
@@ -30,23 +31,24 @@ _OWN_WAY = {
 }
 
 
-def sniff(path: str, head: bytes) -> bool:
+def sniff(location: Location, head: bytes) -> bool:
     if head.lstrip()[:1] == b"{":
         return bool(_VERSION.search(head) or _TRAINER.search(head) or _MODEL.search(head))
     return bool(_CARD.search(head))
 
 
-def read(path: str, head: bytes, choice: Selection) -> Store:
+def read(location: Location, head: bytes, choice: Selection) -> Store:
+    file = str(location)
     if head.lstrip()[:1] != b"{":
-        return _log(card_rows(read_file(path).decode("utf-8", "replace"), path))
-    tree = read_json(path)
+        return _log(card_rows(read_file(location).decode("utf-8", "replace"), file))
+    tree = read_json(location)
     if not isinstance(tree, dict):
         raise DamagedFileError("a JSON text that is no object: expected a config")
     if "log_history" in tree or "is_world_process_zero" in tree:
-        return _log(state_rows(tree, path))
+        return _log(state_rows(tree, file))
     if "model_type" in tree or "architectures" in tree:
-        return Store(tuple(model_rows(tree, path)))
-    return Store(tuple(config_rows(tree, path, TOOL, scope="generation")))
+        return Store(tuple(model_rows(tree, file)))
+    return Store(tuple(config_rows(tree, file, TOOL, scope="generation")))
 
 
 def model_rows(tree: Mapping[str, object], file: str) -> Iterator[HParamRow]:

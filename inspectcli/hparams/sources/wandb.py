@@ -7,7 +7,6 @@ A record file is `:W&B`, a magic number and a version, then a LevelDB log of pro
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from inspectcli.hparams._tree import flag_unresolved, rows
 from inspectcli.hparams._trials import EXPERIMENTS, Study, choose
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Selection, Store, Trial
 from inspectcli.hparams.names import hparam, scope_of
-from inspectcli.storage.local import LocalFile
+from inspectcli.storage.location import Location
 
 TOOL = "wandb"
 
@@ -113,29 +112,27 @@ def _holder(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _sniff_records(path: str, head: bytes) -> bool:
+def _sniff_records(location: Location, head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
-def _read_records(path: str, head: bytes, choice: Selection) -> Store:
-    run, notes = _records(path)
-    return Store(tuple(_run_rows(run, path)), notes=notes)
+def _read_records(location: Location, head: bytes, choice: Selection) -> Store:
+    run, notes = _records(location)
+    return Store(tuple(_run_rows(run, str(location))), notes=notes)
 
 
-def _records(path: str) -> tuple[_Run, tuple[str, ...]]:
+def _records(location: Location) -> tuple[_Run, tuple[str, ...]]:
     run = _Run()
     seen = 0
-    source = LocalFile(path)
     try:
-        for data in log_records(source, _HEADER_LENGTH):
-            run.apply(Message(data))
-            seen += 1
+        with location.reading() as source:
+            for data in log_records(source, _HEADER_LENGTH):
+                run.apply(Message(data))
+                seen += 1
     except (DamagedFileError, LimitError) as error:
         if not seen:
             raise
         return run, (f"read up to the damage: {error.message}",)
-    finally:
-        source.close()
     return run, ()
 
 
@@ -159,36 +156,35 @@ def _current(summary: Mapping[str, Any], path: str, locator: str) -> list[HParam
 # -- config.yaml ----------------------------------------------------------------------------------------
 
 
-def _sniff_yaml(path: str, head: bytes) -> bool:
+def _sniff_yaml(location: Location, head: bytes) -> bool:
     """By W&B's own entries, or as `files/config.yaml` of a run."""
-    if not path.endswith((".yaml", ".yml")):
+    if not location.name.endswith((".yaml", ".yml")):
         return False
-    folder, name = os.path.split(os.path.abspath(path))
-    files, run = os.path.basename(folder), os.path.basename(os.path.dirname(folder))
-    if (files, name) == ("files", "config.yaml") and _RUN_FOLDER.match(run):
+    files = location.parent
+    if (files.name, location.name) == ("files", "config.yaml") and _RUN_FOLDER.match(files.parent.name):
         return True
     return re.search(rb"^(_wandb|wandb_version):", head, re.MULTILINE) is not None
 
 
-def _read_yaml(path: str, head: bytes, choice: Selection) -> Store:
-    return Store(tuple(_yaml_rows(path)))
+def _read_yaml(location: Location, head: bytes, choice: Selection) -> Store:
+    return Store(tuple(_yaml_rows(location)))
 
 
-def _yaml_rows(path: str) -> list[HParamRow]:
+def _yaml_rows(location: Location) -> list[HParamRow]:
     """Every entry is `key: {value: ...}`; before version 0.13 with a `desc` beside the value.
 
     The key is the place then, and `value` the raw key, unless the key is not known by another name.
     """
-    document = load_yaml(read_file(path), os.path.basename(path))
+    document, file = load_yaml(read_file(location), location.name), str(location)
     made: list[HParamRow] = []
     for key, entry in document.items() if isinstance(document, dict) else ():
         if key in ("_wandb", "wandb_version") or not isinstance(entry, dict) or "value" not in entry:
             continue
         value = entry["value"]
         if isinstance(value, dict) and value:
-            made += rows(value, path, TOOL, f"{key}.value", scope_of((str(key),), "config"))
+            made += rows(value, file, TOOL, f"{key}.value", scope_of((str(key),), "config"))
         else:
-            made.append(_entry(str(key), value, path))
+            made.append(_entry(str(key), value, file))
     return made
 
 
@@ -202,7 +198,7 @@ def _entry(key: str, value: object, path: str) -> HParamRow:
 # -- folders --------------------------------------------------------------------------------------------
 
 
-def _is_folder(folder: str) -> bool:
+def _is_folder(folder: Location) -> bool:
     """A run's folder, or `wandb/` with the folders of runs."""
     names = names_in(folder)
     if any(name.startswith("run-") and name.endswith(".wandb") for name in names):
@@ -210,26 +206,26 @@ def _is_folder(folder: str) -> bool:
     return any(_RUN_FOLDER.match(name) for name in names)
 
 
-def _read_folder(folder: str, choice: Selection) -> Store:
-    runs = [path for path in subfolders(folder) if _RUN_FOLDER.match(os.path.basename(path))]
+def _read_folder(folder: Location, choice: Selection) -> Store:
+    runs = [run for run in subfolders(folder) if _RUN_FOLDER.match(run.name)]
     if not runs:
         trial, files, notes = _read_run(folder)
         return Store(trial.rows, notes=notes, files=files)
     said: list[str] = []
     trials: list[Trial] = []
     used: dict[str, tuple[str, ...]] = {}
-    for path in runs:
-        trial, files, notes = _read_run(path)
+    for run in runs:
+        trial, files, notes = _read_run(run)
         trials.append(trial)
         used[trial.name] = files
-        said += (f"{os.path.basename(path)}: {note}" for note in notes)
+        said += (f"{run.name}: {note}" for note in notes)
     done = frozenset(trial.name for trial in trials if trial.state == "finished")
     store = choose([Study("", tuple(trials), done)], choice, EXPERIMENTS, said)
     chosen = next((t.name for t in store.trials if t.chosen), trials[0].name)
     return replace(store, files=used[chosen])
 
 
-def _read_run(folder: str) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
+def _read_run(folder: Location) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
     """(the run, the files it was read from, notes) of one run's folder."""
     found: list[HParamRow] = []
     files: list[str] = []
@@ -237,42 +233,41 @@ def _read_run(folder: str) -> tuple[Trial, tuple[str, ...], tuple[str, ...]]:
     state = ""
     for name in sorted(names_in(folder)):
         if name.endswith(".wandb"):
-            path = os.path.join(folder, name)
+            log = folder.join(name)
             try:
-                run, said = _records(path)
+                run, said = _records(log)
             except PinspectError as error:
                 notes.append(f"{name}: {error.message}")
                 continue
-            found += _run_rows(run, path)
-            files.append(path)
+            found += _run_rows(run, str(log))
+            files.append(str(log))
             notes += said
             state = run.state
     for name, read in (("config.yaml", _yaml_rows), ("wandb-summary.json", _summary_rows)):
-        path = os.path.join(folder, "files", name)
-        if os.path.exists(path):
+        file = folder.join("files", name)
+        if file.exists():
             try:
-                found += read(path)
-                files.append(path)
+                found += read(file)
+                files.append(str(file))
             except PinspectError as error:
                 notes.append(f"files/{name}: {error.message}")
-    name = os.path.basename(os.path.abspath(folder))
-    return Trial(name.rpartition("-")[2] or name, state, rows=tuple(found)), tuple(files), tuple(notes)
+    return Trial(folder.name.rpartition("-")[2] or folder.name, state, rows=tuple(found)), tuple(files), tuple(notes)
 
 
-def _summary_rows(path: str) -> list[HParamRow]:
-    return _current(json_object(read_file(path)), path, "")
+def _summary_rows(location: Location) -> list[HParamRow]:
+    return _current(json_object(read_file(location)), str(location), "")
 
 
-def _sniff_summary(path: str, head: bytes) -> bool:
-    return os.path.basename(path) == "wandb-summary.json" and head.lstrip()[:1] == b"{"
+def _sniff_summary(location: Location, head: bytes) -> bool:
+    return location.name == "wandb-summary.json" and head.lstrip()[:1] == b"{"
 
 
-def _read_summary(path: str, head: bytes, choice: Selection) -> Store:
-    return Store(tuple(_summary_rows(path)))
+def _read_summary(location: Location, head: bytes, choice: Selection) -> Store:
+    return Store(tuple(_summary_rows(location)))
 
 
-def _read_any(path: str, head: bytes, choice: Selection) -> Store:
-    return _read_folder(path, choice) if os.path.isdir(path) else _read_records(path, head, choice)
+def _read_any(location: Location, head: bytes, choice: Selection) -> Store:
+    return _read_folder(location, choice) if location.is_folder() else _read_records(location, head, choice)
 
 
 SOURCE = (

@@ -10,7 +10,8 @@ import torch
 
 from inspectcli.analysis.initializers.config import ModelConfig, read_config
 from inspectcli.formats.live import from_live
-from inspectcli.tensors.model import Checkpoint
+from inspectcli.storage import locate
+from inspectcli.tensors.model import Checkpoint, TensorRef
 
 
 def beside(folder: Path, config: object, names: tuple[str, ...] = ()) -> ModelConfig:
@@ -18,7 +19,11 @@ def beside(folder: Path, config: object, names: tuple[str, ...] = ()) -> ModelCo
     text = config if isinstance(config, str | bytes) else json.dumps(config)
     (folder / "config.json").write_bytes(text.encode() if isinstance(text, str) else text)
     tensors = from_live({name: torch.zeros(1) for name in names}).tensors
-    return read_config(Checkpoint(str(folder / "model.safetensors"), "safetensors", 0, tensors))
+    return read_config(at(folder / "model.safetensors", tensors))
+
+
+def at(path: Path, tensors: tuple[TensorRef, ...] = ()) -> Checkpoint:
+    return Checkpoint(str(path), "safetensors", 0, tensors, location=locate(path))
 
 
 def test_initializer_range_and_layers(tmp_path: Path) -> None:
@@ -49,11 +54,16 @@ def test_layers_are_counted_in_the_names_where_the_config_is_silent(tmp_path: Pa
 
 def test_a_folder_is_a_checkpoint_too(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"initializer_range": 0.01}')
-    assert read_config(Checkpoint(str(tmp_path), "safetensors", 0, ())).stds == (("initializer_range", 0.01),)
+    assert read_config(at(tmp_path)).stds == (("initializer_range", 0.01),)
 
 
 def test_without_a_config(tmp_path: Path) -> None:
-    assert read_config(Checkpoint(str(tmp_path / "model.pt"), "torch-zip", 0, ())) == ModelConfig()
+    assert read_config(at(tmp_path / "model.pt")) == ModelConfig()
+
+
+def test_a_model_in_memory_has_no_config_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"initializer_range": 0.01}')
+    monkeypatch.chdir(tmp_path)
     assert read_config(from_live({})) == ModelConfig()
 
 
@@ -81,7 +91,7 @@ def test_a_huge_config_is_not_read(tmp_path: Path) -> None:
 
 def test_a_folder_of_that_name_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
-    assert read_config(Checkpoint(str(tmp_path / "model.pt"), "torch-zip", 0, ())) == ModelConfig()
+    assert read_config(at(tmp_path / "model.pt")) == ModelConfig()
 
 
 def test_a_name_with_a_number_of_a_thousand_digits(tmp_path: Path) -> None:

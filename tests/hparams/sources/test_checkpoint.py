@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
-from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind
 from inspectcli.hparams.collect import read_hparams
 
@@ -72,7 +71,7 @@ def trained(name: str, **settings: Any) -> torch.optim.Optimizer:
 
 def rows_of(path: Path) -> dict[str, list[HParamRow]]:
     found: dict[str, list[HParamRow]] = {}
-    for row in read(str(path)).rows:
+    for row in read_hparams(str(path), neighbors=False).rows:
         found.setdefault(row.name or row.raw_key, []).append(row)
     return found
 
@@ -183,7 +182,9 @@ def test_whole_modules(tmp_path: Path) -> None:
     )
     torch.save(model, tmp_path / "m.pt")
     places = {
-        (r.name, r.origin.locator): r.value for r in read(str(tmp_path / "m.pt")).rows if r.kind is not Kind.SETTING
+        (r.name, r.origin.locator): r.value
+        for r in read_hparams(str(tmp_path / "m.pt"), neighbors=False).rows
+        if r.kind is not Kind.SETTING
     }
     assert places["dropout", "Dropout.__dict__"] == 0.35
     assert places["bn_momentum", "BatchNorm2d.__dict__"] == 0.05

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from inspectcli.errors import PinspectError
-from inspectcli.hparams import read
 from inspectcli.hparams.base import Kind
 from inspectcli.hparams.collect import read_hparams
 
@@ -108,7 +107,7 @@ def test_gguf(tmp_path: Path) -> None:
 def test_gguf_cut_short_is_a_clear_error(tmp_path: Path, cut: int) -> None:
     (tmp_path / "m.gguf").write_bytes(gguf(LLAMA)[:cut])
     with pytest.raises(PinspectError):
-        read(str(tmp_path / "m.gguf"))
+        read_hparams(str(tmp_path / "m.gguf"), neighbors=False)
 
 
 @settings(max_examples=200, deadline=None)
@@ -119,7 +118,7 @@ def test_gguf_damage_never_ends_in_a_traceback(at: int, data: bytes, tmp_path_fa
     path = tmp_path_factory.mktemp("gguf") / "m.gguf"
     path.write_bytes(whole)
     with contextlib.suppress(PinspectError):
-        read(str(path))
+        read_hparams(str(path), neighbors=False)
 
 
 def varint(value: int) -> bytes:
@@ -171,4 +170,4 @@ def test_onnx_damage_never_ends_in_a_traceback(at: int, data: bytes, tmp_path_fa
     path = tmp_path_factory.mktemp("onnx") / "m.onnx"
     path.write_bytes(whole)
     with contextlib.suppress(PinspectError):
-        read(str(path))
+        read_hparams(str(path), neighbors=False)

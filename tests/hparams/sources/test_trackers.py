@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from inspectcli.errors import PinspectError
 from inspectcli.hparams import find_source, head_of
 from inspectcli.hparams.base import Selection
 from inspectcli.hparams.sources import ax, clearml, comet, guild, neptune, nevergrad, sacred, smac, trackio
+from inspectcli.storage import locate
 
 
 def a_clearml(tmp: Path) -> Path:
@@ -264,15 +264,14 @@ def test_what_neptune_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("module", "write"), STORES)
 def test_found_among_all_sources(tmp_path: Path, module: ModuleType, write: Callable[[Path], Path]) -> None:
-    path = str(write(tmp_path))
-    head = b"" if os.path.isdir(path) else head_of(path)
-    source = find_source(path, head)
+    path = locate(write(tmp_path))
+    source = find_source(path, head_of(path))
     assert source is not None
     assert source.name == module.TOOL
 
 
 def test_a_log_is_found_whatever_stands_at_its_ninth_byte(tmp_path: Path) -> None:
-    path = str(a_neptune(tmp_path) / "data-10.log")
+    path = locate(a_neptune(tmp_path) / "data-10.log")
     assert head_of(path)[8:9] == b"{"  # as in a safetensors file
     source = find_source(path, head_of(path))
     assert source is not None
