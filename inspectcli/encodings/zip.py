@@ -11,7 +11,6 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
@@ -76,9 +75,14 @@ class ZipDirectory(NamedTuple):
         )
 
 
-@lru_cache(maxsize=4)
+#: The directories that were read last: several formats sniff at one. Each is of one opening of a file and is found by
+#: that, since a file can be rewritten within one tick of the clock that its identity has.
+_recent: list[tuple[Source, ZipDirectory]] = []
+_MOST_RECENT = 4
+
+
 def read_directory(source: Source) -> ZipDirectory:
-    """Read and check the central directory and every local header.
+    """The central directory, every local header of which was checked.
 
     Raises:
         TruncatedFileError: there is no end record: the end of the file is missing.
@@ -86,6 +90,14 @@ def read_directory(source: Source) -> ZipDirectory:
         UnsafeFileError: duplicate, absolute, escaping or linked members, or bytes around the archive.
         LimitError: more members than MAX_MEMBERS.
     """
+    found = next((directory for opened, directory in list(_recent) if opened is source), None)
+    if found is None:
+        found = _read_directory(source)
+        _recent[:] = [*_recent[1 - _MOST_RECENT :], (source, found)]
+    return found
+
+
+def _read_directory(source: Source) -> ZipDirectory:
     start, size, count, end = _find_directory(source)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
         raise LimitError(f"the zip directory is too large: {count:,} members, at most {MAX_MEMBERS:,}")

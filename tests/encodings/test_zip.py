@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
 import zipfile
@@ -17,6 +18,7 @@ import inspectcli
 from inspectcli.encodings import zip as _zip
 from inspectcli.encodings.zip import ZipDirectory, inflate, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
+from inspectcli.storage.local import LocalFile
 from inspectcli.storage.memory import Memory
 
 CONTENTS = {"x/data.pkl": b"\x80\x02}q\x00.", "x/data/0": bytes(range(200)), "x/version": b"3\n", "x/empty": b""}
@@ -428,3 +430,16 @@ def test_a_mutated_archive_raises_our_errors_only(method: int) -> None:
         except PinspectError:
             refused += 1
     assert 500 < refused <= 3_000
+
+
+def test_a_file_rewritten_within_a_tick_of_the_clock_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(zipped({"x/a": b"1"}))
+    first, time = LocalFile(str(path)), path.stat().st_mtime_ns
+    assert set(read_directory(first).members) == {"x/a"}
+    path.write_bytes(zipped({"x/b": b"1"}))
+    os.utime(path, ns=(time, time))
+    again = LocalFile(str(path))
+    assert again == first
+    assert set(read_directory(again).members) == {"x/b"}
+    assert read_directory(again) is read_directory(again)

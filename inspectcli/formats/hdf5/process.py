@@ -78,7 +78,6 @@ class Hdf5Process:
             preexec_fn=_limits if os.name == "posix" else None,
         )
         self._late = False
-        self.busy = False
         seconds = LARGE_LISTING_SECONDS if source.size > LARGE_FILE else LISTING_SECONDS
         try:
             with self._watch(seconds):
@@ -97,7 +96,7 @@ class Hdf5Process:
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        self.busy, complete = True, False
+        complete = False
         try:
             while True:
                 with self._watch(BLOCK_SECONDS):
@@ -107,7 +106,6 @@ class Hdf5Process:
                     return
                 yield block
         finally:
-            self.busy = False
             if not complete:  # somebody has seen enough: the rest in the pipe is no answer to the next question
                 self.close()
 
@@ -195,11 +193,11 @@ _open: list[tuple[Source, Hdf5Process]] = []
 
 
 def process_for(source: Source) -> Hdf5Process:
-    """A child that has this source open and is not in the middle of a dataset: a file may be compared with itself.
+    """The child of this opening of a file; of too many the one that was not used for longest is closed.
 
-    Of more than two the one that was not used for longest is closed.
+    Two openings of one file have two: each answers one question after the other, and both sides of a comparison ask.
     """
-    found = next((entry for entry in _open if entry[0] == source and not entry[1].busy), None)
+    found = next((entry for entry in _open if entry[0] is source), None)
     if found is not None:
         _open.remove(found)
         if found[1]._process.poll() is None:

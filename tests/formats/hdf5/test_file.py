@@ -551,10 +551,9 @@ def test_a_crash_between_two_blocks_is_a_message(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((64, 1 << 17), np.float32), chunks=(1, 1 << 17))
     tensor = open_checkpoint(path)["x"]
-    reader = _hdf5_process.process_for(tensor.segments[0].source)
     stream = blocks(tensor)
     next(stream)
-    os.kill(reader._process.pid, signal.SIGKILL)
+    os.kill(_hdf5_process.process_for(tensor.segments[0].source)._process.pid, signal.SIGKILL)
     with pytest.raises(DamagedFileError, match=r"libhdf5 crashed on this file \(signal 9\)"):
         list(stream)
 
@@ -569,7 +568,7 @@ def test_after_a_crash_a_new_child_reads_on(tmp_path: Path) -> None:
 
 
 def test_a_file_is_compared_with_itself(tmp_path: Path) -> None:
-    # Both sides decode at once, and are equal sources: each has a child of its own.
+    # Both sides decode at once, and are equal sources: each opening has a child of its own.
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         for name in ("x", "y"):
