@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +97,63 @@ def test_there_is_no_circle() -> None:
 def test_every_module_says_what_lives_in_it(name: str) -> None:
     tree = MODULES[name]
     assert ast.get_docstring(tree), f"{name} has no docstring"
+
+
+# -- only storage asks the system what lies where -------------------------------------------------------
+
+#: What looks at files, or opens them. `locate` is how all others come to theirs.
+FILES = re.compile(
+    r"(os\.path|os\.(open|stat|lstat|listdir|scandir|walk|access|readlink)|io\.open|open|pathlib(\..*)?|glob(\..*)?|shutil\.\w+"
+    r"|(.*\.)?(LocalFile|LocalPath))"
+)
+#: Module -> what it may use all the same, and why.
+MAY_USE = {
+    "inspectcli.formats.hdf5.child": {"open", "os.path"},  # a program of its own, which is given a path
+    "inspectcli.formats.hdf5.process": {"pathlib"},  # where that program lies
+    "inspectcli.cli.output": {"open", "os.path", "shutil.get_terminal_size"},  # -o FILE
+    "inspectcli.cli": {"os.open"},  # the null device, when nobody reads stdout any more
+}
+
+
+def uses_of_files(tree: ast.Module) -> set[str]:
+    """`os.path`, `open`, `LocalFile` where it is called, ...: as the source spells them."""
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    imported += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {name for name in (*map(ast.unparse, (*called, *attributes)), *imported) if FILES.fullmatch(name)}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("inspectcli.storage")])
+def test_only_storage_looks_at_files(name: str) -> None:
+    short = name.removesuffix(".__init__")
+    assert uses_of_files(MODULES[name]) <= MAY_USE.get(short, set())
+
+
+def test_what_a_module_may_use_it_does_use() -> None:
+    modules = {name.removesuffix(".__init__"): tree for name, tree in MODULES.items()}
+    assert {name: uses_of_files(modules[name]) for name in MAY_USE} == MAY_USE
+
+
+def test_a_use_of_files_is_seen() -> None:
+    text = """
+import os, glob
+from pathlib import Path
+os.path.join("a", "b"), os.listdir("."), open("x"), os.stat("x")
+storage.LocalFile("x"), isinstance(x, LocalFile), location.open(), self.open
+"""
+    assert uses_of_files(ast.parse(text)) == {
+        "glob", "pathlib", "os.path", "os.listdir", "open", "os.stat", "storage.LocalFile",
+    }  # fmt: skip
+
+
+def test_one_function_makes_a_place_of_a_text() -> None:
+    makers = {
+        f"{name}.{function.name}"
+        for name, tree in MODULES.items()
+        if name != "inspectcli.storage.local"  # a path gives others
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        and any(isinstance(n, ast.Call) and ast.unparse(n.func).endswith("LocalPath") for n in ast.walk(function))
+    }
+    assert makers == {"inspectcli.storage.__init__.locate"}

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from inspectcli.errors import ChangedFileError, DamagedFileError, LimitError
+from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import ensure_unchanged
 
@@ -104,7 +104,7 @@ def has_tables(location: Location, head: bytes, *tables: str) -> bool:
             return database.tables() >= set(tables)
     except DamagedFileError:
         return all(table.encode() in head for table in tables)  # so that `read` can say what is wrong
-    except (LimitError, ChangedFileError):
+    except LimitError:
         return False
 
 

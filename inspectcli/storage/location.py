@@ -123,7 +123,7 @@ class Location(ABC):
 
     @abstractmethod
     def opened(self, source: Source, head: bytes = b"") -> Location:
-        """The same place, of which `open` gives this source.
+        """The same place, of which `open` gives this source. Places found from it have their own.
 
         Args:
             source: its bytes: the file, opened before; or those of a member of an archive.

@@ -39,7 +39,7 @@ EXPECTED = {
     "sharded_torch/pytorch_model-00002-of-00002.bin": "torch-zip",
 }  # fmt: skip
 #: Readers share a zip or HDF5 container between checkpoint formats.
-BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".keras": "keras", ".h5": "hdf5", ".json": "safetensors-sharded"}
+BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".keras": "keras", ".h5": "hdf5"}
 NOT_CHECKPOINTS = {".json", ".py", ".md", ".txt"}
 
 
@@ -70,6 +70,13 @@ def test_exactly_one_reader_takes_a_file(name: str) -> None:
     suffix = os.path.splitext(name)[1]
     assert taken[0].name == BY_SUFFIX.get(suffix, taken[0].name)
     assert (taken[0].name == "safetensors") == (suffix == ".safetensors")
+
+
+@pytest.mark.parametrize("name", ["sharded/model.safetensors.index.json", "sharded_torch/pytorch_model.bin.index.json"])
+def test_an_index_is_one_by_its_name_and_its_first_byte(name: str, tmp_path: Path) -> None:
+    assert [known.name for known in takers(FIXTURES / name)] == ["safetensors-sharded"]
+    shutil.copy(FIXTURES / name, tmp_path / "renamed.json")
+    assert takers(tmp_path / "renamed.json") == []
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".safetensors", ".h5", ".tar", ".index.json", ""])
