@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from inspectcli.errors import DamagedFileError, NotReadableError
@@ -103,7 +103,7 @@ class LocalPath(Location):
         return LocalFile(self.path) if self._source is None else self._source
 
     def opened(self, source: Source, head: bytes = b"") -> LocalPath:
-        return replace(self, _source=source, _head=head)
+        return LocalPath(self.path, source, head)
 
     def head(self, n: int) -> bytes:
         if n <= len(self._head):
@@ -162,7 +162,7 @@ class LocalFile(ByIdentity):
         status = os.fstat(self._fd)
         self._size = status.st_size
         self._identity = identity or FileIdentity.of(status)
-        self._absolute = os.path.abspath(path)
+        self._absolute = path if os.path.isabs(path) else os.path.abspath(path)
         # Holes of a sparse file are zeros: reading them would push everything else out of the page cache.
         self._sparse = hasattr(os, "SEEK_HOLE") and getattr(status, "st_blocks", 1 << 62) * 512 < status.st_size
         self._hole = (0, 0)
