@@ -15,7 +15,7 @@ import inspectcli
 from inspectcli import formats as package
 from inspectcli.cli import run
 from inspectcli.errors import UsageError
-from inspectcli.formats import FORMAT_NAMES, formats, open_checkpoint
+from inspectcli.formats import FORMAT_NAMES, finding, formats, open_checkpoint
 from inspectcli.formats.discovery import expand, is_named_like_a_checkpoint, models_in
 from inspectcli.storage import locate
 
@@ -34,7 +34,7 @@ def _toys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[inspectcli.formats]\ntoy = support.toy_format:FORMAT\n")
         monkeypatch.syspath_prepend(str(home))
-    monkeypatch.setattr(package, "_titles", dict(package._titles))
+    monkeypatch.setattr(finding, "_titles", dict(finding._titles))
     formats.cache_clear()
     yield
     formats.cache_clear()
