@@ -25,11 +25,11 @@ def locate(place: str | os.PathLike[str] | Location) -> Location:
         return place
     path = os.fspath(place)
     if not path:
-        raise NotReadableError("no such file or directory", "name a file or a folder")
+        raise NotReadableError("no such file or directory", "check the spelling, or list the folder")
     scheme = _SCHEME.match(path)
     if scheme is not None:
         raise NotReadableError(
-            f"places that begin with {scheme[0]} are not read: files and folders of this machine are",
+            f"{scheme[0]} addresses are not supported: only local files and folders are read",
             "download it, and name the file",
             path,
         )

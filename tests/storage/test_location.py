@@ -14,6 +14,7 @@ import safetensors.numpy
 from support.locations import stored
 from support.places import FIXTURES
 
+from inspectcli.cli import run
 from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.encodings.files import names_in, read_json, siblings, subfolders
 from inspectcli.errors import ChangedFileError, NotReadableError, TruncatedFileError
@@ -42,11 +43,18 @@ def test_a_text_with_a_scheme_is_refused(text: str) -> None:
     with pytest.raises(NotReadableError) as caught:
         locate(text)
     scheme = text.partition("//")[0] + "//"
-    assert caught.value.message == (
-        f"places that begin with {scheme} are not read: files and folders of this machine are"
-    )
+    assert caught.value.message == f"{scheme} addresses are not supported: only local files and folders are read"
     assert caught.value.path == text
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("args", [["inspect"], ["check"], ["hparams"], ["diff", FIXTURES / "mlp.pt"], ["diff"]])
+def test_every_command_refuses_it_in_the_same_words(args: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*map(str, args), "hf://gpt2/model.pt"]) == 2
+    assert capsys.readouterr().err == (
+        "pinspect: hf://gpt2/model.pt: hf:// addresses are not supported: only local files and folders are read\n"
+        "  download it, and name the file\n"
+    )
 
 
 def test_no_text_is_no_place() -> None:
