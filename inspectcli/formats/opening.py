@@ -36,9 +36,9 @@ def open_location(location: Location) -> Checkpoint:
         return open_file(location)
     try:
         known = find_folder(location)
-        return _placed(
-            open_one(location, models_by_suffix(location)) if known is None else known.open(location), location
-        )
+        if known is None:
+            return open_one(location, models_by_suffix(location))
+        return _placed(known.open(location), location)
     except PinspectError as error:
         raise error.at(str(location)) from None
 
