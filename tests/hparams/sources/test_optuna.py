@@ -62,7 +62,12 @@ def test_operations_that_do_not_count(tmp_path: Path) -> None:
             {"op_code": 77},
         ],
     )
-    assert read(optuna, path) == read(optuna, journal(path))
+    store = read(optuna, path)
+    assert by_key(store) == {"lr": 0.02, "bs": 32}
+    assert [(t.name, t.state, t.objective) for t in store.trials] == [
+        ("0", "COMPLETE", 0.5), ("1", "COMPLETE", 0.9), ("2", "PRUNED", 2.0),
+    ]  # fmt: skip
+    assert [note.partition(";")[0] for note in store.notes] == ["3 trials, 2 complete"]
 
 
 def test_a_violated_constraint_is_never_the_best(tmp_path: Path) -> None:
