@@ -10,6 +10,8 @@ import click
 from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import Severity
+from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
@@ -78,8 +80,6 @@ def check_command(
     from inspectcli.cli.config import Config, find_config
     from inspectcli.commands.check.run import Checker, compare
     from inspectcli.commands.check.view import CheckView, present_check
-    from inspectcli.errors import UsageError
-    from inspectcli.render.base import escape
 
     config = Config() if no_config else find_config(paths[0])
     policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))

@@ -14,6 +14,7 @@ from inspectcli.cli.output import choose_format, errors_for_programs, output_opt
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
 
 if TYPE_CHECKING:
     from inspectcli.commands.diff.run import Options
@@ -113,7 +114,6 @@ def diff_command(
 
 
 def _complain(text: str) -> None:
-    from inspectcli.render.base import escape
 
     click.echo(f"pinspect: {escape(text, 1000)}", err=True)
 
@@ -202,7 +202,6 @@ def _as_text(paths: tuple[str, ...]) -> int:
     if len(paths) != 1:
         raise click.UsageError(f"--git-textconv: one file expected, found {len(paths)}")
     from inspectcli.commands.diff.textconv import text_lines
-    from inspectcli.render.base import escape
 
     for line in text_lines(paths[0]):
         click.echo(escape(line, 4000))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from inspectcli.cli.output import choose_format, errors_for_programs, quiet_option, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
+from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
     from inspectcli.hparams.collect import HParams
@@ -52,7 +54,6 @@ def hparams_command(
     Exit codes: 0 read, nothing found; 1 places contradict each other, or two sets differ; 2 could not be read.
     """
     from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
-    from inspectcli.errors import UsageError
     from inspectcli.hparams.collect import read_hparams
 
     if len(paths) > 2:
@@ -74,7 +75,6 @@ def hparams_command(
 
 def _nonfinite(found: HParams) -> int | None:
     """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
-    import os
 
     from inspectcli.hparams.advice import outside
 

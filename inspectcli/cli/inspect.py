@@ -13,10 +13,10 @@ from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 
 if TYPE_CHECKING:
     from inspectcli.commands.inspect.result import FileReport, InspectReport
-    from inspectcli.tensors.model import TensorRef
 
 #: Also the keys of `present.SORT_KEYS`, which a test compares; importing that module here would slow `--help` down.
 SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan")
@@ -111,7 +111,6 @@ def _exit_code(report: InspectReport, strict: bool) -> int:
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:
     """Whether a tensor is asked for: by name, and by what it is for."""
-    from inspectcli.tensors.model import TRAINING_STATE
 
     only = [p for p in patterns if not p.startswith("!")]
     never = [p[1:] for p in patterns if p.startswith("!")]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from inspectcli.contract import EXIT_FAILED, SCHEMA
+from inspectcli.display.blocks import Report
 from inspectcli.errors import PinspectError
+from inspectcli.render.base import escape, render
 
 if TYPE_CHECKING:
     from inspectcli.commands.inspect.result import FileError
-    from inspectcli.display.blocks import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,7 +83,6 @@ def choose_format(asked: str, output: str | None, formats: Sequence[str] = FORMA
 
 def write_report(report: Report, format_name: str, output: str | None) -> None:
     """Render and write; a file is opened only after the work succeeded."""
-    from inspectcli.render.base import render
 
     color = not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
     text = render(report, format_name, width=shutil.get_terminal_size((80, 24)).columns, color=color and output is None)
@@ -103,7 +103,6 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
     except PinspectError as error:
         if format_name in ("json", "yaml"):
             from inspectcli.commands.inspect.result import FileError
-            from inspectcli.display.blocks import Report
 
             told = {"path": error.path, **FileError.of(error)._asdict()}
             write_report(
@@ -116,7 +115,6 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
 
 def complain(path: str, error: FileError) -> None:
     """Say on stderr why a file could not be read, or not completely."""
-    from inspectcli.render.base import escape
 
     click.echo(f"pinspect: {escape(path, 500)}: {escape(error.message, 1000)}", err=True)
     if error.hint:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
-from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, PinspectError, UnsafeFileError
 from inspectcli.formats.torch.tree import Path, TorchTree, walk
 from inspectcli.pickles.globals import hazards
-from inspectcli.pickles.machine import Program, read_whole_pickle
+from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle, read_whole_pickle
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
@@ -138,8 +138,6 @@ def read_head(source: Source, member: Member) -> bytes:
 
 def pickle_hazards(data: bytes, where: str) -> tuple[Hazard, ...]:
     """Hazards of bytes that may be a pickle; none if they are not one."""
-    from inspectcli.errors import PinspectError
-    from inspectcli.pickles.machine import OutOfDataError, read_pickle
 
     if data[:1] not in (b"\x80", b"(", b"c", b"]", b"}"):
         return ()

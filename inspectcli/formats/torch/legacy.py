@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspectcli.errors import UnsupportedFormatError
+from inspectcli.errors import PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.archive import pickle_hazards
 from inspectcli.formats.torch.stream import (
@@ -16,7 +16,7 @@ from inspectcli.formats.torch.stream import (
 from inspectcli.formats.torch.tree import scalars, training, walk
 from inspectcli.formats.torch.zip import walk_notes
 from inspectcli.pickles.globals import foreign, hazards
-from inspectcli.pickles.machine import Program
+from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Hazard
@@ -34,8 +34,6 @@ def sniff(source: Source, head: bytes) -> bool:
 
 def _looks_like_text_pickle(head: bytes) -> bool:
     """Protocols 0 and 1 have no magic: the first opcodes must read as such."""
-    from inspectcli.errors import PinspectError
-    from inspectcli.pickles.machine import OutOfDataError, read_pickle
 
     try:
         read_pickle(head)
