@@ -81,7 +81,7 @@ def first_object(head: bytes) -> dict[str, Any]:
 
 
 def zip_holds(path: str, head: bytes, *names: str) -> bool:
-    """Return whether a zip archive has all these members; parses the directory only if the end of the file names them."""
+    """Return whether a zip archive has all these members. It is parsed only if the end of the file names them."""
     if not head.startswith(LOCAL_MAGIC):
         return False
     tail = read_tail(path, _ZIP_TAIL)
