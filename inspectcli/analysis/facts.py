@@ -1,4 +1,4 @@
-"""What is known of one tensor: its description, its role, its figures, and which initializer its numbers look like."""
+"""Facts about one tensor: its description, role and figures, and the initializer that its values fit."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class Strength(Word):
-    """How sure a verdict is."""
+    """How certain it is that a tensor is as it was initialized."""
 
     UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
-    INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
+    INIT_LIKE = "init-like"  # fits a normal initializer; a small change would not show
     MOVED = "moved"
 
 
 class InitMatch(NamedTuple):
-    """What is said of one tensor.
+    """The initializer that a tensor fits, or what it is compared with.
 
     Attributes:
-        strength: see Strength.
-        formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
+        strength: how certain it is.
+        formula: in the usual notation, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
             default that it is compared with; empty if there is none.
         family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
         ratio: standard deviation over that of the default; None without one.
@@ -46,7 +46,7 @@ class InitMatch(NamedTuple):
 
 
 class TensorFacts(NamedTuple):
-    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
+    """One tensor with all that is known of it. `stats` is None if no values were read."""
 
     ref: TensorRef
     role: Role

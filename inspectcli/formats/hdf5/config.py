@@ -114,7 +114,7 @@ def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
 
 
 def optimizer_class(config: Json) -> str:
-    """Return the optimizer's class in a training_config (Keras 1, 2) or a compile_config (Keras 3); empty without one."""
+    """Return the optimizer's class in a training_config (Keras 1, 2) or compile_config (Keras 3); empty without one."""
     if not isinstance(config, dict):
         return ""
     found = config.get("optimizer_config") or config.get("optimizer")
