@@ -1,4 +1,4 @@
-"""Two tensors in step: the same elements of both, a piece at a time. Memory is that of two blocks."""
+"""Read the same elements of two tensors, piece by piece, with the memory of two blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.stored import expansion, reading_order, shape_as_stored
 from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, in_order, natural, read_array
 
-#: Elements of a piece: what is computed from it stays in the processor's cache.
+#: Elements of a piece: intermediate results stay in the processor's cache.
 PIECE = 1 << 18
 #: Elements of a box of tensors that lie in different orders.
 _BOX = 1 << 20
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The same elements of both sides; `places` are their positions in the order of reading, if not consecutive."""
+    """The same elements of both tensors. `places` are their positions in the order of reading; None if consecutive."""
 
     a: Array
     b: Array

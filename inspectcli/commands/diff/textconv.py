@@ -1,6 +1,6 @@
-"""A checkpoint as text, a line for each tensor: what git compares in place of its bytes.
+"""Checkpoints as text, a line for each tensor, which git compares in place of the bytes.
 
-Every line ends with a digest of the tensor's values, so that no change hides behind rounded figures.
+Each line ends with a digest of the values, so that no change is hidden by rounded figures.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from inspectcli.tensors.values import blocks, in_order
 
 #: Hexadecimal digits of a digest.
 _DIGITS = 16
-#: A file that is no checkpoint is shown as it is, if it is text and no longer than this: a Git LFS pointer.
+#: Longest text file, in bytes, that is shown as it is: a Git LFS pointer, for example.
 _MOST_TEXT = 4096
 
 
 def text_lines(path: str) -> Iterator[str]:
-    """The text of a file, raw. Never fails: git would show nothing at all, so what is wrong becomes the text."""
+    """Yield the lines for a file. Errors become lines too, since git shows nothing if the command fails."""
     try:
         yield from list(_lines(opened(path)))
     except PinspectError as error:
