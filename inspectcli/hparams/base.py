@@ -105,7 +105,7 @@ class HParamRow:
 
 
 class Selection(NamedTuple):
-    """Which of many: what the user asked for; empty for the best completed trial, or the only run."""
+    """Study, run and trial that the user selected; empty for the best completed trial, or the only run."""
 
     study: str = ""
     run: str = ""

@@ -130,7 +130,7 @@ def _finish(values: Array, ref: Stored) -> Block:
 
 
 def _negative(values: Array, dtype: DType) -> Array:
-    """-x; of types that NumPy does not know, the sign bit turned (a zero of an `fnuz` type has none)."""
+    """Return -x. For bf16 and fp8, which NumPy lacks, flip the sign bit; zeros of fp8 stay, as `fnuz` has no -0."""
     if dtype.name == "bf16":
         return values ^ np.uint16(0x8000)
     if dtype.family is NumberClass.FLOAT and dtype.bits == 8:

@@ -115,7 +115,7 @@ mlp.safetensors  (safetensors · 400 bytes)
   parameters  26 in 4 tensors
   types       f32 26 · 104 bytes
   values      no NaN, no Inf in 4 tensors read
-  trained     all 2 weights have moved from their initialization
+  trained     both weights have moved from their initialization
 
 tensor      shape  type  params     mean     std      min     max  init  values 1–99 %
 ----------  -----  ----  ------  -------  ------  -------  ------  ----  -------------
@@ -137,7 +137,7 @@ mlp.safetensors  safetensors · 400 bytes
  parameters  26 in 4 tensors
  types       f32 26 · 104 bytes
  values      no NaN, no Inf in 4 tensors read
- trained     all 2 weights have moved from their initialization
+ trained     both weights have moved from their initialization
 
  tensor      shape     mean     std      min     max  values 1–99 %
  ──────────  ─────  ───────  ──────  ───────  ──────  ─────────────

@@ -161,9 +161,10 @@ def parse_size(text: str | int) -> int:
 
 
 def severity_of(word: str) -> Severity:
-    """
+    """Return the severity of this name.
+
     Raises:
-        UsageError: not a severity.
+        UsageError: there is no such severity.
     """
     try:
         return Severity(word)

@@ -1,4 +1,4 @@
-"""How `pinspect diff A B` tells it: from the comparison to blocks of a Report."""
+"""Build the report blocks of `pinspect diff`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `pinspect hparams` tells it: from HParams to blocks of a Report."""
+"""Build the report blocks of `pinspect hparams`."""
 
 from __future__ import annotations
 

@@ -57,8 +57,11 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     moved = groups["moved"]
     weights = f"{len(rows):,} weight{'s' if len(rows) > 1 else ''}"
     if len(moved) == len(rows):
-        all_of_them = f"all {weights} have moved from their" if len(rows) > 1 else "its weight has moved from its"
-        yield "trained", Cell(f"{all_of_them} initialization", Tone.GOOD)
+        every = {1: "the only weight has moved from its", 2: "both weights have moved from their"}
+        yield (
+            "trained",
+            Cell(f"{every.get(len(rows), f'all {weights} have moved from their')} initialization", Tone.GOOD),
+        )
         return
     parts = [f"{len(moved):,} of {weights} moved from initialization" if moved else f"none of {weights} moved"]
     if groups["untouched"]:

@@ -132,7 +132,7 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     yield "parameters", Cell(_parameters(totals), Tone.STRONG)
     apart = _apart(totals)
     if apart:
-        yield "besides", Cell(apart)
+        yield "also holds", Cell(apart)
     if totals.by_dtype:
         yield (
             "types",

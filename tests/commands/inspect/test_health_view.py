@@ -182,8 +182,9 @@ def report(*verdicts: InitMatch | None, findings: tuple[Finding, ...] = (), **mo
     [
         ((), None),
         ((ZEROS, None), None),
-        ((MOVED,), "its weight has moved from its initialization"),
-        ((MOVED, MOVED, ZEROS), "all 2 weights have moved from their initialization"),
+        ((MOVED,), "the only weight has moved from its initialization"),
+        ((MOVED, MOVED, ZEROS), "both weights have moved from their initialization"),
+        ((MOVED, MOVED, MOVED), "all 3 weights have moved from their initialization"),
         ((UNTOUCHED, UNTOUCHED), "none of 2 weights moved; 2 untouched: a.weight, b.weight (U(±0.1))"),
         ((MOVED, UNTOUCHED), "1 of 2 weights moved from initialization; 1 untouched: b.weight (U(±0.1))"),
         (
