@@ -126,7 +126,7 @@ class TensorRef:
 
 
 class Hazard(NamedTuple):
-    """Something in the file that would act on a machine that loads it carelessly."""
+    """Something in the file that would act when an unrestricted loader loads it."""
 
     what: str  # "os.system would be called with 'id'"
     where: str  # "data.pkl, byte 12"

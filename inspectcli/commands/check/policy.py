@@ -45,7 +45,7 @@ class Policy:
 
     Attributes:
         select: codes, their first letters, or names of rules; empty for those that run by default.
-        ignore: the same, of rules that do not run. Of `select` and `ignore` the longer code wins.
+        ignore: the same, of rules that do not run. Where `select` and `ignore` both apply, the longer code counts.
         fail_on: findings this bad, or worse, fail.
         fast: only rules that need no values; none are read.
         max_size: bytes; None for any.
