@@ -346,10 +346,12 @@ anything = st.one_of(st.floats(-1e307, 1e307), st.sampled_from([math.nan, math.i
 @pytest.mark.parametrize("name", FLOATS)
 @settings(max_examples=40, deadline=None)
 @given(values=arrays, data=st.data())
-def test_any_chunking_gives_the_same_stats(name: str, values: list[float], data: st.DataObject) -> None:
-    raw, _ = encode(np.array(values, np.float64), name)
+def test_any_chunking_gives_numpy_s_figures(name: str, values: list[float], data: st.DataObject) -> None:
+    raw, wide = encode(np.array(values, np.float64), name)
     cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
-    assert_same(of(raw, name), chunked(raw, name, cuts))
+    found = chunked(raw, name, cuts)
+    assert_counts(found, wide)
+    assert_same(of(raw, name), found)
 
 
 @settings(max_examples=200, deadline=None)
@@ -357,7 +359,9 @@ def test_any_chunking_gives_the_same_stats(name: str, values: list[float], data:
 def test_any_chunking_of_any_float64_values_gives_the_same_stats(values: list[float], data: st.DataObject) -> None:
     raw = np.array(values, np.float64)
     cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=4))
-    assert_same(of(raw, "f64"), chunked(raw, "f64", cuts))
+    found = chunked(raw, "f64", cuts)
+    assert_counts(found, raw)
+    assert_same(of(raw, "f64"), found)
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -368,7 +372,10 @@ def test_any_chunking_of_integers_gives_the_same_stats(name: str, data: st.DataO
     values = data.draw(st.lists(st.integers(int(info.min), int(info.max)), max_size=60))
     raw = np.array(values, INTEGERS[name])
     cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
-    assert_same(of(raw, name), chunked(raw, name, cuts))
+    found = chunked(raw, name, cuts)
+    bounds = (min(values), max(values)) if values else (None, None)
+    assert (found.count, found.zeros, found.low, found.high) == (len(values), values.count(0), *bounds)
+    assert_same(of(raw, name), found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -376,7 +383,7 @@ def test_any_chunking_of_integers_gives_the_same_stats(name: str, data: st.DataO
 def test_any_chunking_of_bools_gives_the_same_stats(values: list[bool], data: st.DataObject) -> None:
     raw = np.array(values, np.uint8)
     cuts = data.draw(st.lists(st.integers(0, raw.size), max_size=6))
-    assert_same(of(raw, "bool"), chunked(raw, "bool", cuts))
+    assert_figures(chunked(raw, "bool", cuts), np.array(values, np.float64), 1e-12)
 
 
 @pytest.mark.parametrize("name", PACKED)
