@@ -17,7 +17,11 @@ from inspectcli import DiffReport, diff, open_checkpoint
 from inspectcli.commands.diff.compare import Status
 
 FORMATS = ("pt", "safetensors", "h5")
-COMBINATIONS = list(product(FORMATS, FORMATS))
+#: Each format on each side; the others are slow.
+QUICK = {("pt", "safetensors"), ("safetensors", "h5"), ("h5", "pt")}
+COMBINATIONS = [
+    pytest.param(pair, marks=[pytest.mark.slow] * (pair not in QUICK)) for pair in product(FORMATS, FORMATS)
+]
 
 IDENTICAL, EQUAL, ROUNDED, WITHIN, CHANGED, RESHAPED, ADDED, REMOVED = Status
 
