@@ -9,7 +9,8 @@ from inspectcli.tensors.model import TensorRef
 from inspectcli.words import Word
 
 if TYPE_CHECKING:
-    from inspectcli.measure.stats import Sampled, Stats
+    from inspectcli.measure.sample import Sampled
+    from inspectcli.measure.stats import Stats
 
 
 class Strength(Word):

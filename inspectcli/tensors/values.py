@@ -297,24 +297,3 @@ def natural(block: Block) -> Array:
         codes = kernels.unpack_codes(values.view(np.uint8), dtype.bits // dtype.per_element)
         return kernels.code_table(dtype.name)[codes].astype(np.float32)
     return values.astype(np.bool_) if dtype.family is NumberClass.BOOL else values
-
-
-def first_nonfinite(ref: Stored) -> int | None:
-    """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
-    shape, once = shape_as_stored(ref), shape_once(ref)
-    assert ref.strides is not None
-    dense = is_dense(ref)
-    order = reading_order(ref) if dense else tuple(range(len(once)))
-    at, first = 0, None
-    for block in blocks(ref) if dense else in_order(ref):
-        bad = at + np.flatnonzero(~np.isfinite(natural(block)))
-        at += natural(block).size
-        if bad.size and once:
-            place = np.unravel_index(bad, [once[i] for i in order])
-            indices = np.ravel_multi_index([place[order.index(i)] for i in range(len(once))], shape)
-            first = int(indices.min()) if first is None else min(first, int(indices.min()))
-            if not dense:
-                return first
-        elif bad.size:
-            return 0
-    return first

@@ -11,7 +11,7 @@ import numpy as np
 from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
 from inspectcli.measure import pairing
-from inspectcli.measure.scan import is_averaged
+from inspectcli.measure.base import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef

@@ -35,12 +35,13 @@ def inspect_checkpoint(
         rules: those to judge by; None for all that run by default.
     """
     from inspectcli.analysis.analyze import analyze
+    from inspectcli.measure.plan import FIGURES
     from inspectcli.measure.scan import scan
 
     refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
     rows: dict[str, TensorRow] = {}
     made: list[TensorRow] = []
-    tensors = list(scan(replace(checkpoint, tensors=refs), read, progress))
+    tensors = list(scan(replace(checkpoint, tensors=refs), FIGURES if read else (), progress))
     analysis = analyze(checkpoint, tensors, read, rules)
     for scanned in tensors:
         row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
