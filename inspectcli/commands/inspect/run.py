@@ -38,14 +38,15 @@ def inspect_checkpoint(
         rules: those to judge by; None for all that run by default.
         executor: what reads the values; threads of our own if None.
     """
-    from inspectcli.analysis.analyze import analyze
-    from inspectcli.measure.plan import FIGURES
+    from inspectcli.analysis.analyze import analyze, chosen
+    from inspectcli.measure.plan import wanted as measured
     from inspectcli.measure.scan import scan
 
     refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
     rows: dict[str, TensorRow] = {}
     made: list[TensorRow] = []
-    tensors = list(scan(replace(checkpoint, tensors=refs), FIGURES if read else (), progress, executor))
+    measurements = measured(chosen(rules)) if read else ()
+    tensors = scan(replace(checkpoint, tensors=refs), measurements, progress, executor)
     analysis = analyze(checkpoint, tensors, read, rules)
     for scanned in tensors:
         row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
