@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from inspectcli.measure.stats import Stats
     from inspectcli.tensors.values import Array
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 M = TypeVar("M", bound="Measurement[Any]")
 
 
@@ -75,7 +75,7 @@ class Block:
         return values.natural(values.Block(self.values, self.dtype))[: self.count]
 
 
-class Measurement(ABC, Generic[R]):
+class Measurement(ABC, Generic[R_co]):
     """A figure in the making: empty at first, updated by each block, merged with that of the values that follow.
 
     Instances travel between processes: they hold nothing but plain data and arrays.
@@ -108,13 +108,8 @@ class Measurement(ABC, Generic[R]):
         """Of these values followed by the other's. May change and return `self`."""
 
     @abstractmethod
-    def result(self) -> R:
+    def result(self) -> R_co:
         """What was found out, once all values were seen."""
-
-    @property
-    def has_enough(self) -> bool:
-        """Whether further blocks would change nothing; asked in a second pass only."""
-        return False
 
 
 def is_averaged(ref: TensorRef) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import whole
 from inspectcli.tensors.model import Checkpoint
-from inspectcli.tensors.values import read_array
 
 #: Fewer values say nothing about bounds.
 LEAST = 64
@@ -236,10 +235,10 @@ class _Model:
                     continue
                 part = (rows // parts, columns) if axis == 0 else (rows, columns // parts)
                 gain = matching.may_be_orthogonal(squares, *part, parts, x.rounding)
-                whole = _values(tensor) if gain is not None else None
-                if gain is None or whole is None:
+                values = whole(tensor.ref, _MOST_READ) if gain is not None else None
+                if gain is None or values is None:
                     continue
-                pieces = np.split(whole.reshape(rows, columns), parts, axis)
+                pieces = np.split(values.reshape(rows, columns), parts, axis)
                 if all(matching.is_orthogonal(piece, gain, x.rounding) for piece in pieces):
                     formula = "orthogonal" + matching.GAINS[gain]
                     each = f", each of {parts} gates" if parts > 1 else ""
@@ -254,7 +253,7 @@ class _Model:
             or tensor.ref.numel > _MOST_INDEPENDENT
         ):
             return True
-        values = _values(tensor)
+        values = whole(tensor.ref, _MOST_READ)
         return values is None or matching.is_independent(values, candidate)
 
     def _parts(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
@@ -277,7 +276,7 @@ class _Model:
                 part_shape = (size, shape[1]) if axis == 0 else (shape[0], size)
                 if math.prod(part_shape) < LEAST:
                     continue
-                values = _values(tensor) if values is None else values
+                values = whole(tensor.ref, _MOST_READ) if values is None else values
                 if values is None:
                     return None
                 pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(values, count, axis)]
@@ -290,13 +289,6 @@ class _Model:
                         return InitMatch(
                             Strength.UNTOUCHED, f"{which} of {count} parts: {candidate.formula}", "uniform"
                         )
-        return None
-
-
-def _values(tensor: TensorFacts) -> Any:
-    try:
-        return read_array(tensor.ref)
-    except (PinspectError, ValueError):
         return None
 
 
