@@ -74,6 +74,35 @@ def test_renderers_know_only_reports() -> None:
     assert {target for importer, target in EDGES if importer == "render"} <= RENDER_KNOWS
 
 
+#: What turns bytes into values, in `tensors.values`.
+READERS = {"read_array", "blocks", "in_order", "values"}
+
+
+def read_by(tree: ast.AST) -> Iterator[str]:
+    """The ways in which a module reads values: a reader imported, or the method for users called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("inspectcli.tensors", "inspectcli.tensors.values"):
+            yield from READERS & {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name == "inspectcli.tensors.values")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "numpy":
+            yield "numpy()"
+
+
+def test_nothing_but_measure_reads_values() -> None:
+    reading = {name.removeprefix("inspectcli."): set(read_by(tree)) for name, tree in MODULES.items()}
+    outside = {name: ways for name, ways in reading.items() if ways and not name.startswith("measure.")}
+    assert outside == {
+        "tensors.model": {"read_array"},  # TensorRef.numpy, for users
+        "formats.live": {"numpy()"},  # a tensor of torch gives its memory
+    }
+    assert {name for name, ways in reading.items() if ways} - set(outside) == {
+        "measure.task",
+        "measure.again",
+        "measure.pairing",
+    }
+
+
 def test_there_is_no_circle() -> None:
     # Modules of one level may import each other, but in one direction only. An import for a type checker counts: a
     # circle of concepts is one too.
