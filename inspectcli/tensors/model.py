@@ -1,7 +1,6 @@
 """What a reader returns: descriptions of tensors and of the file that holds them, never values.
 
-Everything here is plain frozen data without an open file. It can be pickled, sent to another process and
-scanned there.
+Everything here is frozen and can be pickled: a file travels as its path and is reopened in another process.
 """
 
 from __future__ import annotations
