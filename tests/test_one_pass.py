@@ -23,7 +23,8 @@ import inspectcli
 from inspectcli import formats
 from inspectcli.errors import PinspectError
 from inspectcli.measure.base import is_averaged
-from inspectcli.storage.source import Source, place
+from inspectcli.storage.memory import place
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 from inspectcli.tensors.stored import is_dense

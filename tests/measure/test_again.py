@@ -10,7 +10,7 @@ import pytest
 from inspectcli.measure.again import again, whole
 from inspectcli.measure.content import ContentHash
 from inspectcli.measure.first_values import FirstValues
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import TensorRef

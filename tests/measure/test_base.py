@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 from support.negatives import Negatives
 
 import inspectcli
-from inspectcli.analysis.health.base import Rule, RuleContext, RuleHit, Severity, own_rules
+from inspectcli.analysis.findings import Rule, RuleHit, own_rules
+from inspectcli.analysis.health.base import RuleContext
+from inspectcli.contract import Severity
 from inspectcli.measure.base import Block, Measurement, is_averaged
 from inspectcli.measure.figures import Figures
 from inspectcli.measure.scan import scan

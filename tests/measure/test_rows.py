@@ -20,7 +20,7 @@ from inspectcli.measure import rows
 from inspectcli.measure.base import Block
 from inspectcli.measure.rows import SHOWN, Slices, ZeroSlices
 from inspectcli.measure.scan import scan
-from inspectcli.storage.source import Memory
+from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
