@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from inspectcli.measure.base import Measurement
@@ -14,6 +15,7 @@ from inspectcli.measure.plan import FIGURES, plan
 from inspectcli.measure.task import Measured, Measurements, Partial, Results, Task, results_of, run_task
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.storage.memory import place
+from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Checksum
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
@@ -138,20 +140,20 @@ def _marked(tensors: list[ScannedTensor], bad: Sequence[Checksum]) -> list[Scann
     """With a problem for each tensor that has bytes in a range whose checksum is wrong."""
     if not bad:
         return tensors
-    # By the identity of the outermost source, then by offset: the ranges of an archive do not overlap.
-    ranges = sorted(
-        (id(source), offset, offset + check.nbytes, check.name)
-        for check in bad
-        for source, offset in [place(check.source, check.offset)]
-    )
-    starts = [(source, start) for source, start, _, _ in ranges]
+    ranges: dict[Source, list[tuple[int, int, str]]] = {}
+    for check in bad:
+        source, offset = place(check.source, check.offset)
+        ranges.setdefault(source, []).append((offset, offset + check.nbytes, check.name))
+    for of_source in ranges.values():
+        of_source.sort()  # the ranges of an archive do not overlap
 
     def marked(scanned: ScannedTensor) -> ScannedTensor:
         for segment in scanned.ref.segments:
             source, offset = place(segment.source, segment.offset)
-            found = bisect_right(starts, (id(source), offset)) - 1
-            if found >= 0 and ranges[found][0] == id(source) and offset < ranges[found][2]:
-                what = f"the bytes of {ranges[found][3]} are not those that were written"
+            of_source = ranges.get(source, [])
+            before = bisect_right(of_source, offset, key=itemgetter(0)) - 1
+            if before >= 0 and offset < of_source[before][1]:
+                what = f"the bytes of {of_source[before][2]} are not those that were written"
                 return ScannedTensor(scanned.ref, problem=f"CRC mismatch: {what}")
         return scanned
 
