@@ -70,9 +70,9 @@ class Block:
     @cached_property
     def numbers(self) -> Array:
         """Their values, in the type that a user expects: bf16 and smaller floats as float32."""
-        from inspectcli.tensors.values import Block, natural
+        from inspectcli.tensors.values import natural
 
-        return natural(Block(self.values, self.dtype))[: self.count]
+        return natural(self.values, self.dtype)[: self.count]
 
 
 class Measurement(ABC, Generic[R_co]):

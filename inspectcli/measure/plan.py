@@ -65,14 +65,15 @@ def plan(
             continue
         if ref.strides is None:  # a view may not reach all bytes
             compared.update(checks)
-        if ref.nbytes > most and _can_be_cut(ref, chosen):
-            yield from (Task(_nbytes(part), (part,), chosen) for part in _cut(item, most))
+        nbytes = ref.nbytes
+        if nbytes > most and _can_be_cut(ref, chosen):
+            yield from _cut(item, most, chosen)
             continue
-        if items and size + ref.nbytes > _TOGETHER:
+        if items and size + nbytes > _TOGETHER:
             yield Task(size, tuple(items), chosen)
             items, size = [], 0
         items.append(item)
-        size += ref.nbytes
+        size += nbytes
     if items:
         yield Task(size, tuple(items), chosen)
     if serial:  # one child process decodes them, one after the other
@@ -104,8 +105,8 @@ def _can_be_cut(ref: TensorRef, measurements: Measurements) -> bool:
     )
 
 
-def _cut(item: Item, most: int) -> Iterator[Item]:
-    """Parts of at most `most` bytes, none of which ends within a value."""
+def _cut(item: Item, most: int, measurements: tuple[type[Measurement[Any]], ...]) -> Iterator[Task]:
+    """A task for each part of at most `most` bytes, none of which ends within a value."""
     dtype = item.ref.dtype
     whole = lcm(dtype.bits, 8) // 8
     start = 0
@@ -113,12 +114,8 @@ def _cut(item: Item, most: int) -> Iterator[Item]:
         for first in range(0, segment.nbytes, most // whole * whole):
             nbytes = min(most // whole * whole, segment.nbytes - first)
             part = replace(segment, offset=segment.offset + first, nbytes=nbytes)
-            yield item._replace(part=(part,), start=start)
+            yield Task(nbytes, (item._replace(part=(part,), start=start),), measurements)
             start += nbytes * 8 // dtype.bits * dtype.per_element
-
-
-def _nbytes(item: Item) -> int:
-    return item.ref.nbytes if item.part is None else sum(segment.nbytes for segment in item.part)
 
 
 def _extent(source: Source, offset: int, nbytes: int) -> tuple[Source, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -14,9 +15,11 @@ import numpy.typing as npt
 from inspectcli.measure.stats import is_coded, magnitudes
 from inspectcli.tensors import kernels
 from inspectcli.tensors.dtypes import DType, NumberClass
-from inspectcli.tensors.values import Block, natural
+from inspectcli.tensors.values import natural
 
 Array = npt.NDArray[Any]
+#: Places of values.
+Index = npt.NDArray[np.int64] | slice
 
 #: Values kept per tensor for quantiles, kurtosis and the histogram; a tensor with fewer is kept whole.
 SAMPLE_SIZE = 32_768
@@ -53,27 +56,29 @@ def sample_of(values: Array, dtype: DType, start: int, count: int, total: int) -
         total: values of the whole tensor.
     """
     if total <= SAMPLE_SIZE:
-        return _numbers(values, dtype, np.arange(count))
+        return _numbers(values, dtype, slice(count))
     positions = _positions(total)
     a, b = np.searchsorted(positions, (start, start + count))
     return _numbers(values, dtype, positions[a:b] - start)
 
 
-def _numbers(values: Array, dtype: DType, index: npt.NDArray[np.int64]) -> Array:
+def _numbers(values: Array, dtype: DType, index: Index) -> Array:
     """The values at some places: as float32 what fits it, as float64 the others; magnitudes of complex ones."""
     if is_coded(dtype):
         return kernels.code_table(dtype.name)[_codes(values, dtype.bits // dtype.per_element, index)]
     if dtype.family is NumberClass.COMPLEX:
         return magnitudes(values.reshape(-1, 2)[index])
-    picked = natural(Block(values[index], dtype))
+    picked = natural(values[index], dtype)
     return picked.astype(np.float64 if picked.dtype.kind != "f" or picked.dtype.itemsize > 4 else np.float32)
 
 
-def _codes(values: Array, bits: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def _codes(values: Array, bits: int, index: Index) -> npt.NDArray[np.uint8]:
     """Some of packed codes; only the bytes that hold them are unpacked."""
     raw = values.view(np.uint8)
     if bits == 8:
         return raw[index]
+    if isinstance(index, slice):
+        index = np.arange(index.stop)
     size = lcm(bits, 8) // 8  # bytes of the shortest run of whole codes
     each = size * 8 // bits
     if raw.size % size:
@@ -116,7 +121,9 @@ def sampled(x: Array, exact: bool) -> Sampled | None:
         x: its values; sorted here.
         exact: whether they are all that there are.
     """
-    x = np.sort(x[np.isfinite(x)])
+    x = np.sort(x)  # NaN last
+    if x.size and not (math.isfinite(x[0]) and math.isfinite(x[-1])):
+        x = x[np.isfinite(x)]
     if not x.size:
         return None
     q = _quantiles(x)

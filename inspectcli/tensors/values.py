@@ -125,8 +125,8 @@ def _finish(values: Array, ref: Stored) -> Block:
     dtype = decoded_dtype(ref)
     if ref.negated:
         values = _negative(values, dtype)
-    block = Block(values, dtype)
-    return Block(values, dtype, codec_of(ref).size(dtype, block.count // dtype.per_element))
+    codec = codec_of(ref)
+    return Block(values, dtype, codec.size(dtype, values.nbytes * 8 // dtype.bits) if codec.nbytes else values.nbytes)
 
 
 def _negative(values: Array, dtype: DType) -> Array:
@@ -280,13 +280,12 @@ def read_array(ref: Stored) -> Array:
 
 
 def _flat(parts: Iterator[Block], ref: Stored) -> Array:
-    made = [natural(block).copy() for block in parts]
-    return np.concatenate(made) if made else natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
+    made = [natural(block.values, block.dtype).copy() for block in parts]
+    return np.concatenate(made) if made else natural(np.empty(0, ref.dtype.numpy), ref.dtype)
 
 
-def natural(block: Block) -> Array:
-    """A block in the type that a user expects."""
-    values, dtype = block.values, block.dtype
+def natural(values: Array, dtype: DType) -> Array:
+    """Elements as stored, in the type that a user expects."""
     if dtype.family is NumberClass.COMPLEX:
         wide = np.complex128 if dtype.name == "c128" else np.complex64
         real = values.astype(np.float64 if dtype.name == "c128" else np.float32)

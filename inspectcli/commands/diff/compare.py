@@ -184,9 +184,9 @@ def _count_nan(raw: Array, ref: TensorRef) -> int:
         return 0
     top = _TOP.get(ref.dtype.name)
     if top is None:
-        from inspectcli.tensors.values import Block, natural
+        from inspectcli.tensors.values import natural
 
-        return int(np.count_nonzero(np.isnan(natural(Block(raw, ref.dtype)))))
+        return int(np.count_nonzero(np.isnan(natural(raw, ref.dtype))))
     bits = raw.view(f"u{raw.itemsize}")
     one = bits.dtype.type
     # As signed numbers, positive NaN lie above infinity; as unsigned ones, negative NaN lie above everything.
