@@ -6,6 +6,7 @@ Imports for type checkers and imports inside functions count: a circle of concep
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 from support.imports import IMPORTS, TREES, loaded_with
@@ -99,6 +100,35 @@ def test_what_is_owed_is_still_there(importer: str, target: str) -> None:
 def test_renderers_know_only_reports() -> None:
     known = {target for name in IMPORTS if room(name) == "inspectcli.render" for target in GRAPH[name]}
     assert {target for target in known if not target.startswith(RENDER_KNOWS)} == {"inspectcli"}  # its version
+
+
+#: What turns bytes into values, in `tensors.values`.
+READERS = {"read_array", "blocks", "in_order", "values"}
+
+
+def read_by(tree: ast.AST) -> Iterator[str]:
+    """The ways in which a module reads values: a reader imported, or the method for users called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("inspectcli.tensors", "inspectcli.tensors.values"):
+            yield from READERS & {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name == "inspectcli.tensors.values")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "numpy":
+            yield "numpy()"
+
+
+def test_nothing_but_measure_reads_values() -> None:
+    reading = {name.removeprefix("inspectcli."): set(read_by(tree)) for name, tree in TREES.items()}
+    outside = {name: ways for name, ways in reading.items() if ways and not name.startswith("measure.")}
+    assert outside == {
+        "tensors.model": {"read_array"},  # TensorRef.numpy, for users
+        "formats.live": {"numpy()"},  # a tensor of torch gives its memory
+    }
+    assert {name for name, ways in reading.items() if ways} - set(outside) == {
+        "measure.task",
+        "measure.again",
+        "measure.pairing",
+    }
 
 
 @pytest.mark.parametrize("name", list(TREES))

@@ -28,6 +28,11 @@ class Analysis(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+def chosen(rules: Sequence[Rule] | None) -> Sequence[Rule]:
+    """The rules; for None the package's own that run by default."""
+    return [rule for rule in own_rules() if rule.default] if rules is None else rules
+
+
 def analyze(
     checkpoint: Checkpoint, scanned: Sequence[ScannedTensor], read: bool = True, rules: Sequence[Rule] | None = None
 ) -> Analysis:
@@ -40,7 +45,10 @@ def analyze(
         rules: those to run; None for the package's own that run by default.
     """
     roles = Roles(checkpoint)
-    tensors = tuple(TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem) for s in scanned)
+    tensors = tuple(
+        TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem, results=s.results)
+        for s in scanned
+    )
     verdicts: Mapping[str, InitMatch] = {}
     if read:
         from inspectcli.analysis.initializers.recognize import recognize
@@ -48,8 +56,7 @@ def analyze(
         verdicts = recognize(checkpoint, tensors)
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
     subject = RuleContext(checkpoint, tensors, read)
-    chosen = [r for r in own_rules() if r.default] if rules is None else rules
-    found = [finding for r in chosen if read or not r.reads_values for finding in r.run(subject)]
+    found = [finding for r in chosen(rules) if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
     # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
     told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from inspectcli.analysis.roles import Role
+from inspectcli.measure.base import Measurement
+from inspectcli.measure.task import Results
 from inspectcli.tensors.model import TensorRef
 from inspectcli.words import Word
 
 if TYPE_CHECKING:
-    from inspectcli.measure.stats import Sampled, Stats
+    from inspectcli.measure.sample import Sampled
+    from inspectcli.measure.stats import Stats
+
+R = TypeVar("R")
 
 
 class Strength(Word):
@@ -46,7 +52,10 @@ class InitMatch(NamedTuple):
 
 
 class TensorFacts(NamedTuple):
-    """One tensor with all that is known of it. `stats` is None if no values were read."""
+    """One tensor with all that is known of it. `stats` is None if no values were read.
+
+    `results` has what else was measured, because a rule needs it.
+    """
 
     ref: TensorRef
     role: Role
@@ -55,10 +64,16 @@ class TensorFacts(NamedTuple):
     sampled: Sampled | None = None
     problem: str = ""
     verdict: InitMatch | None = None
+    results: Results = MappingProxyType({})
 
     @property
     def name(self) -> str:
         return self.ref.name
+
+    def get(self, measurement: type[Measurement[R]]) -> R | None:
+        """What a measurement gave; None if it does not apply, or the tensor was not read."""
+        found: R | None = self.results.get(measurement)
+        return found
 
     @property
     def rms(self) -> float:

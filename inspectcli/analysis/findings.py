@@ -10,10 +10,11 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.contract import Severity
+from inspectcli.measure.base import Measurement
 
 #: First three letters of a code -> what the family is about.
 FAMILIES = {
@@ -78,6 +79,7 @@ class Rule:
         check: the function.
         reads_values: whether it needs them; False: the header is enough.
         default: whether it runs when nothing is selected.
+        needs: what is to be measured of each tensor, besides the usual figures: `tensor.get(...)` has it.
     """
 
     code: str
@@ -86,6 +88,7 @@ class Rule:
     check: RuleFunction = field(repr=False)
     reads_values: bool = True
     default: bool = True
+    needs: tuple[type[Measurement[Any]], ...] = ()
 
     @property
     def family(self) -> str:
@@ -132,7 +135,13 @@ _RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, name: str, severity: Severity, *, reads: bool = True, default: bool = True
+    code: str,
+    name: str,
+    severity: Severity,
+    *,
+    reads: bool = True,
+    default: bool = True,
+    needs: tuple[type[Measurement[Any]], ...] = (),
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Make a function a rule. Its docstring: one sentence, then `Why it matters:`, then `What to do:`.
 
@@ -143,7 +152,7 @@ def rule(
     def register(check: RuleFunction) -> RuleFunction:
         if code in _RULES:
             raise ValueError(f"{code} is taken by {_RULES[code].name}")
-        _RULES[code] = Rule(code, name, severity, check, reads, default)
+        _RULES[code] = Rule(code, name, severity, check, reads, default, needs)
         return check
 
     return register

@@ -15,12 +15,13 @@ from inspectcli.analysis.findings import Rule, RuleHit, Severity, all_rules
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.formats import open_checkpoint
 from inspectcli.formats.live import from_live
+from inspectcli.measure.plan import FIGURES
 from inspectcli.measure.scan import scan
 
 
 def judged(target: Any, read: bool = True, rules: list[Rule] | None = None) -> Analysis:
     checkpoint = from_live(target)
-    return analyze(checkpoint, list(scan(checkpoint, read)), read, rules)
+    return analyze(checkpoint, list(scan(checkpoint, FIGURES if read else ())), read, rules)
 
 
 def made(code: str, severity: Severity, *found: RuleHit, reads: bool = True) -> Rule:

@@ -9,13 +9,12 @@ from typing import NamedTuple
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part, is_position_table
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import again
+from inspectcli.measure.content import ContentHash
 from inspectcli.tensors.model import Kind
 
 #: Least number of values: smaller tensors are equal by chance or by design.
 LEAST = 256
-#: Least number of distinct values: fewer are a pattern, not the result of training.
-LEAST_DISTINCT = 16
 #: Names of deliberate copies: averages, targets of reinforcement learning, teachers.
 _COPY = re.compile(
     r"(^|[._/])(\w*_)?(ema|target|teacher|shadow|averaged?|momentum|ref|reference|frozen|initial|previous|old)"
@@ -66,9 +65,9 @@ def _equal(subject: RuleContext) -> Iterator[tuple[TensorFacts, ...]]:
     for suspects in alike.values():
         if len(suspects) < 2:
             continue
-        same: dict[bytes, list[TensorFacts]] = {}
+        same: dict[str, list[TensorFacts]] = {}
         for tensor in suspects:
-            digest = _digest(tensor)
+            digest = again(tensor.ref, ContentHash)
             if digest:
                 same.setdefault(digest, []).append(tensor)
         yield from (tuple(group) for group in same.values() if len(group) > 1)
@@ -86,26 +85,6 @@ def _is_judged(tensor: TensorFacts) -> bool:
         and not _COPY.search(tensor.name)
         and not _FIXED.search(tensor.name)
     )
-
-
-def _digest(tensor: TensorFacts) -> bytes:
-    """Of all values in C order; empty if they cannot be read, or are few different ones."""
-    import hashlib
-
-    import numpy as np
-
-    from inspectcli.tensors.values import in_order
-
-    made = hashlib.blake2b(digest_size=32)
-    distinct = 0
-    try:
-        for block in in_order(tensor.ref):
-            if distinct < LEAST_DISTINCT:
-                distinct = max(distinct, len(np.unique(block.values[:65_536])))
-            made.update(np.ascontiguousarray(block.values).data)
-    except PinspectError:
-        return b""
-    return made.digest() if distinct >= LEAST_DISTINCT else b""
 
 
 def _modules(names: Sequence[str]) -> tuple[str, ...]:

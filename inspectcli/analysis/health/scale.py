@@ -10,7 +10,7 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
-from inspectcli.errors import PinspectError
+from inspectcli.measure.rows import ZeroSlices
 
 #: Times its initial scale, or that of its siblings: fresh and trained weights stay below a few hundred.
 _EXPLODED = 1e3
@@ -26,8 +26,6 @@ _DOMINATES = 0.9
 _FAR_OUT = 30.0
 _LEAST = 16
 _LEAST_OUTLIER = 64
-#: Larger tensors are not read again to find rows of zeros.
-_MOST_READ = 1 << 26
 #: Tokens, tables and state matrices, which may begin with zeros (log 1 in Mamba's `A_log`).
 _OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
 #: Share of zeros outside dead rows from which a weight counts as pruned.
@@ -223,7 +221,7 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
             )
 
 
-@rule("PI207", "dead-rows", Severity.WARNING)
+@rule("PI207", "dead-rows", Severity.WARNING, needs=(ZeroSlices,))
 def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
     """Whole rows or columns of a weight are zeros: units without output, or inputs that are ignored.
 
@@ -239,42 +237,30 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
             continue
         if not _OF_LAYER.search(tensor.role.leaf):
             continue
-        if tensor.ref.numel > _MOST_READ or tensor.ref.stored_shape is not None:  # sparse tensors have them by design
+        if tensor.ref.stored_shape is not None:  # sparse tensors have them by design
             continue
         least = tensor.ref.numel // max(shape)
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
             continue
-        dead = _dead(tensor)
-        if dead is None:
-            continue
-        for axis, word in zip(dead, ("rows", "columns"), strict=True):
-            indices = dead[axis]
-            gone = len(indices) * (tensor.ref.numel // shape[axis])
+        slices = tensor.get(ZeroSlices) or {}
+        for axis, word in zip(_units(tensor), ("rows", "columns"), strict=True):
+            if axis not in slices:
+                continue
+            dead = slices[axis]
+            gone = dead.count * (tensor.ref.numel // shape[axis])
             if s.zeros - gone > _PRUNED * (s.count - gone):
                 continue
-            if indices and 2 * len(indices) < shape[axis]:
-                shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
+            if dead.count and 2 * dead.count < shape[axis]:
+                shown = ", ".join(map(str, dead.first[:5])) + (", ..." if dead.count > 5 else "")
                 yield RuleHit(
                     tensor.name,
-                    f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {shown}",
-                    {"axis": axis, "count": len(indices), "indices": indices[:100]},
+                    f"{dead.count:,} of {shape[axis]:,} {word} are all zeros: {shown}",
+                    {"axis": axis, "count": dead.count, "indices": list(dead.first)},
                 )
                 break
 
 
-def _dead(tensor: TensorFacts) -> dict[int, list[int]] | None:
-    """Axis -> indices along it at which everything is 0, for the two axes of units: Keras has them last."""
-    import numpy as np
-
-    from inspectcli.tensors.values import read_array
-
-    try:
-        values = read_array(tensor.ref)
-    except (PinspectError, ValueError):
-        return None
-    used = values != 0
-    found = {}
-    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in tensor.role.leaf else (0, 1):
-        others = tuple(i for i in range(used.ndim) if i != axis)
-        found[axis] = np.flatnonzero(~used.any(axis=others)).tolist()
-    return found
+def _units(tensor: TensorFacts) -> tuple[int, int]:
+    """The two axes of units: Keras has them last."""
+    dims = len(tensor.ref.shape)
+    return (dims - 2, dims - 1) if "kernel" in tensor.role.leaf else (0, 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import again
+from inspectcli.measure.first_values import FirstValues
 from inspectcli.tensors.arithmetic import median
 from inspectcli.tensors.model import Kind
 
@@ -24,8 +24,6 @@ _HEAD = re.compile(
 #: Updates of Adam over weights outside of which one is odd; about a thousandth is usual.
 _UPDATE = (1e-7, 1e-1)
 _GRADIENT = 1e4
-#: First values of the optimizer's state that are read.
-_PREFIX = 1 << 16
 
 
 def _is_untouched(tensor: TensorFacts) -> bool:
@@ -214,20 +212,10 @@ def _ratio(state: State) -> float | None:
 
     if state.group is None or not state.group.lr or not state.parameter.rms or not state.parameter.role.is_weight:
         return None
-    try:
-        m, v = (next(_prefix(state.figures[name])) for name in ("exp_avg", "exp_avg_sq"))
-    except (PinspectError, StopIteration):
+    m, v = (again(state.figures[name].ref, FirstValues) for name in ("exp_avg", "exp_avg_sq"))
+    if m is None or v is None or not m.size or m.size != v.size:
         return None
-    if m.size != v.size or not np.isfinite(m).all() or not np.isfinite(v).all() or (v < 0).any():
+    if not np.isfinite(m).all() or not np.isfinite(v).all() or (v < 0).any():
         return None
     step = m / (np.sqrt(v) + state.group.eps)
     return state.group.lr * float(np.sqrt(np.mean(step * step))) / state.parameter.rms
-
-
-def _prefix(tensor: TensorFacts) -> Iterator[Any]:
-    import numpy as np
-
-    from inspectcli.tensors.values import in_order, natural
-
-    for block in in_order(tensor.ref):
-        yield np.asarray(natural(block)[:_PREFIX], np.float64)

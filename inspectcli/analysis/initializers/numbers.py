@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inspectcli.analysis.facts import TensorFacts
-from inspectcli.measure.stats import knot_ranks
+from inspectcli.measure.sample import knot_ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from inspectcli.analysis.facts import InitMatch, Strength, TensorFacts
 from inspectcli.analysis.initializers import matching, numbers
@@ -19,9 +20,8 @@ from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import whole
 from inspectcli.tensors.model import Checkpoint
-from inspectcli.tensors.values import read_array
 
 #: Least number of values from which bounds tell something.
 LEAST = 64
@@ -38,6 +38,9 @@ _MOST_INDEPENDENT = 1 << 18
 #: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
 _MOST_READ = 1 << 22
 
+
+#: All values of a tensor, or None if it is too large.
+_Values = Callable[[], "npt.NDArray[Any] | None"]
 
 #: (Role, value) of a constant tensor -> its usual name.
 _CONSTANTS = {
@@ -173,19 +176,20 @@ class _Model:
         x = numbers.of_tensor(tensor, without_zeros=padded)
         if x is None or x.rms == 0:
             return _Match()
-        orthogonal = self._orthogonal(tensor, x)
+        values = lru_cache(maxsize=1)(partial(whole, tensor.ref, _MOST_READ))  # read once more, by whoever asks first
+        orthogonal = self._orthogonal(tensor, x, values)
         if orthogonal is not None:
             return _Match(exact=orthogonal)
         tried = self._candidates(tensor, tensor.ref.shape)
         fitting: list[Candidate] = []
         if x.n >= LEAST:
             for candidate in tried:
-                if not matching.fits(x, candidate) or not self._independent(tensor, candidate, padded):
+                if not matching.fits(x, candidate) or not self._independent(tensor, candidate, padded, values):
                     continue
                 if candidate.family is UNIFORM:
                     return _Match(exact=InitMatch(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
                 fitting.append(candidate)
-            parts = self._parts(tensor, x) if not fitting else None
+            parts = self._parts(tensor, x, values) if not fitting else None
             if parts is not None:
                 return _Match(exact=parts)
         return _Match(fitting=tuple(fitting), n=x.n, moved=_moved(tensor, x, tried))
@@ -225,7 +229,7 @@ class _Model:
 
     # -- what needs the values once more ---------------------------------------------------------------
 
-    def _orthogonal(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
+    def _orthogonal(self, tensor: TensorFacts, x: Numbers, values: _Values) -> InitMatch | None:
         shape, n = tensor.ref.shape, tensor.ref.numel
         if len(shape) < 2 or not LEAST <= n <= _MOST_READ:
             return None
@@ -236,17 +240,17 @@ class _Model:
                     continue
                 part = (rows // parts, columns) if axis == 0 else (rows, columns // parts)
                 gain = matching.may_be_orthogonal(squares, *part, parts, x.rounding)
-                whole = _values(tensor) if gain is not None else None
-                if gain is None or whole is None:
+                array = values() if gain is not None else None
+                if gain is None or array is None:
                     continue
-                pieces = np.split(whole.reshape(rows, columns), parts, axis)
+                pieces = np.split(array.reshape(rows, columns), parts, axis)
                 if all(matching.is_orthogonal(piece, gain, x.rounding) for piece in pieces):
                     formula = "orthogonal" + matching.GAINS[gain]
                     each = f", each of {parts} gates" if parts > 1 else ""
                     return InitMatch(Strength.UNTOUCHED, formula + each, "orthogonal")
         return None
 
-    def _independent(self, tensor: TensorFacts, candidate: Candidate, padded: bool) -> bool:
+    def _independent(self, tensor: TensorFacts, candidate: Candidate, padded: bool, values: _Values) -> bool:
         if (
             candidate.family is not NORMAL
             or padded
@@ -254,10 +258,10 @@ class _Model:
             or tensor.ref.numel > _MOST_INDEPENDENT
         ):
             return True
-        values = _values(tensor)
-        return values is None or matching.is_independent(values, candidate)
+        array = values()
+        return array is None or matching.is_independent(array, candidate)
 
-    def _parts(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
+    def _parts(self, tensor: TensorFacts, x: Numbers, values: _Values) -> InitMatch | None:
         """Judge the parts of a fused matrix: gates of a recurrent layer; query, key and value; gate and up."""
         shape, role = tensor.ref.shape, tensor.role
         fused = role.kind is Part.RNN_WEIGHT or (
@@ -265,7 +269,6 @@ class _Model:
         )
         if len(shape) != 2 or not fused or x.n > _MOST_READ:
             return None
-        values = None
         for axis in (0, 1):
             # The likelier number of parts first: a part of a part would fit too.
             for count in (4, 3) if role.kind is Part.RNN_WEIGHT else (3, 2, 4):
@@ -277,10 +280,10 @@ class _Model:
                 part_shape = (size, shape[1]) if axis == 0 else (shape[0], size)
                 if math.prod(part_shape) < LEAST:
                     continue
-                values = _values(tensor) if values is None else values
-                if values is None:
+                array = values()
+                if array is None:
                     return None
-                pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(values, count, axis)]
+                pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(array, count, axis)]
                 for candidate in self._candidates(tensor, part_shape):
                     if candidate.family.name != "uniform":
                         continue
@@ -290,13 +293,6 @@ class _Model:
                         return InitMatch(
                             Strength.UNTOUCHED, f"{which} of {count} parts: {candidate.formula}", "uniform"
                         )
-        return None
-
-
-def _values(tensor: TensorFacts) -> Any:
-    try:
-        return read_array(tensor.ref)
-    except (PinspectError, ValueError):
         return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
 from inspectcli.measure import pairing
-from inspectcli.measure.scan import is_averaged
+from inspectcli.measure.base import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef
@@ -184,9 +184,9 @@ def _count_nan(raw: Array, ref: TensorRef) -> int:
         return 0
     top = _TOP.get(ref.dtype.name)
     if top is None:
-        from inspectcli.tensors.values import Block, natural
+        from inspectcli.tensors.values import natural
 
-        return int(np.count_nonzero(np.isnan(natural(Block(raw, ref.dtype)))))
+        return int(np.count_nonzero(np.isnan(natural(raw, ref.dtype))))
     bits = raw.view(f"u{raw.itemsize}")
     one = bits.dtype.type
     # As signed integers, positive NaN are above infinity; as unsigned ones, negative NaN are above everything.

@@ -18,7 +18,8 @@ from inspectcli.commands.diff.compare import Tools, agrees, compare
 from inspectcli.commands.diff.layout import layouts
 from inspectcli.commands.diff.match import How, Match, Matching
 from inspectcli.errors import PinspectError
-from inspectcli.measure.scan import is_averaged, stats_of
+from inspectcli.measure.base import is_averaged
+from inspectcli.measure.scan import stats_of
 from inspectcli.measure.stats import Stats
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef

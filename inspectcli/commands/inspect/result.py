@@ -14,7 +14,7 @@ from inspectcli.tensors.model import Hazard, Kind, Training
 if TYPE_CHECKING:
     from inspectcli.analysis.facts import InitMatch
     from inspectcli.analysis.findings import Finding
-    from inspectcli.measure.stats import Sampled
+    from inspectcli.measure.sample import Sampled
 
 
 class TensorStats(NamedTuple):

@@ -228,6 +228,8 @@ def close_all() -> None:
 
 
 atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # a worker that was forked has children of its own
 
 
 def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:

@@ -189,7 +189,7 @@ def test_no_values_are_read_for_rules_that_need_none(monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         pytest.fail("values were read")
 
-    monkeypatch.setattr(scan, "_Reading", fail)
+    monkeypatch.setattr(scan, "run_task", fail)
     assert checked(NAN, policy=Policy(select=("PI490",), max_size=10)).statistics == {"PI490": 1}
 
 
