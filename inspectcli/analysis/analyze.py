@@ -13,6 +13,7 @@ from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
+    from inspectcli.hparams.base import HParamRow
     from inspectcli.measure.scan import ScannedTensor
 
 
@@ -29,7 +30,11 @@ class Analysis(NamedTuple):
 
 
 def analyze(
-    checkpoint: Checkpoint, scanned: Sequence[ScannedTensor], read: bool = True, rules: Sequence[Rule] | None = None
+    checkpoint: Checkpoint,
+    scanned: Sequence[ScannedTensor],
+    read: bool = True,
+    rules: Sequence[Rule] | None = None,
+    hyperparameters: tuple[HParamRow, ...] = (),
 ) -> Analysis:
     """Judge what `scan` gave.
 
@@ -38,6 +43,7 @@ def analyze(
         scanned: one for each of them, in the same order.
         read: whether values were read; without them, only rules about the header run.
         rules: those to run; None for the package's own that run by default.
+        hyperparameters: the rows that the file itself holds.
     """
     roles = Roles(checkpoint)
     tensors = tuple(TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem) for s in scanned)
@@ -47,7 +53,7 @@ def analyze(
 
         verdicts = recognize(checkpoint, tensors)
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
-    subject = RuleContext(checkpoint, tensors, read)
+    subject = RuleContext(checkpoint, tensors, read, hyperparameters)
     chosen = [r for r in own_rules() if r.default] if rules is None else rules
     found = [finding for r in chosen if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}

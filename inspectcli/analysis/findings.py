@@ -149,6 +149,15 @@ def rule(
     return register
 
 
+def registered(code: str) -> Rule:
+    """The rule of a code, if the module that holds it is imported.
+
+    Raises:
+        KeyError: it is not.
+    """
+    return _RULES[code]
+
+
 def own_rules() -> Sequence[Rule]:
     """The rules of this package, by code."""
     for module in pkgutil.iter_modules(importlib.import_module("inspectcli.analysis.health").__path__):
@@ -166,4 +175,4 @@ def all_rules() -> Sequence[Rule]:
     return tuple(_RULES[code] for code in sorted(_RULES))
 
 
-__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "rule"]
+__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "registered", "rule"]

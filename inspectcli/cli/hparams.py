@@ -10,7 +10,7 @@ from inspectcli.cli.output import choose_format, errors_for_programs, quiet_opti
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 
 if TYPE_CHECKING:
-    from inspectcli.hparams.collect import HParams
+    from inspectcli.commands.hparams.result import HParams
 
 FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
 
@@ -51,9 +51,9 @@ def hparams_command(
     \b
     Exit codes: 0 read, nothing found; 1 places contradict each other, or two sets differ; 2 could not be read.
     """
+    from inspectcli.commands.hparams.run import read_hparams
     from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
     from inspectcli.errors import UsageError
-    from inspectcli.hparams.collect import read_hparams
 
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} paths: expected one, or two to compare")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from inspectcli.tensors.model import TensorRef
 from inspectcli.words import Word
 
 #: Bytes of the head that `sniff` is given.
@@ -152,6 +153,20 @@ class Store:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     objective: str = ""
+
+
+class HParamFile(NamedTuple):
+    """What one file gave.
+
+    Attributes:
+        path: of the file, or of the folder that is a tool's as a whole.
+        store: what it says.
+        tensors: of a checkpoint, their descriptions.
+    """
+
+    path: str
+    store: Store
+    tensors: tuple[TensorRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

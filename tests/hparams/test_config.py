@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from inspectcli.commands.hparams.result import HParams
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._config import resolve
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams.base import Kind
-from inspectcli.hparams.collect import HParams, read_hparams
 
 
 def told(tmp_path: Path, name: str, text: str) -> HParams:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support.places import CORPUS, corpus_truth
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.hparams.base import HParamRow, Kind
-from inspectcli.hparams.collect import read_hparams
 
 pytestmark = pytest.mark.corpus
 

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inspectcli.analysis.health.hyperparameters import findings
+from inspectcli.commands.hparams.result import HParams
+from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.text import plural
 from inspectcli.hparams.advice import beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
-from inspectcli.hparams.collect import HParams, Run
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable, shown
+from inspectcli.hparams.collect import Run
+from inspectcli.hparams.conflicts import is_comparable
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, shown
 from inspectcli.hparams.privacy import MASK
 
 #: Values without a known name that are shown by default.
@@ -107,12 +111,9 @@ def document(found: HParams, everything: bool = False) -> dict[str, Any]:
         "runs": [run.folder for run in found.runs],
         "not_recorded": list(dict.fromkeys(name for run in found.runs for name in run.missing)),
         "from_tensors": [
-            {"name": t.name, "value": t.value, "tensor": t.tensor, "shape": t.text} for r in found.runs for t in r.told
+            {"name": t.name, "value": t.value, "tensor": t.tensor, "shape": t.shape} for r in found.runs for t in r.told
         ],
-        "findings": [
-            {"code": f.code, "severity": "warning", "name": f.name, "message": f.message, "advice": f.advice}
-            for f in found.findings
-        ],
+        "findings": [finding._asdict() for finding in found.findings],
         "trials": [_trial_document(trial, everything) for trial in found.trials],
         "notes": list(found.notes),
     }
@@ -165,8 +166,9 @@ def _run(run: Run, view: HParamsView, top: str) -> Iterator[Block]:
             yield _table(entries, run, top)
         yield from _others(run)
     yield from _tensors(run)
-    for finding in run.findings:
-        yield Note(f"{finding.code} {finding.name}: {finding.message}. {finding.advice}", Tone.BAD)
+    for finding in findings(run.conflicts):
+        yield Note(f"{finding.code} {finding.about}: {finding.message}", TONES[finding.severity])
+        yield Note(f"→ {finding.advice}", Tone.DIM)
     if run.missing:
         names = ", ".join(name.replace("_", " ") for name in run.missing)
         yield Note(f"not recorded in {'these files' if len(run.stores) > 1 else 'this file'}: {names}", Tone.WARN)
@@ -288,7 +290,7 @@ def _others(run: Run) -> Iterator[Block]:
 
 def _tensors(run: Run) -> Iterator[Block]:
     if run.told:
-        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.text})" for t in run.told)
+        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.shape})" for t in run.told)
         yield Facts((("tensors say", Cell(text, Tone.DIM)),))
 
 

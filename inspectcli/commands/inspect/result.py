@@ -95,6 +95,18 @@ class FileError(NamedTuple):
         return FileError(error.code, error.message, error.hint)
 
 
+class Hyperparameter(NamedTuple):
+    """A value that was set before training.
+
+    Attributes:
+        value: as configured; None if only the current one is known.
+        current: what it is by now; None if nothing tells.
+    """
+
+    value: object
+    current: object
+
+
 @dataclass(frozen=True)
 class FileReport:
     """One checkpoint.
@@ -103,7 +115,7 @@ class FileReport:
         read: whether values were read (False: headers only).
         tensors: all, or those that were asked for; `totals` is of all.
         unread: tensors whose values were not asked for.
-        hyperparameters: the ten most important that the file holds: name, value, what it is by now (None if unknown).
+        hyperparameters: the ten most important that the file holds, by canonical name.
     """
 
     path: str
@@ -122,7 +134,7 @@ class FileReport:
     findings: tuple[Finding, ...] = ()
     read: bool = True
     unread: int = 0
-    hyperparameters: tuple[tuple[str, object, object], ...] = ()
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[TensorRow, ...]:
@@ -165,9 +177,7 @@ def _file_document(report: FileReport) -> dict[str, Any]:
             "step": report.training.step,
             "optimizer": report.training.optimizer,
         },
-        "hyperparameters": {
-            name: {"value": value, "current": current} for name, value, current in report.hyperparameters
-        },
+        "hyperparameters": {name: known._asdict() for name, known in report.hyperparameters.items()},
         "unsafe": [{"what": h.what, "where": h.where} for h in report.hazards],
         "notes": report.notes,
         "files": report.files,

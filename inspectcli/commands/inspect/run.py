@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
-from inspectcli.commands.inspect.result import FileError, FileReport, InspectReport, TensorRow, TensorStats, Totals
+from inspectcli.commands.inspect.result import (
+    FileError,
+    FileReport,
+    Hyperparameter,
+    InspectReport,
+    TensorRow,
+    TensorStats,
+    Totals,
+)
 
 
 def inspect_checkpoint(
@@ -35,13 +43,15 @@ def inspect_checkpoint(
         rules: those to judge by; None for all that run by default.
     """
     from inspectcli.analysis.analyze import analyze
+    from inspectcli.hparams.summary import important, rows_of
     from inspectcli.measure.scan import scan
 
     refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
     rows: dict[str, TensorRow] = {}
     made: list[TensorRow] = []
     tensors = list(scan(replace(checkpoint, tensors=refs), read, progress))
-    analysis = analyze(checkpoint, tensors, read, rules)
+    hyperparameters = rows_of(checkpoint)
+    analysis = analyze(checkpoint, tensors, read, rules, hyperparameters)
     for scanned in tensors:
         row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
         rows.setdefault(row.name, row)
@@ -63,28 +73,11 @@ def inspect_checkpoint(
         findings=analysis.findings,
         read=read,
         unread=len(checkpoint.tensors) - len(refs),
-        hyperparameters=_important(checkpoint),
+        hyperparameters={
+            value.name: Hyperparameter(value.value, value.current)
+            for value in (important(hyperparameters) if hyperparameters else ())
+        },
     )
-
-
-def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
-    """The ten most important hyperparameters that the file itself holds."""
-    if _is_bare(checkpoint.objects):
-        return ()
-    from inspectcli.hparams.summary import important
-
-    return important(checkpoint)
-
-
-def _is_bare(objects: object) -> bool:
-    """Whether there is nothing but tensors: not worth an import."""
-    from inspectcli.pickles.nodes import Dict, Object
-
-    if isinstance(objects, Object) and objects.entries is not None:
-        objects = objects.entries
-    if isinstance(objects, Dict):
-        return all(isinstance(v, Object) and v.path.startswith("torch._utils._rebuild") for v in objects.values)
-    return not objects or (isinstance(objects, dict) and set(objects) <= {"format"})
 
 
 def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:

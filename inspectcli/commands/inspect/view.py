@@ -191,7 +191,7 @@ def _hparams(file: FileReport) -> str:
     from inspectcli.hparams.merge import agree, shown
 
     parts = []
-    for name, value, current in file.hyperparameters:
+    for name, (value, current) in file.hyperparameters.items():
         moved = current is not None and value is not None and not agree(value, current)
         text = shown(current if value is None else value)
         parts.append(f"{name} {text}" + (f" → now {shown(current)}" if moved else ""))

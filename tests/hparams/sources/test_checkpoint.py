@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind
-from inspectcli.hparams.collect import read_hparams
 
 #: 17 optimizers of torch with something set away from its default.
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.errors import PinspectError
 from inspectcli.hparams import read
 from inspectcli.hparams.base import Kind
-from inspectcli.hparams.collect import read_hparams
 
 
 def test_timm(tmp_path: Path) -> None:
