@@ -61,7 +61,7 @@ def _rows(
         shown = members[: view.most] if view.most else members
         explain = view.explain and code not in explained and code in rules
         for finding, following in zip(shown, [*shown[1:], None], strict=True):
-            where = f"{finding.tensor}: " if finding.tensor is not None else ""
+            where = f"{finding.about}: " if finding.about else ""
             yield f"{severity} {code}", Cell(where + finding.message, TONES[severity])
             if not explain and finding.advice and (following is None or following.advice != finding.advice):
                 yield "", Cell(f"→ {finding.advice}", Tone.DIM)
