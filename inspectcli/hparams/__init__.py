@@ -16,6 +16,16 @@ __all__ = ["all_sources", "find_source", "read"]
 _ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
 
 
+#: Names that say whose file it mostly is: that source is asked first, and the others need not be imported.
+_LIKELY = {
+    "config.json": "transformers",
+    "generation_config.json": "transformers",
+    "trainer_state.json": "transformers",
+    "adapter_config.json": "peft",
+    "ds_config.json": "deepspeed",
+}
+
+
 @lru_cache(maxsize=1)
 def all_sources() -> tuple[HParamSource, ...]:
     """Every source: the SOURCE of each module in the folder `sources`; the generic ones last."""
@@ -48,7 +58,15 @@ def find_source(path: str, head: bytes) -> HParamSource | None:
         return next((s for s in all_sources() if s.folder is not None and s.folder(path)), None)
     if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
         return _in_archive(path, head)
-    return next((s for s in all_sources() if s.sniff(path, head)), None)
+    return _likely(path, head) or next((s for s in all_sources() if s.sniff(path, head)), None)
+
+
+def _likely(path: str, head: bytes) -> HParamSource | None:
+    name = _LIKELY.get(os.path.basename(path))
+    if name is None:
+        return None
+    source: HParamSource = importlib.import_module(f"{__name__}.sources.{name}").SOURCE
+    return source if source.sniff(path, head) else None
 
 
 def _in_archive(path: str, head: bytes) -> HParamSource:
