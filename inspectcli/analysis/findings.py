@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.contract import Severity
+from inspectcli.document import written
 
 #: First three letters of a code -> what the family is about.
 FAMILIES = {
@@ -67,6 +68,7 @@ class RuleHit(NamedTuple):
 RuleFunction = Callable[[RuleContext], Iterable[RuleHit]]
 
 
+@written(also=("family", "what", "doc"))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.

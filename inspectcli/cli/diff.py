@@ -12,7 +12,7 @@ import click
 
 from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
+from inspectcli.contract import EXIT_CLEAN
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,12 +104,11 @@ def diff_command(
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(paths[1])
         report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
-    code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
-        write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
+        write_report(present(report, View(all_rows, statuses, top, stat)), chosen, output)
     for tensor in report.problems:
         _complain(f"{tensor.name}: {tensor.problem}")
-    return code
+    return report.exit_code
 
 
 def _complain(text: str) -> None:
@@ -184,18 +183,16 @@ def _read_map(path: str | None) -> dict[str, str]:
 def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
     if not os.path.isdir(path):
         raise click.UsageError("two checkpoints expected, or one folder with several")
-    from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
+    from inspectcli.commands.diff.trajectory import present_trajectory, problem_text, trajectory
 
     with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
-    changed = any(not step.same for step in found.steps[1:])
-    code = EXIT_FAILED if found.problems else EXIT_FOUND if changed else EXIT_CLEAN
     if not quiet:
-        write_report(present_trajectory(found, code), chosen, output)
+        write_report(present_trajectory(found), chosen, output)
     for problem in found.problems:
-        _complain(problem)
-    return code
+        _complain(problem_text(problem))
+    return found.exit_code
 
 
 def _as_text(paths: tuple[str, ...]) -> int:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from inspectcli.contract import EXIT_FAILED, SCHEMA
-from inspectcli.errors import PinspectError
+from inspectcli.contract import EXIT_FAILED
+from inspectcli.errors import ErrorReport, FileError, PinspectError
 
 if TYPE_CHECKING:
-    from inspectcli.commands.inspect.result import FileError
     from inspectcli.display.blocks import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,15 +101,11 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         yield
     except PinspectError as error:
         if format_name in ("json", "yaml"):
-            from inspectcli.commands.inspect.result import FileError
             from inspectcli.display.blocks import Report
+            from inspectcli.document import report_document
 
-            told = {"path": error.path, **FileError.of(error)._asdict()}
-            write_report(
-                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), EXIT_FAILED),
-                format_name,
-                output,
-            )
+            failure = report_document(command, ErrorReport(FileError.of(error)))
+            write_report(Report(command, (), failure, (), EXIT_FAILED), format_name, output)
         raise
 
 

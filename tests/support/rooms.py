@@ -17,7 +17,8 @@ class Room(NamedTuple):
 LEVELS = (
     (
         Room("errors", "every error a user can meet"),
-        Room("contract", "schema name and exit codes"),
+        Room("contract", "schema name, exit codes, severities"),
+        Room("document", "results -> JSON: the one writer"),
         Room("words", "the base of enums of words"),
         Room("display.blocks", "what people see, before it is text"),
         Room("display.text", "numbers, sizes, plurals: one notation"),

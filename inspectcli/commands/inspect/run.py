@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inspectcli.errors import PinspectError
+from inspectcli.commands.inspect.result import FileReport, Hyperparameter, InspectReport, TensorRow, TensorStats, Totals
+from inspectcli.errors import FileError, PinspectError
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
-from inspectcli.commands.inspect.result import (
-    FileError,
-    FileReport,
-    Hyperparameter,
-    InspectReport,
-    TensorRow,
-    TensorStats,
-    Totals,
-)
 
 
 def inspect_checkpoint(
@@ -94,6 +86,7 @@ def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
         stats=first.stats if first else _stats(scanned),
         layer=ref.layer,
         note=ref.note,
+        packed=ref.packed,
         problem=scanned.problem or (first.problem if first else ""),
     )
 
