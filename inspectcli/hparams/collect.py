@@ -16,6 +16,7 @@ from inspectcli.hparams.merge import HParamValue, merge_rows, missing
 from inspectcli.hparams.neighbors import BELONGS, neighbors
 from inspectcli.hparams.shapes import ShapeFact, infer_from_shapes
 from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
+from inspectcli.hparams.sources.checkpoint import store_of
 from inspectcli.tensors.model import Checkpoint
 
 #: Folders are looked through this deep, and this many files of them.
@@ -108,11 +109,9 @@ def _one(path: str, choice: Selection) -> HParamFile:
 def _checkpoint(path: str) -> HParamFile:
     """A checkpoint's rows, and its tensors' shapes; a pickle without tensors has rows only."""
     from inspectcli.formats import open_checkpoint
-    from inspectcli.hparams.sources.checkpoint import of_checkpoint
 
     checkpoint = open_checkpoint(path)
-    notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])
-    return HParamFile(path, Store(tuple(of_checkpoint(checkpoint)), notes=notes), checkpoint.tensors)
+    return HParamFile(path, store_of(checkpoint), checkpoint.tensors)
 
 
 def _beside(path: str, choice: Selection, notes: list[str]) -> Iterator[HParamFile]:

@@ -149,15 +149,15 @@ def _between_files(value: HParamValue, models: frozenset[str]) -> Iterator[Confl
     by_file: dict[str, list[HParamRow]] = {}
     for row in value.rows:
         if is_comparable(row):
-            by_file.setdefault(row.origin.file, []).append(row)
+            by_file.setdefault(row.source.file, []).append(row)
     for rows in by_file.values():
         first = min(row.rank for row in rows)
         best = [row for row in rows if row.rank == first]
         if all(agree(row.value, best[0].value) for row in best):
             stated.append(best[0])
-    of_models = [row for row in stated if row.origin.file in models]
+    of_models = [row for row in stated if row.source.file in models]
     if not all(agree(row.value, of_models[0].value) for row in of_models):
-        stated = [row for row in stated if row.origin.file not in models]
+        stated = [row for row in stated if row.source.file not in models]
     for other in stated[1:]:
         if other.name == stated[0].name and not agree(stated[0].value, other.value):
             yield _differing(Disagreement.STORES, value.name, stated[0], other)
@@ -170,9 +170,9 @@ def _began_otherwise(value: HParamValue) -> Iterator[Conflict]:
     began = next((r for r in comparable if r.raw_key == "initial_lr" and r.priority is Priority.OPTIMIZER), None)
     if began is None:
         return
-    file = began.origin.file
-    of_groups = {str(r.value) for r in value.rows if r.raw_key == "initial_lr" and r.origin.file == file}
-    configured = [r for r in comparable if r.origin.file == file and r.priority is Priority.STATED]
+    file = began.source.file
+    of_groups = {str(r.value) for r in value.rows if r.raw_key == "initial_lr" and r.source.file == file}
+    configured = [r for r in comparable if r.source.file == file and r.priority is Priority.STATED]
     # Rates by layer, or several configured ones: nothing can be said.
     if len(of_groups) != 1 or not configured:
         return
@@ -187,5 +187,5 @@ def _differing(kind: Disagreement, name: str, first: HParamRow, other: HParamRow
 
 def _place(row: HParamRow) -> str:
     """`optimizer.lr of config.yaml`."""
-    key = f"{row.origin.locator}.{row.raw_key}" if row.origin.locator else row.raw_key
-    return f"{key} of {os.path.basename(row.origin.file)}"
+    key = f"{row.source.locator}.{row.raw_key}" if row.source.locator else row.raw_key
+    return f"{key} of {os.path.basename(row.source.file)}"

@@ -100,7 +100,7 @@ def _entry(name: str, group: Sequence[HParamRow]) -> HParamValue:
 
 def _value(best: HParamRow, static: Sequence[HParamRow]) -> tuple[object, bool]:
     """The value of the best row; of an indexed name all of its file, of layers the distinct ones."""
-    same = [row for row in static if row.origin.file == best.origin.file]
+    same = [row for row in static if row.source.file == best.source.file]
     if base_name(best.name or "")[1] is not None:
         indexed = {base_name(row.name or "")[1]: row.value for row in same if base_name(row.name or "")[1] is not None}
         return [indexed[i] for i in sorted(i for i in indexed if i is not None)], best.reach is Reach.LAYER

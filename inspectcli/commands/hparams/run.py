@@ -23,7 +23,7 @@ def read_hparams(
     >>> hparams = read_hparams("fixtures/lightning.ckpt")
     >>> hparams["learning_rate"]
     0.01
-    >>> hparams.provenance("learning_rate")[0].origin.locator
+    >>> hparams.provenance("learning_rate")[0].source.locator
     'hyper_parameters'
 
     Raises:

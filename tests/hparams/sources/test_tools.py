@@ -35,7 +35,7 @@ def test_timm(tmp_path: Path) -> None:
     assert (found["dropout"], found["drop_path"], found["label_smoothing"], found["mixup"]) == (0.1, 0.2, 0.1, 0.8)
     assert (found["gradient_clip"], found["lr_min"], found["image_size"]) == (1.0, 1e-5, 32)
     assert {r.kind for r in found.rows if r.raw_key == "hflip"} == {Kind.AUGMENTATION}
-    assert {r.origin.tool for r in found.rows} == {"timm"}
+    assert {r.source.tool for r in found.rows} == {"timm"}
 
 
 def test_ultralytics(tmp_path: Path) -> None:
