@@ -91,10 +91,11 @@ class UsageError(PinspectError):
 
 
 class FileError(NamedTuple):
-    """Why something could not be read, or not completely, as plain data.
+    """Why something could not be read, or not completely.
 
     Attributes:
-        code: the kind of error, for programs: `truncated`, `limit`, ...
+        code: the kind of error: `not-readable`, `unsupported-format`, `damaged`, `truncated`, `checksum`, `limit`,
+            `unsafe`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for any other.
         message: what is wrong: found, expected.
         hint: what to do next; may be empty.
         path: the file that is wrong; empty where the error is of no file.
@@ -114,7 +115,7 @@ class ErrorReport(NamedTuple):
     """What a command says if it can say nothing else.
 
     Attributes:
-        error: why.
+        error: what is wrong.
         exit_code: always 2.
     """
 

@@ -55,10 +55,10 @@ def hparams_command(
     from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
     from inspectcli.errors import UsageError
 
-    if len(paths) > 2:
-        raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
     format_name = choose_format(format_name, output, FORMATS)
     with errors_for_programs("hparams", "" if quiet else format_name, output):
+        if len(paths) > 2:
+            raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
         found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
     if len(found) == 2:
         report = present_comparison(compare(found[0], found[1], all_rows))

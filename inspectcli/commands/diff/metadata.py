@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from inspectcli.document import ABSENT
+from inspectcli.document import ABSENT, Absent
 from inspectcli.encodings.files import read_json
 from inspectcli.errors import PinspectError
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
@@ -38,8 +38,8 @@ class Changed(NamedTuple):
     """
 
     key: str
-    a: object
-    b: object
+    a: object | Absent
+    b: object | Absent
 
 
 def changes(a: Checkpoint, b: Checkpoint) -> list[Changed]:

@@ -209,7 +209,7 @@ class DiffVerdict(NamedTuple):
 
     Attributes:
         code: for programs.
-        text: one sentence, with no more certainty than the evidence has.
+        text: one sentence, no more certain than the evidence.
         evidence: what it rests on, a sentence each.
         correlation: how alike the values are that changed; None if too few did.
     """
@@ -224,10 +224,10 @@ class Asked(NamedTuple):
     """What counts as a difference.
 
     Attributes:
-        rounding_allowed: a rounded copy does not.
-        names_strict: a prefix on all names does.
-        metadata_strict: metadata do.
-        tolerance: whether close values do not.
+        rounding_allowed: whether a rounded copy counts as the same.
+        names_strict: whether a wrapper's prefix on all names counts as a difference.
+        metadata_strict: whether differing metadata count as a difference.
+        tolerance: whether close values count as the same.
     """
 
     rounding_allowed: bool = False
