@@ -40,17 +40,17 @@ class Run:
         folder: its name below the folder that was asked for; empty for that one itself.
         stores: (file, what it says).
         entries: what is known by name.
-        told: what the tensors say.
+        from_tensors: sizes that the shapes of the tensors tell.
         conflicts: where they disagree.
-        missing: important ones that are nowhere.
+        not_recorded: important ones that are nowhere.
     """
 
     folder: str
     stores: tuple[tuple[str, Store], ...]
     entries: Mapping[str, HParamValue]
-    told: tuple[ShapeFact, ...]
+    from_tensors: tuple[ShapeFact, ...]
     conflicts: tuple[Conflict, ...]
-    missing: tuple[str, ...]
+    not_recorded: tuple[str, ...]
 
     @property
     def rows(self) -> tuple[HParamRow, ...]:
@@ -220,7 +220,7 @@ def _run(folder: str, files: Sequence[HParamFile]) -> Run:
         folder=folder,
         stores=tuple((file.path, file.store) for file in files),
         entries=values,
-        told=facts,
+        from_tensors=facts,
         conflicts=tuple(conflicts(values, facts, tensors, files)),
-        missing=tuple(missing(values)) if training else (),
+        not_recorded=tuple(missing(values)) if training else (),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -78,6 +79,25 @@ def test_our_objects_are_closed_and_described(name: str) -> None:
 def test_the_schemas_are_those_of_the_classes() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs/make_schemas.py", "--check"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def enums(schema: Any) -> Iterator[str]:
+    """Every code that a schema lists; what stands for a number that JSON lacks is none."""
+    if isinstance(schema, dict):
+        if "enum" in schema and "NaN" not in schema["enum"]:
+            yield from schema["enum"]
+        for inner in schema.values():
+            yield from enums(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from enums(inner)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_codes_are_lower_case_with_dashes(name: str) -> None:
+    codes = set(enums(SCHEMAS[name]))
+    assert codes
+    assert {code for code in codes if code and not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", code)} == set()
 
 
 def paths(document: Any, schema: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

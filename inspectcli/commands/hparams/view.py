@@ -106,8 +106,8 @@ def _run(run: Run, view: HParamsView, top: str) -> Iterator[Block]:
     for finding in findings(run.conflicts):
         yield Note(f"{finding.code} {finding.about}: {finding.message}", TONES[finding.severity])
         yield Note(f"→ {finding.advice}", Tone.DIM)
-    if run.missing:
-        names = ", ".join(name.replace("_", " ") for name in run.missing)
+    if run.not_recorded:
+        names = ", ".join(name.replace("_", " ") for name in run.not_recorded)
         yield Note(f"not recorded in {'these files' if len(run.stores) > 1 else 'this file'}: {names}", Tone.WARN)
 
 
@@ -226,8 +226,8 @@ def _others(run: Run) -> Iterator[Block]:
 
 
 def _tensors(run: Run) -> Iterator[Block]:
-    if run.told:
-        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.shape})" for t in run.told)
+    if run.from_tensors:
+        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.shape})" for t in run.from_tensors)
         yield Facts((("tensors say", Cell(text, Tone.DIM)),))
 
 

@@ -18,7 +18,7 @@ from inspectcli.storage.local import LocalFile
 def test_config_and_tensors_that_agree(tmp_path: Path) -> None:
     found = read_hparams(model(tmp_path / "m", llama()))
     assert found.findings == ()
-    told = {t.name: t.value for t in found.runs[0].told}
+    told = {t.name: t.value for t in found.runs[0].from_tensors}
     assert told == {"vocab_size": 80, "hidden_size": 24, "num_layers": 2, "intermediate_size": 64}
 
 

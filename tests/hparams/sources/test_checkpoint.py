@@ -265,7 +265,7 @@ def test_lightning(tmp_path: Path) -> None:
     assert (found.current("epoch"), found.current("step")) == (1, 8)
     assert found.findings == ()
     assert {Path(r.source.file).suffix for r in found.provenance("dropout")} == {".ckpt", ".yaml"}
-    assert "epochs" in found.runs[0].missing  # the Trainer's arguments are stored nowhere
+    assert "epochs" in found.runs[0].not_recorded  # the Trainer's arguments are stored nowhere
     assert not {"gradient_clip", "seed"} & set(found)
 
 
@@ -301,7 +301,7 @@ def test_keras(tmp_path: Path) -> None:
         assert found["betas"] == [0.7, 0.999]
         assert (found["gradient_clip"], found["dropout"], found["l2"]) == (2.0, 0.25, 0.002)
         assert (found["bn_momentum"], found["hidden_units"], found["activation"]) == (0.9, [12], ["relu", "softmax"])
-        assert found.runs[0].missing == ("batch_size", "epochs", "seed")
+        assert found.runs[0].not_recorded == ("batch_size", "epochs", "seed")
 
 
 def test_training_arguments(tmp_path: Path) -> None:

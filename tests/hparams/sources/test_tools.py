@@ -48,7 +48,7 @@ def test_ultralytics(tmp_path: Path) -> None:
     assert (found["learning_rate"], found.current("learning_rate")) == (0.02, 0.01)
     assert (found["batch_size"], found["epochs"], found["image_size"], found["lr_final_factor"]) == (8, 2, 32, 0.05)
     assert "epoch" not in found  # stripped
-    assert "optimizer" in found.runs[0].missing or found.provenance("optimizer")[0].note.startswith("unresolved")
+    assert "optimizer" in found.runs[0].not_recorded or found.provenance("optimizer")[0].unresolved
 
 
 def test_kohya(tmp_path: Path) -> None:
