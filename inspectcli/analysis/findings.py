@@ -37,7 +37,7 @@ class Finding(NamedTuple):
         message: what is wrong, with the figures, without the names of file and tensor.
         advice: one sentence: what to do.
         figures: the numbers of the message, for programs.
-        hyperparameter: its canonical name; None if it is of none.
+        name: the canonical name of the hyperparameter it is of; None if it is of none.
     """
 
     code: str
@@ -46,12 +46,12 @@ class Finding(NamedTuple):
     message: str
     advice: str
     figures: Mapping[str, object] = {}
-    hyperparameter: str | None = None
+    name: str | None = None
 
     @property
     def about(self) -> str:
         """The tensor, or the hyperparameter, or nothing: then it is the file."""
-        return self.tensor if self.tensor is not None else self.hyperparameter or ""
+        return self.tensor if self.tensor is not None else self.name or ""
 
 
 class RuleHit(NamedTuple):
@@ -62,7 +62,7 @@ class RuleHit(NamedTuple):
     figures: Mapping[str, object] = {}
     advice: str = ""  # instead of the rule's
     severity: Severity | None = None  # instead of the rule's
-    hyperparameter: str | None = None
+    name: str | None = None
 
 
 RuleFunction = Callable[[RuleContext], Iterable[RuleHit]]
@@ -125,7 +125,7 @@ class Rule:
             hit.message,
             hit.advice or self.advice,
             hit.figures,
-            hit.hyperparameter,
+            hit.name,
         )
 
 

@@ -31,14 +31,14 @@ class Conflict(NamedTuple):
 
     Attributes:
         kind: what contradicts what.
-        hyperparameter: its canonical name.
+        name: the canonical name of the hyperparameter.
         message: both values, and where they stand.
         figures: the values of the message.
         tensor: the one whose shape contradicts.
     """
 
     kind: Disagreement
-    hyperparameter: str
+    name: str
     message: str
     figures: Mapping[str, object]
     tensor: str | None = None

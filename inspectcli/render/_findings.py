@@ -46,7 +46,7 @@ def rule_names(report: Report) -> Mapping[str, str]:
 
 def about(finding: Mapping[str, Any]) -> str:
     """The tensor, or the hyperparameter, escaped; empty if it is the file."""
-    name = finding["hyperparameter"] if finding["tensor"] is None else finding["tensor"]
+    name = finding["name"] if finding["tensor"] is None else finding["tensor"]
     return "" if name is None else escape(name, LIMIT)
 
 

@@ -82,7 +82,7 @@ def _result(file: Mapping[str, Any], finding: Mapping[str, Any], places: Mapping
 
 def _fingerprint(file: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
     """The same as long as path, code and what it is about are: figures change with every training."""
-    named = [name for name in (finding["hyperparameter"],) if name is not None]
+    named = [name for name in (finding["name"],) if name is not None]
     identity = json.dumps([relative(file["path"]), finding["code"], finding["tensor"], *named])
     return hashlib.sha256(identity.encode()).hexdigest()
 

@@ -74,4 +74,4 @@ def _hits(subject: RuleContext, kind: Disagreement) -> Iterator[RuleHit]:
 
 
 def _hit(conflict: Conflict) -> RuleHit:
-    return RuleHit(conflict.tensor, conflict.message, conflict.figures, hyperparameter=conflict.hyperparameter)
+    return RuleHit(conflict.tensor, conflict.message, conflict.figures, name=conflict.name)

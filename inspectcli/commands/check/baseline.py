@@ -29,11 +29,11 @@ class Key(NamedTuple):
     path: str
     code: str
     tensor: str | None
-    hyperparameter: str | None = None
+    name: str | None = None
 
     @staticmethod
     def of(finding: Finding, path: str) -> Key:
-        return Key(path, finding.code, finding.tensor, finding.hyperparameter)
+        return Key(path, finding.code, finding.tensor, finding.name)
 
 
 def place(path: str, baseline: str) -> str:
@@ -72,10 +72,10 @@ def _parsed(table: Mapping[str, object]) -> Counter[Key]:
         raise ValueError
     known: Counter[Key] = Counter()
     for row in rows:
-        key, n = Key(row["path"], row["code"], row["tensor"], row.get("hyperparameter")), row["count"]
+        key, n = Key(row["path"], row["code"], row["tensor"], row.get("name")), row["count"]
         if not (isinstance(key.path, str) and isinstance(key.code, str)):
             raise ValueError
-        if not (isinstance(key.tensor, str | None) and isinstance(key.hyperparameter, str | None)):
+        if not (isinstance(key.tensor, str | None) and isinstance(key.name, str | None)):
             raise ValueError
         if type(n) is not int or n < 0:
             raise ValueError
@@ -130,7 +130,7 @@ def _text(counted: Counter[Key]) -> str:
 
 def _row(key: Key) -> dict[str, str | None]:
     row = key._asdict()
-    return row if key.hyperparameter is not None else {k: v for k, v in row.items() if k != "hyperparameter"}
+    return row if key.name is not None else {k: v for k, v in row.items() if k != "name"}
 
 
 def _joined(lines: Iterable[str]) -> str:

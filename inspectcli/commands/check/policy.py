@@ -32,7 +32,7 @@ class TensorIgnore(NamedTuple):
 
     def fits(self, finding: Finding) -> bool:
         """Whether it is one of these findings."""
-        names = [name for name in (finding.tensor, finding.hyperparameter) if name is not None]
+        names = [name for name in (finding.tensor, finding.name) if name is not None]
         return finding.code.startswith(self.code) and any(
             fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.patterns
         )

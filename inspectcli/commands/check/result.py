@@ -21,20 +21,20 @@ class Ignored(NamedTuple):
     Attributes:
         code: of the rule.
         tensor: its name; None if it is of no single tensor.
-        hyperparameter: its canonical name; None if it is of none.
+        name: the canonical name of the hyperparameter it is of; None if it is of none.
         patterns: those of the configuration, of which one fits the name.
         reason: why, as the configuration says it; may be empty.
     """
 
     code: str
     tensor: str | None
-    hyperparameter: str | None
+    name: str | None
     patterns: tuple[str, ...]
     reason: str
 
     @staticmethod
     def of(finding: Finding, by: TensorIgnore) -> Ignored:
-        return Ignored(finding.code, finding.tensor, finding.hyperparameter, by.patterns, by.reason)
+        return Ignored(finding.code, finding.tensor, finding.name, by.patterns, by.reason)
 
 
 @dataclass(frozen=True, slots=True)

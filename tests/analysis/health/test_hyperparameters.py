@@ -94,7 +94,7 @@ def test_of_a_sharded_model(tmp_path: Path) -> None:
 def test_inside_one_pickle(tmp_path: Path) -> None:
     torch.save({"model_args": {"n_layer": 5, "vocab_size": 80}, "model": llama()}, tmp_path / "ckpt.pt")
     (found,) = findings(tmp_path / "ckpt.pt", "PI6")
-    assert (found.code, found.hyperparameter, found.figures) == ("PI601", "num_layers", {"stated": 5, "tensors": 2})
+    assert (found.code, found.name, found.figures) == ("PI601", "num_layers", {"stated": 5, "tensors": 2})
 
 
 def test_heads(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_another_store(tmp_path: Path) -> None:
     torch.save({"hyper_parameters": {"lr": 0.1}, "w": torch.zeros(1)}, tmp_path / "last.ckpt")
     (tmp_path / "hparams.yaml").write_text("lr: 0.2\n")
     (found,) = findings(tmp_path / "last.ckpt", "PI6")
-    assert (found.code, found.tensor, found.hyperparameter, found.about) == (
+    assert (found.code, found.tensor, found.name, found.about) == (
         "PI602", None, "learning_rate", "learning_rate",
     )  # fmt: skip
     assert found.figures == {"values": [0.1, 0.2]}
@@ -168,13 +168,13 @@ def test_a_baseline_knows_which_hyperparameter(tmp_path: Path, capsys: pytest.Ca
     checked = ["check", str(tmp_path / "last.ckpt"), "--baseline", known, "--select", "PI6", "--format", "json"]
     assert run(checked) == 0
     assert json.loads(Path(known).read_text())["findings"] == [
-        {"path": "last.ckpt", "code": "PI602", "tensor": None, "hyperparameter": "learning_rate", "count": 1}
+        {"path": "last.ckpt", "code": "PI602", "tensor": None, "name": "learning_rate", "count": 1}
     ]
     (tmp_path / "hparams.yaml").write_text("lr: 0.1\nbatch_size: 8\n")
     capsys.readouterr()
     assert run(checked) == 0
     (file,) = json.loads(capsys.readouterr().out)["files"]
-    assert [f["hyperparameter"] for f in file["findings"]] == ["batch_size"]
+    assert [f["name"] for f in file["findings"]] == ["batch_size"]
 
 
 def test_in_every_format_for_ci(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -341,6 +341,6 @@ def test_the_document_is_plain_data() -> None:
     document = json.loads(json.dumps(checked(NAN, CUT).document(), allow_nan=False))
     assert (document["schema"], document["command"], document["exit_code"]) == ("pinspect/1", "check", 2)
     nan, cut = document["files"]
-    assert {"code", "severity", "tensor", "message", "advice", "figures", "hyperparameter"} == nan["findings"][0].keys()
+    assert {"code", "severity", "tensor", "message", "advice", "figures", "name"} == nan["findings"][0].keys()
     assert cut["error"]["code"] == "truncated"
     assert document["statistics"] == {"PI101": 1, "PI102": 1}

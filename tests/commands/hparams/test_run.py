@@ -34,8 +34,8 @@ def test_config_and_tensors_that_agree(tmp_path: Path) -> None:
 )
 def test_a_config_that_the_tensors_deny_is_a_finding(tmp_path: Path, changed: dict[str, int], name: str) -> None:
     findings = read_hparams(model(tmp_path / "m", llama(), **changed)).findings
-    assert ("PI601", name) in [(f.code, f.hyperparameter) for f in findings]
-    (first,) = (f for f in findings if f.hyperparameter == name)
+    assert ("PI601", name) in [(f.code, f.name) for f in findings]
+    (first,) = (f for f in findings if f.name == name)
     assert "config.json" in first.message
     assert first.tensor is not None
     assert first.tensor.startswith("model.")  # both places
@@ -55,7 +55,7 @@ def test_lora_rank_of_the_tensors(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16, "lora_alpha": 16}')
     (finding,) = read_hparams(tmp_path).findings
-    assert (finding.code, finding.hyperparameter) == ("PI601", "lora_rank")
+    assert (finding.code, finding.name) == ("PI601", "lora_rank")
 
 
 def test_neighbors_of_a_checkpoint_that_was_named(tmp_path: Path) -> None:
