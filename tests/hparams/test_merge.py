@@ -11,7 +11,6 @@ import torch
 
 from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
-from inspectcli.hparams.conflicts import is_comparable
 from inspectcli.hparams.merge import HParamValue, agree, merge_rows, shown
 
 HERE = Origin("config.yaml", "", "yaml")
@@ -54,7 +53,6 @@ def test_what_is_not_set_comes_last() -> None:
 def test_a_note_decides_nothing(note: str) -> None:
     first, second = row(1.0, note=note), row(2.0)
     assert merged(first, second).value == 1.0
-    assert is_comparable(first)
 
 
 def test_of_layers_the_distinct_values_are_listed() -> None:
@@ -69,12 +67,6 @@ def test_of_an_indexed_name_all_of_its_file_are_listed() -> None:
     assert (betas.value, betas.layered) == ([0.9, 0.99], False)
     units = [row(n, f"hidden_units[{i}]", reach=Reach.LAYER) for i, n in enumerate((64, 32))]
     assert (merged(*units).value, merged(*units).layered) == ([64, 32], True)
-
-
-@pytest.mark.parametrize("reach", [reach for reach in Reach if reach is not Reach.RUN])
-def test_only_what_holds_for_the_whole_run_can_be_contradicted(reach: Reach) -> None:
-    assert is_comparable(row(1.0))
-    assert not is_comparable(row(1.0, reach=reach))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,13 @@ def test_what_beside_a_checkpoint_cannot_be_read_is_no_error_of_the_checkpoint(t
     (tmp_path / "training_args.bin").write_bytes(b"PK\x03\x04 nothing")
     report = inspect(path).files[0]
     assert (report.error, report.findings) == (None, ())
+
+
+def test_to_ask_a_config_beside_no_database_is_imported(tmp_path: Path) -> None:
+    probe = "import sys; from inspectcli.cli import run; run([sys.argv[1], '-q']); print('sqlite3' in sys.modules)"
+    path = model(tmp_path, llama()) / "model.safetensors"
+    done = subprocess.run([sys.executable, "-c", probe, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 # -- found ----------------------------------------------------------------------------------------------
