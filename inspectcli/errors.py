@@ -95,7 +95,7 @@ class FileError(NamedTuple):
 
     Attributes:
         code: the kind of error: `not-readable`, `unsupported-format`, `damaged`, `truncated`, `checksum`, `limit`,
-            `unsafe`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for any other.
+            `unsafe`, `changed`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for any other.
         message: what is wrong: found, expected.
         hint: what to do next; may be empty.
         path: the file that is wrong; empty where the error is of no file.
