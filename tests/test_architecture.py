@@ -19,7 +19,6 @@ OWED = {
     ("inspectcli.formats.discovery", "inspectcli.storage.local"),
     ("inspectcli.commands.diff.compare", "inspectcli.tensors.values"),
     ("inspectcli.hparams.collect", "inspectcli.formats"),
-    ("inspectcli.hparams.collect", "inspectcli.hparams.sources.checkpoint"),
     ("inspectcli.hparams.sources.checkpoint", "inspectcli.formats"),
 }
 

@@ -13,6 +13,7 @@ from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
+    from inspectcli.hparams.base import HParamRow
     from inspectcli.measure.scan import ScannedTensor
 
 
@@ -34,7 +35,11 @@ def chosen(rules: Sequence[Rule] | None) -> Sequence[Rule]:
 
 
 def analyze(
-    checkpoint: Checkpoint, scanned: Sequence[ScannedTensor], read: bool = True, rules: Sequence[Rule] | None = None
+    checkpoint: Checkpoint,
+    scanned: Sequence[ScannedTensor],
+    read: bool = True,
+    rules: Sequence[Rule] | None = None,
+    hyperparameters: tuple[HParamRow, ...] = (),
 ) -> Analysis:
     """Judge what `scan` gave.
 
@@ -43,6 +48,7 @@ def analyze(
         scanned: one for each of them, in the same order.
         read: whether values were read; without them, only rules about the header run.
         rules: those to run; None for the package's own that run by default.
+        hyperparameters: the rows that the file itself holds.
     """
     roles = Roles(checkpoint)
     tensors = tuple(
@@ -55,7 +61,7 @@ def analyze(
 
         verdicts = recognize(checkpoint, tensors)
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
-    subject = RuleContext(checkpoint, tensors, read)
+    subject = RuleContext(checkpoint, tensors, read, hyperparameters)
     found = [finding for r in chosen(rules) if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
     # Values that are wrong overflow in float16 too: a note beside an error adds nothing.

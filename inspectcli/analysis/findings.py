@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.contract import Severity
+from inspectcli.document import written
 from inspectcli.measure.base import Measurement
 
 #: First three letters of a code -> what the family is about.
@@ -37,7 +38,7 @@ class Finding(NamedTuple):
         message: what is wrong, with the figures, without the names of file and tensor.
         advice: one sentence: what to do.
         figures: the numbers of the message, for programs.
-        hyperparameter: its canonical name; None if it is of none.
+        name: the canonical name of the hyperparameter it is of; None if it is of none.
     """
 
     code: str
@@ -46,12 +47,12 @@ class Finding(NamedTuple):
     message: str
     advice: str
     figures: Mapping[str, object] = {}
-    hyperparameter: str | None = None
+    name: str | None = None
 
     @property
     def about(self) -> str:
         """The tensor, or the hyperparameter, or nothing: then it is the file."""
-        return self.tensor if self.tensor is not None else self.hyperparameter or ""
+        return self.tensor if self.tensor is not None else self.name or ""
 
 
 class RuleHit(NamedTuple):
@@ -62,12 +63,13 @@ class RuleHit(NamedTuple):
     figures: Mapping[str, object] = {}
     advice: str = ""  # instead of the rule's
     severity: Severity | None = None  # instead of the rule's
-    hyperparameter: str | None = None
+    name: str | None = None
 
 
 RuleFunction = Callable[[RuleContext], Iterable[RuleHit]]
 
 
+@written(also=("family", "what", "doc"))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
@@ -126,7 +128,7 @@ class Rule:
             hit.message,
             hit.advice or self.advice,
             hit.figures,
-            hit.hyperparameter,
+            hit.name,
         )
 
 
@@ -158,6 +160,15 @@ def rule(
     return register
 
 
+def registered(code: str) -> Rule:
+    """The rule of a code, if the module that holds it is imported.
+
+    Raises:
+        KeyError: it is not.
+    """
+    return _RULES[code]
+
+
 def own_rules() -> Sequence[Rule]:
     """The rules of this package, by code."""
     for module in pkgutil.iter_modules(importlib.import_module("inspectcli.analysis.health").__path__):
@@ -175,4 +186,4 @@ def all_rules() -> Sequence[Rule]:
     return tuple(_RULES[code] for code in sorted(_RULES))
 
 
-__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "rule"]
+__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "registered", "rule"]

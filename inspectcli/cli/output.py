@@ -7,17 +7,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from inspectcli.contract import EXIT_FAILED, SCHEMA
+from inspectcli.contract import EXIT_FAILED
 from inspectcli.display.blocks import Report
-from inspectcli.errors import PinspectError
+from inspectcli.errors import ErrorReport, FileError, PinspectError
 from inspectcli.render.base import escape, render
-
-if TYPE_CHECKING:
-    from inspectcli.commands.inspect.result import FileError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,14 +99,10 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         yield
     except PinspectError as error:
         if format_name in ("json", "yaml"):
-            from inspectcli.commands.inspect.result import FileError
+            from inspectcli.document import report_document
 
-            told = {"path": error.path, **FileError.of(error)._asdict()}
-            write_report(
-                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), EXIT_FAILED),
-                format_name,
-                output,
-            )
+            failure = report_document(command, ErrorReport(FileError.of(error)))
+            write_report(Report(command, (), failure, (), EXIT_FAILED), format_name, output)
         raise
 
 

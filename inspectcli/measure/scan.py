@@ -162,7 +162,6 @@ def _marked(tensors: list[ScannedTensor], bad: Sequence[Checksum]) -> list[Scann
 
 def stats_of(ref: TensorRef, buffer: Bytes | None = None, progress: Progress | None = None) -> Stats:
     """Counts, bounds and moments of one tensor."""
-
     (made,) = measure(ref, (Figures,), buffer, progress)
     stats: Stats = made.result()
     return stats

@@ -13,12 +13,11 @@ from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.blocks import gaps, shown
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part, pattern
+from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
 
-#: Names of files that are one of several of a model: their blocks begin and end anywhere.
-_PART_OF_MODEL = re.compile(r"-\d+-of-\d+\.|(^|_)(mp|pp|tp)_rank_\d+|^adapter_")
 #: DeepSpeed's file of a model under ZeRO-3, in which every parameter is an empty placeholder.
 _ZERO_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt$")
 _WEIGHT = re.compile(r"(^|_)(weight|kernel|embeddings)$")
@@ -173,7 +172,7 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: look for the missing block in the model that this one was made from, or renumber the blocks if it was
     removed on purpose.
     """
-    if any(_PART_OF_MODEL.search(os.path.basename(path)) for path in (subject.checkpoint.path, *_only_file(subject))):
+    if any(_is_part(path) for path in (subject.checkpoint.path, *_only_file(subject))):
         return
     tensors = [ref for ref in subject.checkpoint.tensors if "lora_" not in ref.name]
     for gap in gaps(tensors):
@@ -186,6 +185,11 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
                 f"{where} lacks {noun} {shown(missing)}: found {shown(gap.present)}",
                 {"prefix": gap.prefix, "missing": missing, "found": len(gap.present)},
             )
+
+
+def _is_part(path: str) -> bool:
+    """Whether it holds some blocks of a model on purpose: a shard, an adapter."""
+    return is_part_of_a_model(path) or os.path.basename(path).startswith("adapter_")
 
 
 def _only_file(subject: RuleContext) -> Sequence[str]:

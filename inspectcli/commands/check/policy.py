@@ -18,7 +18,7 @@ LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
 
 
 class TensorIgnore(NamedTuple):
-    """Findings of a rule that are meant to be there, in tensors of these names.
+    """Findings of a rule that are meant to be there, in tensors or hyperparameters of these names.
 
     Attributes:
         code: of the rule, or the first letters of several.
@@ -31,11 +31,10 @@ class TensorIgnore(NamedTuple):
     reason: str = ""
 
     def fits(self, finding: Finding) -> bool:
-        name = finding.tensor
-        return (
-            name is not None
-            and finding.code.startswith(self.code)
-            and any(fnmatch.fnmatchcase(name, p) for p in self.patterns)
+        """Whether it is one of these findings."""
+        names = [name for name in (finding.tensor, finding.name) if name is not None]
+        return finding.code.startswith(self.code) and any(
+            fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.patterns
         )
 
 

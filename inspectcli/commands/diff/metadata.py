@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from inspectcli.document import ABSENT, Absent
 from inspectcli.encodings.files import read_json
 from inspectcli.errors import PinspectError
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
@@ -28,13 +29,17 @@ _NOISE = frozenset({"shared_object_id", "_metadata"})
 
 
 class Changed(NamedTuple):
-    """A key whose value differs; None on the side that lacks it."""
+    """A key besides the tensors whose value differs.
+
+    Attributes:
+        key: where it stands, with dots.
+        a: the value in A; absent if the key is not there.
+        b: the value in B; absent if the key is not there.
+    """
 
     key: str
-    a: object
-    b: object
-    in_a: bool
-    in_b: bool
+    a: object | Absent
+    b: object | Absent
 
 
 def changes(a: Checkpoint, b: Checkpoint) -> list[Changed]:
@@ -44,7 +49,7 @@ def changes(a: Checkpoint, b: Checkpoint) -> list[Changed]:
     alike = a.format.removesuffix("-sharded") == b.format.removesuffix("-sharded")
     keys = sorted(left.keys() | right.keys() if alike else left.keys() & right.keys())
     differing = [k for k in keys if k not in left or k not in right or not _equal(left[k], right[k])]
-    return [Changed(k, left.get(k), right.get(k), k in left, k in right) for k in differing]
+    return [Changed(k, left.get(k, ABSENT), right.get(k, ABSENT)) for k in differing]
 
 
 def _equal(a: object, b: object) -> bool:

@@ -12,7 +12,7 @@ from inspectcli.commands.diff.difference import Tolerance
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
 from inspectcli.commands.diff.rank import rank_of_difference
-from inspectcli.commands.diff.result import Asked, DiffReport, Side, TensorDiff
+from inspectcli.commands.diff.result import Asked, DiffReport, Prefix, Side, TensorDiff
 from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
@@ -128,7 +128,7 @@ def diff_checkpoints(
         verdict=classify(tensors, metadata),
         tensors=tensors,
         metadata=metadata,
-        prefixes=tuple(made.prefixes),
+        prefixes=tuple(map(Prefix.of, made.prefixes)),
         asked=options.asked,
     )
 
@@ -166,6 +166,7 @@ def _side(checkpoint: Checkpoint) -> Side:
         counted.tensors,
         counted.unique_model_parameters,
         checkpoint.writer,
+        checkpoint.hazards,
     )
 
 

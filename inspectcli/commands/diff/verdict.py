@@ -9,7 +9,7 @@ from typing import NamedTuple
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
-from inspectcli.commands.diff.result import DiffVerdict, TensorDiff, VerdictCode
+from inspectcli.commands.diff.result import Correlation, DiffVerdict, TensorDiff, VerdictCode
 from inspectcli.tensors.model import Kind
 
 #: Least number of values: smaller tensors correlate by chance.
@@ -64,7 +64,8 @@ def classify(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> Diff
     t = tally(tensors)
     code, text = next(found for rule in _RULES if (found := rule(t)) is not None)
     beside = _beside(t, metadata) if code in _ABOUT_EQUAL else ""
-    return DiffVerdict(code, text + beside, tuple(_evidence(t, metadata)))
+    correlation = _correlation(t)
+    return DiffVerdict(code, text + beside, tuple(_evidence(t, metadata, correlation)), correlation)
 
 
 # -- the rules: the first that fits decides -----------------------------------------------------------------
@@ -275,17 +276,28 @@ def _beside(t: Tally, metadata: Sequence[Changed]) -> str:
     return "; " + "; ".join(parts) if parts else ""
 
 
-def _evidence(t: Tally, metadata: Sequence[Changed]) -> Iterable[str]:
+def _correlation(t: Tally) -> Correlation | None:
+    values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
+    if not values:
+        return None
+    weight = sum(x.numel for x in values)
+    return Correlation(sum((x.correlation or 0.0) * x.numel for x in values) / weight, len(values))
+
+
+def correlation_sentence(correlation: Correlation) -> str:
+    """`the 3 tensors of 32 or more values that changed correlate by 0.98`."""
+    tensors = _tensors(correlation.tensors)
+    return f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {correlation.mean:.3g}"
+
+
+def _evidence(t: Tally, metadata: Sequence[Changed], correlation: Correlation | None) -> Iterable[str]:
     if t.pairs:
         yield f"{len(t.same):,} of {_tensors(len(t.pairs))} on both sides have equal values"
     for found, what in ((t.added, "only in B"), (t.removed, "only in A"), (t.reshaped, "of another shape")):
         if found:
             yield f"{_tensors(len(found))} {what}"
-    values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
-    if values:
-        weight = sum(x.numel for x in values)
-        mean = sum((x.correlation or 0.0) * x.numel for x in values) / weight
-        yield f"the {_tensors(len(values))} of {LEAST_VALUES} or more values that changed correlate by {mean:.3g}"
+    if correlation is not None:
+        yield correlation_sentence(correlation)
     if t.state:
         differing = sum(not x.is_same for x in t.state)
         yield f"training state: {differing:,} of {_tensors(len(t.state))} differ"

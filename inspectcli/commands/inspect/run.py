@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inspectcli.errors import PinspectError
+from inspectcli.commands.inspect.result import FileReport, Hyperparameter, InspectReport, TensorRow, TensorStats, Totals
+from inspectcli.errors import FileError, PinspectError
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
-from inspectcli.commands.inspect.result import FileError, FileReport, InspectReport, TensorRow, TensorStats, Totals
 
 
 def inspect_checkpoint(
@@ -39,6 +39,7 @@ def inspect_checkpoint(
         executor: what reads the values; threads of our own if None.
     """
     from inspectcli.analysis.analyze import analyze, chosen
+    from inspectcli.hparams.summary import important, rows_of
     from inspectcli.measure.plan import wanted as measured
     from inspectcli.measure.scan import scan
 
@@ -47,7 +48,8 @@ def inspect_checkpoint(
     made: list[TensorRow] = []
     measurements = measured(chosen(rules)) if read else ()
     tensors = scan(replace(checkpoint, tensors=refs), measurements, progress, executor)
-    analysis = analyze(checkpoint, tensors, read, rules)
+    hyperparameters = rows_of(checkpoint)
+    analysis = analyze(checkpoint, tensors, read, rules, hyperparameters)
     for scanned in tensors:
         row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
         rows.setdefault(row.name, row)
@@ -69,28 +71,11 @@ def inspect_checkpoint(
         findings=analysis.findings,
         read=read,
         unread=len(checkpoint.tensors) - len(refs),
-        hyperparameters=_important(checkpoint),
+        hyperparameters={
+            value.name: Hyperparameter(value.value, value.current)
+            for value in (important(hyperparameters) if hyperparameters else ())
+        },
     )
-
-
-def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
-    """The ten most important hyperparameters that the file itself holds."""
-    if _is_bare(checkpoint.objects):
-        return ()
-    from inspectcli.hparams.summary import important
-
-    return important(checkpoint)
-
-
-def _is_bare(objects: object) -> bool:
-    """Whether there is nothing but tensors: not worth an import."""
-    from inspectcli.pickles.nodes import Dict, Object
-
-    if isinstance(objects, Object) and objects.entries is not None:
-        objects = objects.entries
-    if isinstance(objects, Dict):
-        return all(isinstance(v, Object) and v.path.startswith("torch._utils._rebuild") for v in objects.values)
-    return not objects or (isinstance(objects, dict) and set(objects) <= {"format"})
 
 
 def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
@@ -107,6 +92,7 @@ def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
         stats=first.stats if first else _stats(scanned),
         layer=ref.layer,
         note=ref.note,
+        packed=ref.packed,
         problem=scanned.problem or (first.problem if first else ""),
     )
 

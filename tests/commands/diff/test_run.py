@@ -93,7 +93,7 @@ def test_shuffled_values_have_the_same_moments_and_are_not_the_same(compared) ->
 def test_a_prefix_on_all_names_is_said_once_and_does_not_count(compared) -> None:  # type: ignore[no-untyped-def]
     report = compared(gpt(), {f"module.{name}": value for name, value in gpt().items()})
     assert report.same
-    assert [(p.before, p.after) for p in report.prefixes] == [((), ("module",))]
+    assert [(p.a, p.b) for p in report.prefixes] == [("", "module")]
     assert {t.how_matched for t in report.tensors} == {"prefix"}
 
 

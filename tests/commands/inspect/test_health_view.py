@@ -108,7 +108,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient "
             "clipping",
             "figures": {"count": 1, "share": 1 / 8192, "first_index": [3, 5], "kind": "NaN"},
-            "hyperparameter": None,
+            "name": None,
         },
         {
             "code": "PI301",
@@ -118,7 +118,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "see whether it is frozen on purpose; else check that it is used in `forward` and given to the "
             "optimizer",
             "figures": {"formula": formula},
-            "hyperparameter": None,
+            "name": None,
         },
     ]
     init = {row["name"]: row.get("init") for row in file["tensors"]}

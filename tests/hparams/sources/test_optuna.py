@@ -128,7 +128,7 @@ def test_a_database_of_the_first_schema(tmp_path: Path) -> None:
     store = read(optuna, old_database(tmp_path / "old.db"))
     assert by_name(store) == {"learning_rate": 0.2, "num_layers": 3}
     assert store.rows[0].note == "searched 1e-05 to 0.1, log scale"
-    assert store.rows[0].origin.locator == "trial_params[trial=1]"
+    assert store.rows[0].source.locator == "trial_params[trial=1]"
     assert store.objective == "objective, maximize"
 
 

@@ -118,7 +118,7 @@ lr:
 def test_a_new_config(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(NEW)
-    assert [(r.name, r.raw_key, r.value, r.origin.locator) for r in read(wandb, path).rows] == [
+    assert [(r.name, r.raw_key, r.value, r.source.locator) for r in read(wandb, path).rows] == [
         ("num_layers", "n_layers", 4, "arch.value"),
         ("learning_rate", "value", 3e-4, "lr"),
         (None, "mystery", "x", "mystery"),
