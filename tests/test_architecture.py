@@ -1,102 +1,119 @@
-"""The picture in CONTRIBUTING.md, enforced: imports go down the levels only, and there is no circle."""
+"""The picture in CONTRIBUTING.md, enforced for each file: imports go down the levels, and there is no circle.
+
+Imports for type checkers and imports inside functions count: a circle of concepts is one too.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.imports import IMPORTS, TREES, loaded_with
 from support.rooms import LEVELS
 
-PACKAGE = Path(__file__).parent.parent / "inspectcli"
-
+#: Folders of rooms, and the package itself: their `__init__` is a docstring, or the public names.
+FACES = {"inspectcli", "inspectcli.commands", "inspectcli.display"}
 #: `render` shows reports and knows nothing else of the program, but for what paths are called in them.
-RENDER_KNOWS = {"render", "display.blocks", "errors", "contract", "storage"}
+RENDER_KNOWS = (
+    "inspectcli.render", "inspectcli.display.blocks", "inspectcli.errors", "inspectcli.contract", "inspectcli.storage"
+)  # fmt: skip
+
+LEVEL = {f"inspectcli.{room.name}": number for number, level in enumerate(LEVELS) for room in level}
+GRAPH = {name: {target for target in each.all if target in IMPORTS} - {name} for name, each in IMPORTS.items()}
 
 
-def level_of(part: str) -> int:
-    return next(i for i, level in enumerate(LEVELS) if part in {room.name for room in level})
+def room(module: str) -> str:
+    """The room with the longest name that the module's own begins with; empty if there is none."""
+    return max((name for name in LEVEL if f"{module}.".startswith(f"{name}.")), key=len, default="")
 
 
-def _parsed() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        yield name, ast.parse(path.read_text(encoding="utf-8"))
+def is_upward(importer: str, target: str) -> bool:
+    return bool(room(importer) and room(target)) and LEVEL[room(importer)] < LEVEL[room(target)]
 
 
-MODULES = dict(_parsed())
+def is_at_hand(importer: str, target: str) -> bool:
+    """Imported in a function, though it was loaded with the module: it costs nothing at the top."""
+    return target in IMPORTS[importer].late and target in loaded_with(importer)
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Names of the package's modules that are imported: at the top, in functions, and for type checkers."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "inspectcli":
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES or f"{inner}.__init__" in MODULES else node.module
-        elif isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.split(".")[0] == "inspectcli")
+def reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
+    """All modules that one leads to, itself only if there is a circle."""
+    seen: set[str] = set()
+    wanted = list(graph[start])
+    while wanted:
+        module = wanted.pop()
+        if module not in seen:
+            seen.add(module)
+            wanted += graph[module]
+    return seen
 
 
-def part(module: str) -> str:
-    """`inspectcli.formats.numpy` -> `formats`; the package itself has no level."""
-    name = module.removeprefix("inspectcli").removeprefix(".")
-    return max((r for r in ROOMS if f"{name}.".startswith(f"{r}.")), key=len, default="")
+def test_every_file_has_a_room() -> None:
+    assert {name for name in IMPORTS if not room(name)} == FACES
 
 
-ROOMS = [room.name for level in LEVELS for room in level]
-EDGES = sorted(
-    {
-        (part(name), part(target))
-        for name, tree in MODULES.items()
-        for target in imported(tree)
-        if part(name) and part(target)
-    }
-)
+def test_every_room_has_a_file() -> None:
+    assert {room(name) for name in IMPORTS} == {*LEVEL, ""}
 
 
-@pytest.mark.parametrize(("importer", "target"), EDGES)
-def test_imports_go_down_the_levels(importer: str, target: str) -> None:
-    assert level_of(importer) >= level_of(target), f"{importer} must not import {target}"
+@pytest.mark.parametrize("name", list(IMPORTS))
+def test_imports_go_down_the_levels(name: str) -> None:
+    upward = {target for target in GRAPH[name] if is_upward(name, target)}
+    assert upward == set(), f"{room(name)} must not import these"
 
 
-def test_every_module_has_a_level() -> None:
-    folders = ("commands", "display")
-    faces = {"inspectcli.__init__", *(f"inspectcli.{folder}.__init__" for folder in folders)}
-    assert {name for name in MODULES if not part(name)} == faces
+@pytest.mark.parametrize("name", list(IMPORTS))
+def test_there_is_no_circle(name: str) -> None:
+    around = sorted(other for other in reachable(name, GRAPH) if name in reachable(other, GRAPH))
+    assert around == []
+
+
+@pytest.mark.parametrize("name", list(IMPORTS))
+def test_what_is_imported_in_a_function_was_not_loaded_yet(name: str) -> None:
+    """To start quickly is the one reason to import in a function, and not at the top."""
+    at_hand = {target for target in IMPORTS[name].late if is_at_hand(name, target)}
+    assert at_hand == set(), "import these at the top"
 
 
 def test_renderers_know_only_reports() -> None:
-    assert {target for importer, target in EDGES if importer == "render"} <= RENDER_KNOWS
+    known = {target for name in IMPORTS if room(name) == "inspectcli.render" for target in GRAPH[name]}
+    assert {target for target in known if not target.startswith(RENDER_KNOWS)} == {"inspectcli"}  # its version
 
 
-def test_there_is_no_circle() -> None:
-    # Modules of one level may import each other, but in one direction only. An import for a type checker counts: a
-    # circle of concepts is one too.
-    graph = {
-        name.removesuffix(".__init__"): {target.removesuffix(".__init__") for target in imported(tree)}
-        for name, tree in MODULES.items()
+#: What turns bytes into values, in `tensors.values`.
+READERS = {"read_array", "blocks", "in_order", "values"}
+
+
+def read_by(tree: ast.AST) -> Iterator[str]:
+    """The ways in which a module reads values: a reader imported, or the method for users called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("inspectcli.tensors", "inspectcli.tensors.values"):
+            yield from READERS & {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name == "inspectcli.tensors.values")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "numpy":
+            yield "numpy()"
+
+
+def test_nothing_but_measure_reads_values() -> None:
+    reading = {name.removeprefix("inspectcli."): set(read_by(tree)) for name, tree in TREES.items()}
+    outside = {name: ways for name, ways in reading.items() if ways and not name.startswith("measure.")}
+    assert outside == {
+        "tensors.model": {"read_array"},  # TensorRef.numpy, for users
+        "formats.live": {"numpy()"},  # a tensor of torch gives its memory
     }
-    done: set[str] = set()
-
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join([*path, module])
-        if module in done or module not in graph:
-            return
-        for target in sorted(graph[module] - {module}):
-            visit(target, (*path, module))
-        done.add(module)
-
-    for module in graph:
-        visit(module, ())
+    assert {name for name, ways in reading.items() if ways} - set(outside) == {
+        "measure.task",
+        "measure.again",
+        "measure.pairing",
+    }
 
 
-@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("name", list(TREES))
 def test_every_module_says_what_lives_in_it(name: str) -> None:
-    tree = MODULES[name]
-    assert ast.get_docstring(tree), f"{name} has no docstring"
+    assert ast.get_docstring(TREES[name]), f"{name} has no docstring"
 
 
 # -- only storage asks the system what lies where -------------------------------------------------------
@@ -124,15 +141,13 @@ def uses_of_files(tree: ast.Module) -> set[str]:
     return {name for name in (*map(ast.unparse, (*called, *attributes)), *imported) if FILES.fullmatch(name)}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("inspectcli.storage")])
+@pytest.mark.parametrize("name", [name for name in TREES if not name.startswith("inspectcli.storage")])
 def test_only_storage_looks_at_files(name: str) -> None:
-    short = name.removesuffix(".__init__")
-    assert uses_of_files(MODULES[name]) <= MAY_USE.get(short, set())
+    assert uses_of_files(TREES[name]) <= MAY_USE.get(name, set())
 
 
 def test_what_a_module_may_use_it_does_use() -> None:
-    modules = {name.removesuffix(".__init__"): tree for name, tree in MODULES.items()}
-    assert {name: uses_of_files(modules[name]) for name in MAY_USE} == MAY_USE
+    assert {name: uses_of_files(TREES[name]) for name in MAY_USE} == MAY_USE
 
 
 def test_a_use_of_files_is_seen() -> None:
@@ -150,10 +165,10 @@ storage.LocalFile("x"), isinstance(x, LocalFile), location.open(), self.open
 def test_one_function_makes_a_place_of_a_text() -> None:
     makers = {
         f"{name}.{function.name}"
-        for name, tree in MODULES.items()
+        for name, tree in TREES.items()
         if name != "inspectcli.storage.local"  # a path gives others
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef)
         and any(isinstance(n, ast.Call) and ast.unparse(n.func).endswith("LocalPath") for n in ast.walk(function))
     }
-    assert makers == {"inspectcli.storage.__init__.locate"}
+    assert makers == {"inspectcli.storage.locate"}

@@ -19,9 +19,9 @@ from inspectcli.commands.check.run import Checker
 from inspectcli.commands.diff.run import Options
 from inspectcli.commands.diff.textconv import text_lines
 from inspectcli.commands.diff.trajectory import trajectory
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.errors import ChangedFileError
-from inspectcli.hparams.collect import read_hparams
 from inspectcli.storage.local import LocalFile
 
 MESSAGE = "the file changed while it was read"

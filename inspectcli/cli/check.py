@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
+from inspectcli.cli.output import (
+    choose_format,
+    complain,
+    errors_for_programs,
+    quiet_option,
+    report_options,
+    write_report,
+)
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import Severity
+from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
 from inspectcli.storage import locate
 
 if TYPE_CHECKING:
     from inspectcli.cli.config import Config
     from inspectcli.commands.check.policy import Policy
+    from inspectcli.commands.check.run import Compared
 
 FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
 
@@ -78,30 +89,24 @@ def check_command(
     from inspectcli.cli.config import Config, find_config
     from inspectcli.commands.check.run import Checker, compare
     from inspectcli.commands.check.view import CheckView, present_check
-    from inspectcli.errors import UsageError
-    from inspectcli.render.base import escape
 
-    config = Config() if no_config else find_config(paths[0])
-    policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
-    known = baseline or config.baseline
-    if update_baseline and known is None:
-        raise UsageError("there is no baseline to update", "name one: --baseline FILE")
     format_name = choose_format(format_name, output, FORMATS)
-    with Meter(quiet) as meter:
-        report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
-    notes = [f"settings of {config.path}"] if config.path else []
-    if known is not None and baseline is None and not update_baseline and not locate(known).exists():
-        # Only a command writes: a configuration may come with the files that it is to judge.
-        notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
-    elif known is not None:
-        compared = compare(report, known, update_baseline)
-        report = compared.report
-        if compared.recorded is not None:
-            click.echo(f"pinspect: {_findings(compared.recorded)} recorded in {escape(known, 500)}", err=True)
-        if compared.gone:
-            notes.append(
-                f"{_findings(compared.gone)} no longer there: --update-baseline removes what is gone from the baseline"
-            )
+    with errors_for_programs("check", "" if quiet else format_name, output):
+        config = Config() if no_config else find_config(paths[0])
+        policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
+        known = baseline or config.baseline
+        if update_baseline and known is None:
+            raise UsageError("there is no baseline to update", "name one: --baseline FILE")
+        with Meter(quiet) as meter:
+            report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
+        notes = [f"settings of {config.path}"] if config.path else []
+        if known is not None and baseline is None and not update_baseline and not locate(known).exists():
+            # Only a command writes: a configuration may come with the files that it is to judge.
+            notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
+        elif known is not None:
+            compared = compare(report, known, update_baseline)
+            report = compared.report
+            notes += _baseline_notes(compared, known)
     if not quiet:
         view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, tuple(notes))
         write_report(present_check(report, view), format_name, output)
@@ -109,6 +114,15 @@ def check_command(
         if file.error is not None:
             complain(file.path, file.error)
     return report.exit_code
+
+
+def _baseline_notes(compared: Compared, known: str) -> Iterator[str]:
+    """Say on stderr what was written, and in the report what could be removed."""
+    if compared.recorded is not None:
+        click.echo(f"pinspect: {_findings(compared.recorded)} recorded in {escape(known, 500)}", err=True)
+    if compared.gone:
+        gone = _findings(compared.gone)
+        yield f"{gone} no longer there: --update-baseline removes what is gone from the baseline"
 
 
 def _findings(n: int) -> str:

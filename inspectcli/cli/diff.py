@@ -11,11 +11,15 @@ import click
 
 from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
+from inspectcli.contract import EXIT_CLEAN
 from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
 from inspectcli.storage import locate
+from inspectcli.storage.local import read_settings
+from inspectcli.storage.source import ensure_unchanged
 
 if TYPE_CHECKING:
+    from inspectcli.commands.diff.result import DiffReport
     from inspectcli.commands.diff.run import Options
 
 #: Values of `commands.diff.compare.Status`, which a test compares; importing that here would slow `--help` down.
@@ -24,6 +28,8 @@ STATUSES = (
 )  # fmt: skip
 
 MAX_MAP = 64 << 20
+
+_HELP = "see `pinspect diff --help`"
 
 
 @click.command("diff")
@@ -90,34 +96,37 @@ def diff_command(
     if git_textconv:
         return _as_text(paths)
     chosen = choose_format(format_name, output)
-    options = _options(
-        atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), _wanted(patterns)
-    )
-    statuses = _statuses(only)
-    if len(paths) == 1:
-        return _trajectory(paths[0], options, chosen, output, quiet)
-    if len(paths) != 2:
-        raise click.UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths")
-    from inspectcli.commands.diff.run import diff_checkpoints, opened
+    with errors_for_programs("diff", "" if quiet else chosen, output):
+        if len(paths) > 2:
+            raise UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths", _HELP)
+        options = _options(
+            atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), _wanted(patterns)
+        )
+        statuses = _statuses(only)
+        if len(paths) == 1:
+            return _trajectory(paths[0], options, chosen, output, quiet)
+        report = _compared(paths[0], paths[1], options, quiet)
     from inspectcli.commands.diff.view import View, present
-    from inspectcli.storage.source import ensure_unchanged
 
-    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
-        meter.start(paths[1])
-        left, right = opened(paths[0]), opened(paths[1])
-        report = diff_checkpoints(left, right, options, meter.advance)
-        ensure_unchanged((*left.sources, *right.sources))
-    code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
-        write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
+        write_report(present(report, View(all_rows, statuses, top, stat)), chosen, output)
     for tensor in report.problems:
         _complain(f"{tensor.name}: {tensor.problem}")
-    return code
+    return report.exit_code
+
+
+def _compared(a: str, b: str, options: Options, quiet: bool) -> DiffReport:
+    from inspectcli.commands.diff.run import diff_checkpoints, opened
+
+    with Meter(quiet) as meter:
+        meter.start(b)
+        left, right = opened(a), opened(b)
+        report = diff_checkpoints(left, right, options, meter.advance)
+        ensure_unchanged((*left.sources, *right.sources))
+        return report
 
 
 def _complain(text: str) -> None:
-    from inspectcli.render.base import escape
-
     click.echo(f"pinspect: {escape(text, 1000)}", err=True)
 
 
@@ -141,7 +150,7 @@ def _statuses(only: str | None) -> frozenset[str]:
     names = frozenset(part.strip() for part in (only or "").split(",") if part.strip())
     unknown = names - set(STATUSES)
     if unknown:
-        raise click.UsageError(f"--only: unknown {', '.join(sorted(unknown))}; known are {', '.join(STATUSES)}")
+        raise UsageError(f"--only: unknown {', '.join(sorted(unknown))}", f"known are {', '.join(STATUSES)}")
     return names
 
 
@@ -162,8 +171,6 @@ def _read_map(path: str | None) -> dict[str, str]:
     """A JSON object of names, or one pair a line."""
     if path is None:
         return {}
-    from inspectcli.storage.local import read_settings
-
     try:
         data = read_settings(path, MAX_MAP)
         if len(data) > MAX_MAP:
@@ -171,6 +178,8 @@ def _read_map(path: str | None) -> dict[str, str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError("--map: not a text file", path=path) from None
+    except OSError as error:
+        raise UsageError(f"--map: cannot be read: {error.strerror or error}", path=path) from None
     if text.lstrip().startswith("{"):
         try:
             table = json.loads(text)
@@ -188,26 +197,23 @@ def _read_map(path: str | None) -> dict[str, str]:
 
 def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
     if not locate(path).is_folder():
-        raise click.UsageError("two checkpoints expected, or one folder with several")
-    from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
+        raise UsageError("two checkpoints expected, or one folder with several", _HELP)
+    from inspectcli.commands.diff.trajectory import present_trajectory, problem_text, trajectory
 
-    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
+    with Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
-    changed = any(not step.same for step in found.steps[1:])
-    code = EXIT_FAILED if found.problems else EXIT_FOUND if changed else EXIT_CLEAN
     if not quiet:
-        write_report(present_trajectory(found, code), chosen, output)
+        write_report(present_trajectory(found), chosen, output)
     for problem in found.problems:
-        _complain(problem)
-    return code
+        _complain(problem_text(problem))
+    return found.exit_code
 
 
 def _as_text(paths: tuple[str, ...]) -> int:
     if len(paths) != 1:
-        raise click.UsageError(f"--git-textconv: one file expected, found {len(paths)}")
+        raise UsageError(f"--git-textconv: one file expected, found {len(paths)}", _HELP)
     from inspectcli.commands.diff.textconv import text_lines
-    from inspectcli.render.base import escape
 
     for line in text_lines(paths[0]):
         click.echo(escape(line, 4000))

@@ -7,16 +7,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from inspectcli.contract import EXIT_FAILED, SCHEMA
-from inspectcli.errors import PinspectError
-
-if TYPE_CHECKING:
-    from inspectcli.commands.inspect.result import FileError
-    from inspectcli.display.blocks import Report
+from inspectcli.contract import EXIT_FAILED
+from inspectcli.display.blocks import Report
+from inspectcli.errors import ErrorReport, FileError, PinspectError
+from inspectcli.render.base import escape, render
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,7 +80,6 @@ def choose_format(asked: str, output: str | None, formats: Sequence[str] = FORMA
 
 def write_report(report: Report, format_name: str, output: str | None) -> None:
     """Render and write; a file is opened only after the work succeeded."""
-    from inspectcli.render.base import render
 
     color = not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
     text = render(report, format_name, width=shutil.get_terminal_size((80, 24)).columns, color=color and output is None)
@@ -102,21 +99,15 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         yield
     except PinspectError as error:
         if format_name in ("json", "yaml"):
-            from inspectcli.commands.inspect.result import FileError
-            from inspectcli.display.blocks import Report
+            from inspectcli.document import report_document
 
-            told = {"path": error.path, **FileError.of(error)._asdict()}
-            write_report(
-                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), EXIT_FAILED),
-                format_name,
-                output,
-            )
+            failure = report_document(command, ErrorReport(FileError.of(error)))
+            write_report(Report(command, (), failure, (), EXIT_FAILED), format_name, output)
         raise
 
 
 def complain(path: str, error: FileError) -> None:
     """Say on stderr why a file could not be read, or not completely."""
-    from inspectcli.render.base import escape
 
     click.echo(f"pinspect: {escape(path, 500)}: {escape(error.message, 1000)}", err=True)
     if error.hint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from inspectcli.cli.output import choose_format, report_options, write_report
+from inspectcli.cli.output import choose_format, errors_for_programs, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN
 
 FORMATS = ("terminal", "plain", "markdown", "json")
@@ -26,8 +26,10 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
     from inspectcli.commands.check.policy import code_of
     from inspectcli.commands.check.view import present_rules
 
-    rules = all_rules()
-    codes = tuple(code_of(word, rules) for word in words)
+    format_name = choose_format(format_name, output, FORMATS)
+    with errors_for_programs("rules", format_name, output):
+        rules = all_rules()
+        codes = tuple(code_of(word, rules) for word in words)
     chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
-    write_report(present_rules(chosen), choose_format(format_name, output, FORMATS), output)
+    write_report(present_rules(chosen), format_name, output)
     return EXIT_CLEAN

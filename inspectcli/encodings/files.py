@@ -1,4 +1,4 @@
-"""Small text files beside a model, read whole and bounded; JSON in all the shapes that tools write."""
+"""Readers of small files beside a model, bounded in size: bytes, JSON in the forms that tools write, zip members."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from inspectcli.encodings.zip import LOCAL_MAGIC, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.storage.location import Entry, EntryKind, Location
 
-#: Bytes of a file that is read whole.
+#: Largest file that is read whole, in bytes.
 MAX_FILE = 64 << 20
-#: Names of a folder that are looked at.
+#: Most names of a folder that are looked at.
 MAX_NAMES = 100_000
-#: Where the directory of a small zip archive lies.
+#: Last bytes of an archive in which the directory of a small one lies.
 _ZIP_TAIL = 8 << 10
 
 
 def read_file(location: Location, limit: int = MAX_FILE) -> bytes:
-    """All bytes of a regular file.
+    """Return all bytes of a regular file.
 
     Raises:
-        NotReadableError: it is not there, or is something else.
         ChangedFileError: it was written to meanwhile.
-        LimitError: it is larger than `limit`.
+        LimitError: it is larger than `limit` bytes.
+        NotReadableError: it cannot be opened, or is not a regular file.
     """
     with location.reading() as source:
         if source.size > limit:
@@ -35,14 +35,14 @@ def read_file(location: Location, limit: int = MAX_FILE) -> bytes:
 
 
 def read_tail(location: Location, n: int) -> bytes:
-    """The last `n` bytes, or all."""
+    """Return the last `n` bytes of a file, or all of a shorter one."""
     with location.reading() as source:
         n = min(n, source.size)
         return source.read_at(source.size - n, n)
 
 
 def read_json(location: Location, limit: int = MAX_FILE) -> Any:
-    """The value of a JSON file as Python writers make them: NaN allowed, the last of two equal names wins."""
+    """Return the value of a JSON file, as lenient as Python: NaN is accepted, and the last of two equal names wins."""
     return parse_json(read_file(location, limit), location.name)
 
 
@@ -51,7 +51,7 @@ def parse_json(data: bytes, what: str) -> Any:
 
 
 def json_object(data: object) -> dict[str, Any]:
-    """The JSON object in a text, or an empty one where there is none or it is broken."""
+    """Return the JSON object in a string or bytes; an empty dict if there is none or it is damaged."""
     if not isinstance(data, str | bytes):
         return {}
     try:
@@ -62,7 +62,7 @@ def json_object(data: object) -> dict[str, Any]:
 
 
 def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines text, one a line; the error of a broken line comes out when it is reached."""
+    """Yield the objects of a JSON Lines text. The error of a damaged line is raised when that line is reached."""
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
             value = parse_json(line, f"line {number:,} of {what}")
@@ -71,12 +71,12 @@ def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
 
 
 def first_object(head: bytes) -> dict[str, Any]:
-    """The object on the first line of a JSON-lines file; empty if there is none."""
+    """Return the object on the first line of a JSON Lines file; an empty dict if there is none."""
     return json_object(head.split(b"\n", 1)[0]) if head.startswith(b"{") else {}
 
 
 def zip_holds(location: Location, head: bytes, *names: str) -> bool:
-    """Whether a zip archive has these members. Its end alone is read, unless they are named there."""
+    """Return whether a zip archive has all these members. It is parsed only if the end of the file names them."""
     if not head.startswith(LOCAL_MAGIC):
         return False
     with location.reading() as source:
@@ -91,10 +91,11 @@ def zip_holds(location: Location, head: bytes, *names: str) -> bool:
 
 
 def zip_member(location: Location, name: str, limit: int = MAX_FILE) -> bytes:
-    """A member of a zip archive, inflated and checked.
+    """Return a member of a zip archive, inflated, with its CRC-32 checked.
 
     Raises:
-        PinspectError: the archive is damaged, plays tricks, or lacks it.
+        PinspectError: the archive is damaged or ambiguous, or lacks the member.
+        LimitError: the member is larger than `limit` bytes.
     """
     with location.reading() as source:
         member = read_directory(source).members.get(name)
@@ -104,17 +105,17 @@ def zip_member(location: Location, name: str, limit: int = MAX_FILE) -> bytes:
 
 
 def names_in(folder: Location) -> frozenset[str]:
-    """The names in a folder; none if it cannot be listed."""
+    """Return the names in a folder; an empty set if it cannot be listed."""
     return frozenset(entry.name for entry in _entries(folder))
 
 
 def siblings(location: Location) -> frozenset[str]:
-    """The names beside a file, itself included."""
+    """Return the names in the folder of a file, its own included."""
     return names_in(location.parent)
 
 
 def subfolders(folder: Location) -> list[Location]:
-    """The folders in a folder, by name; links are left out, as they may lead anywhere."""
+    """Return the subfolders, sorted by name. Symbolic links are left out: they may lead anywhere."""
     return [folder.join(e.name) for e in sorted(_entries(folder), key=lambda e: e.name) if e.kind is EntryKind.FOLDER]
 
 

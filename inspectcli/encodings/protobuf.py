@@ -1,4 +1,4 @@
-"""Protobuf messages, bounded: https://protobuf.dev/programming-guides/encoding/"""
+"""Protobuf messages, read with limits: https://protobuf.dev/programming-guides/encoding/"""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import struct
 
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 
-#: Fields of one message: far above what a configuration needs.
+#: Most fields of one message: far above what a configuration needs.
 MAX_FIELDS = 1_000_000
 
 
 class Message:
-    """The fields of one protobuf message, by number; what they mean is up to the caller."""
+    """One protobuf message: its fields by number. Which type a field has is up to the caller.
+
+    Raises:
+        DamagedFileError: the bytes are not a message.
+        LimitError: it has too many fields.
+    """
 
     __slots__ = ("_fields",)
 
@@ -42,7 +47,7 @@ class Message:
         return number in self._fields
 
     def bytes(self, number: int) -> list[bytes]:
-        """The fields of this number that have a length: text, bytes, messages."""
+        """Return the length-delimited fields of this number: strings, bytes, messages."""
         return [value for value in self._fields.get(number, ()) if isinstance(value, bytes)]
 
     def messages(self, number: int) -> list[Message]:
@@ -59,7 +64,7 @@ class Message:
         return found[-1] if found else 0
 
     def integers(self, number: int) -> list[int]:
-        """Integers of this field, single or packed, signed as int64 is."""
+        """Return the varints of this field, single or packed, as int64."""
         found: list[int] = []
         for value in self._fields.get(number, ()):
             if isinstance(value, int):
@@ -72,11 +77,11 @@ class Message:
         return [value - (1 << 64) if value >> 63 else value for value in found]
 
     def doubles(self, number: int) -> list[float]:
-        """Doubles of this field, single or packed."""
+        """Return the float64 values of this field, single or packed."""
         return self._floats(number, "d", 8)
 
     def floats(self, number: int) -> list[float]:
-        """32-bit floats of this field, single or packed, as the shortest decimal that gives them back."""
+        """Return the float32 values of this field, single or packed, each as its shortest decimal (see `shortest`)."""
         return [shortest(value) for value in self._floats(number, "f", 4)]
 
     def _floats(self, number: int, code: str, size: int) -> list[float]:
@@ -87,13 +92,13 @@ class Message:
 
 
 def shortest(value: float) -> float:
-    """A 32-bit float, as the double that people wrote: 0.05000000074505806 -> 0.05."""
+    """Return the shortest decimal that rounds to this float32, as people wrote it: 0.05000000074505806 -> 0.05."""
     for digits in range(6, 10):
         text = f"{value:.{digits}g}"
         try:
             if struct.pack("<f", float(text)) == struct.pack("<f", value):
                 return float(text)
-        except OverflowError:  # rounded beyond the largest one
+        except OverflowError:  # rounded beyond the largest float32
             continue
     return value
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from inspectcli.errors import PinspectError
 from inspectcli.formats.finding import find_folder, formats
 from inspectcli.formats.folder import INDEX_SUFFIX, models_by_suffix, no_model
 from inspectcli.storage.location import EntryKind, Location
+from inspectcli.storage.names import file_name
 
 #: Sub-folders are looked through this deep.
 MAX_FOLDER_DEPTH = 3
 
 _LFS_POINTER = b"version https://git-lfs"
+#: Names of files that are one of several of a model: a shard, one process's part.
+_PART = re.compile(r"-\d+-of-\d+\.|(^|_)(mp|pp|tp)_rank_\d+")
 #: Suffixes that files of another kind have too: firmware, archives, TypeScript.
 _SHARED_SUFFIXES = (".bin", ".mat", ".pkl", ".tar", ".ts")
 
@@ -36,6 +40,11 @@ def models_in(folder: Location) -> Sequence[Location]:
     """The checkpoints in a folder, shards of one model once; not in its sub-folders. The folder itself may be one."""
     known = find_folder(folder)
     return models_by_suffix(folder) if known is None or known.folder is None else known.folder(folder)
+
+
+def is_part_of_a_model(path: str) -> bool:
+    """Whether the name says that other files hold the rest: its blocks do not begin at 0, and may end anywhere."""
+    return bool(_PART.search(file_name(path)))
 
 
 def _models_below(folder: Location, depth: int) -> Iterator[Location]:

@@ -13,6 +13,14 @@ __all__ = ["all_sources", "find_source", "head_of"]
 
 #: First bytes that only checkpoints have: for them no other source is imported.
 _ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
+#: Names that say whose file it mostly is: that source is asked first, and the others need not be imported.
+_LIKELY = {
+    "config.json": "transformers",
+    "generation_config.json": "transformers",
+    "trainer_state.json": "transformers",
+    "adapter_config.json": "peft",
+    "ds_config.json": "deepspeed",
+}
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +49,15 @@ def find_source(location: Location, head: bytes) -> HParamSource | None:
         return next((s for s in all_sources() if s.folder is not None and s.folder(location)), None)
     if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
         return _in_archive(location, head)
-    return next((s for s in all_sources() if s.sniff(location, head)), None)
+    return _likely(location, head) or next((s for s in all_sources() if s.sniff(location, head)), None)
+
+
+def _likely(location: Location, head: bytes) -> HParamSource | None:
+    name = _LIKELY.get(location.name)
+    if name is None:
+        return None
+    source: HParamSource = importlib.import_module(f"{__name__}.sources.{name}").SOURCE
+    return source if source.sniff(location, head) else None
 
 
 def _in_archive(location: Location, head: bytes) -> HParamSource:

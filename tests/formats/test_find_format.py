@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.locations import in_memory
-from support.places import FIXTURES
+from support.places import FIXTURES, healthy_fixtures
 
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.formats import FORMAT_NAMES, find_format, formats, open_checkpoint, open_file
@@ -40,7 +40,7 @@ EXPECTED = {
 }  # fmt: skip
 #: Readers share a zip or HDF5 container between checkpoint formats.
 BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".keras": "keras", ".h5": "hdf5"}
-NOT_CHECKPOINTS = {".json", ".py", ".md", ".txt"}
+NOT_CHECKPOINTS = {".json", ".txt"}
 
 
 def takers(path: Path) -> list[Format]:
@@ -54,11 +54,7 @@ def found(source: Source) -> Format | None:
 
 
 def test_every_fixture_is_in_the_table() -> None:
-    found = {
-        str(p.relative_to(FIXTURES))
-        for p in FIXTURES.rglob("*")
-        if p.is_file() and p.suffix not in NOT_CHECKPOINTS and "damaged" not in p.parts and "__pycache__" not in p.parts
-    }
+    found = {str(p.relative_to(FIXTURES)) for p in healthy_fixtures() if p.suffix not in NOT_CHECKPOINTS}
     assert found == set(EXPECTED)
 
 

@@ -15,12 +15,12 @@ from support.locations import stored
 from support.places import FIXTURES
 
 from inspectcli.cli import run
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.encodings.files import names_in, read_json, siblings, subfolders
 from inspectcli.errors import ChangedFileError, NotReadableError, TruncatedFileError
 from inspectcli.formats import open_location
 from inspectcli.formats.discovery import expand
-from inspectcli.hparams.collect import read_hparams
 from inspectcli.storage import locate, size_of
 from inspectcli.storage.local import LocalFile, LocalPath
 from inspectcli.storage.location import Entry, EntryKind

@@ -1,4 +1,4 @@
-"""What was trained and what was frozen, by module."""
+"""Changes by module: which were trained, and which frozen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Module(NamedTuple):
     """The tensors below one name.
 
     Attributes:
-        untouched: with equal values.
-        rel_l2: ||a - b|| / ||a|| over the tensors that changed; None if none did, or all were zero.
+        untouched: number of tensors with equal values.
+        rel_l2: ||a - b|| / ||a|| over the tensors that changed; None if none did, or if all were zero.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Module(NamedTuple):
 
 
 def by_module(tensors: Iterable[TensorDiff]) -> list[Module]:
-    """One entry for each module, in the order of their first tensors; blocks that are counted stand apart."""
+    """Return the modules in the order of their first tensors; each numbered block is one of its own."""
     rows = list(tensors)
     prefix = common_prefix([t.name for t in rows])
     groups: dict[str, list[TensorDiff]] = {}
@@ -45,7 +45,10 @@ def by_module(tensors: Iterable[TensorDiff]) -> list[Module]:
 
 
 def module_of(name: str, prefix: str = "") -> str:
-    """`h.3` of `h.3.attn.weight`, `lm_head` of `lm_head.weight`: the first part, and a number behind it."""
+    """Return the module of a tensor: its first component, with a number after it.
+
+    `h.3.attn.weight` -> `h.3`, `lm_head.weight` -> `lm_head`
+    """
     parts = name[len(prefix) :].replace("/", ".").split(".")
     depth = 2 if len(parts) > 2 and parts[1].isdigit() else 1
     return ".".join(parts[: min(depth, max(len(parts) - 1, 1))])

@@ -1,4 +1,4 @@
-"""What names say: separators, prefixes that explain most of them, and what Keras and torch call the same thing."""
+"""Names of tensors: separators, changes of prefix, and what Keras and torch call the same weight."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 Parts = tuple[str, ...]
 
-#: What wrappers and trainers put before every name; any other prefix is found too, these need no majority.
+#: Prefixes that wrappers and trainers put before every name. Others are found too; these need no majority.
 WRAPPERS = frozenset(
     "module _orig_mod model net network state_dict model_state_dict _model base_model transformer".split()
 )
 
-#: Keras's names of a layer's weights -> torch's.
+#: Name of a weight in Keras -> in torch.
 _CONVENTIONS = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
@@ -24,46 +24,46 @@ _CONVENTIONS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-#: Of recurrent layers: (cell's parts in Keras, parts in torch).
+#: Recurrent layers: (components of the cell in Keras, in torch).
 _CELLS: dict[Parts, Parts] = {
     ("lstm_cell", "kernel"): ("weight_ih_l0",),
     ("lstm_cell", "recurrent_kernel"): ("weight_hh_l0",),
     ("lstm_cell", "bias"): ("bias_ih_l0",),
 }
 _SEPARATORS = re.compile(r"[./]")
-#: The end of a part that counts: `dense_3`, `layer4`, `7`.
+#: Number at the end of a component: `dense_3`, `layer4`, `7`.
 _COUNTER = re.compile(r"_?\d+$")
-#: Rewriting rounds: EMA copies and sub-models have prefixes of their own.
+#: Most changes of prefix: EMA copies and sub-models have prefixes of their own.
 _MAX_ROUNDS = 4
-#: Endings of each name that are looked at.
+#: Most endings of each name that are tried.
 _MAX_DEPTH = 12
 
 
 class Rewrite(NamedTuple):
-    """A change of prefix: `before` of A is `after` of B."""
+    """A change of prefix: `before` in A is `after` in B."""
 
     before: Parts
     after: Parts
 
     @property
     def is_wrapper(self) -> bool:
-        """Whether it only adds or takes away a prefix."""
+        """Whether it only adds or removes a prefix."""
         return not (self.before and self.after)
 
 
 def parts(name: str) -> Parts:
-    """A name without its separators, and without TensorFlow's `:0`."""
+    """Split a name into its components, without TensorFlow's `:0`."""
     return tuple(p for p in _SEPARATORS.split(name.removesuffix(":0")) if p) or (name,)
 
 
 def in_torch_words(path: Parts) -> Parts:
-    """Keras's name of a weight as torch would have it."""
+    """Return the components of a Keras name as torch would name the weight."""
     cell = _CELLS.get(path[-2:])
     return (*path[:-2], *cell) if cell else (*path[:-1], _CONVENTIONS.get(path[-1], path[-1]))
 
 
 def is_kernel(name: str) -> bool:
-    """Whether Keras holds it with inputs first, torch with outputs first."""
+    """Return whether this is a kernel, for which Keras puts inputs first, and torch outputs."""
     return name.endswith("kernel") or name.endswith("kernel:0")
 
 
@@ -78,7 +78,7 @@ def numbers(name: str) -> tuple[int, ...]:
 
 
 def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
-    """Changes of prefix, each of which explains most of the names that no earlier one explains."""
+    """Return changes of prefix, each of which explains most of the names that no earlier one explains."""
     left, right, found = list(a), set(b), []
     for _ in range(_MAX_ROUNDS):
         best = _best(left, right)
@@ -92,7 +92,7 @@ def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
 
 
 def applied(rewrite: Rewrite, path: Parts) -> Parts | None:
-    """The name in B, or None if the prefix is not there."""
+    """Return the name in B; None if the name does not have the prefix."""
     n = len(rewrite.before)
     return (*rewrite.after, *path[n:]) if path[:n] == rewrite.before else None
 

@@ -1,4 +1,4 @@
-"""How `pinspect diff A B` tells it: from the comparison to blocks of a Report."""
+"""Build the report blocks of `pinspect diff`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.modules import Module, by_module
-from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
-from inspectcli.commands.diff.verdict import relative_change
+from inspectcli.commands.diff.result import DiffReport, Prefix, Side, TensorDiff
+from inspectcli.commands.diff.verdict import correlation_sentence, relative_change
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
 from inspectcli.display.text import common_prefix, count, number, percent, shape, short, size, span
+from inspectcli.document import ABSENT, Deferred
 from inspectcli.formats import FORMAT_NAMES
 
 #: Metadata keys shown; the JSON has all.
@@ -69,7 +70,7 @@ class View:
     stat: bool = False
 
 
-def present(report: DiffReport, view: View, exit_code: int = 0) -> Report:
+def present(report: DiffReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
     shown = [t for t in report.tensors if _is_wanted(t, report, view)]
     model = [t for t in shown if not t.is_state]
@@ -89,7 +90,7 @@ def present(report: DiffReport, view: View, exit_code: int = 0) -> Report:
     more = _hidden(report, shown)
     if more and not view.stat:
         blocks.append(Note(more, Tone.DIM))
-    return Report("diff", tuple(blocks), report.document(), tuple(_records(report)), exit_code)
+    return Report("diff", tuple(blocks), Deferred(report.document), tuple(_records(report)), report.exit_code)
 
 
 def _verdict_tone(report: DiffReport) -> Tone:
@@ -111,18 +112,16 @@ def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
 def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
     yield "A", Cell(_side(report.a))
     yield "B", Cell(_side(report.b))
-    for rewrite in report.prefixes:
-        before, after = (".".join(p) for p in rewrite)
-        yield "names", Cell(_prefix(before, after, report))
-    counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts().items() if n]
+    for prefix in report.prefixes:
+        yield "names", Cell(_prefix(prefix, report))
+    counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts.items() if n]
     if counted:
         yield "tensors", Cell(" · ".join(counted), Tone.STRONG)
     parameters = " · ".join(_parameters(report))
     if parameters:
         yield "parameters", Cell(parameters)
-    evidence = [e for e in report.verdict.evidence if "correlate" in e]
-    if evidence:
-        yield "evidence", Cell("; ".join(evidence))
+    if report.verdict.correlation is not None:
+        yield "evidence", Cell(correlation_sentence(report.verdict.correlation))
     nan = [t for t in report.tensors if t.nan_a or t.nan_b]
     if nan:
         told = "; ".join(f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan[:3])
@@ -142,13 +141,13 @@ def _side(side: Side) -> str:
     return f"{name} · {size(side.size)} · {count(side.parameters)} parameters in {side.tensors:,} tensors"
 
 
-def _prefix(before: str, after: str, report: DiffReport) -> str:
+def _prefix(prefix: Prefix, report: DiffReport) -> str:
     n = sum(t.how_matched in (How.PREFIX, How.CONVENTION) for t in report.tensors)
-    if not before:
-        return f"B puts {after}. before {n:,} names of A"
-    if not after:
-        return f"A puts {before}. before {n:,} names of B"
-    return f"{before}. of A is {after}. of B in {n:,} names"
+    if not prefix.a:
+        return f"B puts {prefix.b}. before {n:,} names of A"
+    if not prefix.b:
+        return f"A puts {prefix.a}. before {n:,} names of B"
+    return f"{prefix.a}. of A is {prefix.b}. of B in {n:,} names"
 
 
 def _parameters(report: DiffReport) -> Iterable[str]:
@@ -168,9 +167,9 @@ def _parameters(report: DiffReport) -> Iterable[str]:
 
 
 def _metadata(changed: Changed) -> str:
-    if not changed.in_a:
+    if changed.a is ABSENT:
         return f"+ {changed.key}: {_value(changed.b)}"
-    if not changed.in_b:
+    if changed.b is ABSENT:
         return f"- {changed.key}: {_value(changed.a)}"
     return f"{changed.key}: {_value(changed.a)} → {_value(changed.b)}"
 

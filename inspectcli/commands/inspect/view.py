@@ -23,6 +23,7 @@ from inspectcli.display.text import (
     size,
     span,
 )
+from inspectcli.document import Deferred
 from inspectcli.formats import FORMAT_NAMES
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
@@ -73,7 +74,7 @@ SORT_KEYS: dict[str, Callable[[Fold[TensorRow]], Any]] = {
 }
 
 
-def present(report: InspectReport, view: View, exit_code: int = 0) -> Report:
+def present(report: InspectReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
     blocks: list[Block] = []
     if view.brief:
@@ -81,7 +82,7 @@ def present(report: InspectReport, view: View, exit_code: int = 0) -> Report:
     else:
         for file in report.files:
             blocks.extend(_file_blocks(file, view))
-    return Report("inspect", tuple(blocks), report.document(), tuple(_records(report.files)), exit_code)
+    return Report("inspect", tuple(blocks), Deferred(report.document), tuple(_records(report.files)), report.exit_code)
 
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -132,7 +133,7 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     yield "parameters", Cell(_parameters(totals), Tone.STRONG)
     apart = _apart(totals)
     if apart:
-        yield "besides", Cell(apart)
+        yield "also holds", Cell(apart)
     if totals.by_dtype:
         yield (
             "types",
@@ -191,7 +192,7 @@ def _hparams(file: FileReport) -> str:
     from inspectcli.hparams.merge import agree, shown
 
     parts = []
-    for name, value, current in file.hyperparameters:
+    for name, (value, current) in file.hyperparameters.items():
         moved = current is not None and value is not None and not agree(value, current)
         text = shown(current if value is None else value)
         parts.append(f"{name} {text}" + (f" → now {shown(current)}" if moved else ""))
@@ -307,7 +308,7 @@ def _instead(line: Fold[TensorRow]) -> Cell | None:
     if row.alias_of:
         return Cell(f"= {row.alias_of}", Tone.DIM)
     if row.stats is None:
-        return Cell("packed" if "packed" in row.note else "–", Tone.DIM)
+        return Cell("packed" if row.packed else "–", Tone.DIM)
     return None
 
 

@@ -1,4 +1,4 @@
-"""From the object that a torch file holds to named tensors: walk it as `state_dict` would, and say what is what."""
+"""Named tensors of the object in a torch file: paths are those of `state_dict`, and tell what each tensor is for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
 
 @dataclass(slots=True)
 class TorchTree:
-    """What the walk found."""
+    """Result of walking an object."""
 
     tensors: list[TensorRef] = field(default_factory=list)
     too_deep: bool = False
@@ -40,7 +40,7 @@ class _Walker:
         self.identity = identity
         self.tree = tree
         self.active: set[int] = set()
-        self.barren: set[int] = set()  # containers without a tensor below: no need to see them twice
+        self.barren: set[int] = set()  # containers without a tensor below: not visited twice
         self.visits = 0
 
     def visit(self, node: object, path: Path, kind: Kind | None, layer: str) -> None:
@@ -68,7 +68,7 @@ class _Walker:
             self.barren.add(id(node))
 
     def children(self, node: object, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
-        """(child, what its path gets, its kind if known here, the class of the module around it)."""
+        """Yield (child, its components of the path, its kind if that is known, class of the module around it)."""
         if isinstance(node, Dict):
             for key, value in node.items():
                 yield value, (key_text(key),), None, layer
@@ -82,11 +82,11 @@ class _Walker:
             yield from self.object_children(node)
 
     def object_children(self, node: Object) -> Iterator[tuple[object, Path, Kind | None, str]]:
-        # A container class (OrderedDict, ParameterDict's own dict) is no layer: only a module names one.
+        # Only a module names a layer, a container class (OrderedDict, the dict of a ParameterDict) does not.
         name = node.func.name if isinstance(node.func, Global) and is_module(node) else ""
         for index, value in enumerate(node.args):
             if type(value) not in _SCALARS:
-                # The items of OrderedDict([(key, value), ...]), as Python 2 wrote it, stand for themselves.
+                # OrderedDict([(key, value), ...]), as Python 2 pickles it: its items are those of the list.
                 pairs = _pairs(value) if node.path == "collections.OrderedDict" else None
                 if pairs is not None:
                     yield from ((v, (key_text(k),), None, name) for k, v in pairs)
@@ -103,7 +103,7 @@ class _Walker:
             yield value, (str(index),), None, name
 
     def attributes(self, state: object, path: Path) -> None:
-        """Python attributes of a tensor; `_metadata` of an OrderedDict holds none."""
+        """Visit the Python attributes of a tensor or dict; `_metadata` of an OrderedDict holds no tensor."""
         for part in _state_parts(state):
             if isinstance(part, Dict):
                 for key, value in part.items():
@@ -127,21 +127,21 @@ def _pairs(value: object) -> list[tuple[object, object]] | None:
 
 
 def _state_parts(state: object) -> tuple[object, ...]:
-    """What BUILD was given: a dict, or (dict or None, dict of slots)."""
+    """Return the dicts in the state of BUILD, which is a dict, or (dict or None, dict of slots)."""
     if isinstance(state, tuple) and len(state) == 2 and all(isinstance(s, Dict | None) for s in state):
         return tuple(s for s in state if s is not None)
     return () if state is None else (state,)
 
 
 def _module_children(state: Dict, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
-    """Attributes of an object; those of an nn.Module under the names that `state_dict` gives them."""
+    """Yield the attributes of an object; those of an nn.Module under the names that `state_dict` gives them."""
     holders = {"_parameters": Kind.PARAMETER, "_buffers": Kind.BUFFER, "_modules": None}
     is_module = state.get("_modules") is not None or state.get("_parameters") is not None
     for key, value in state.items():
         if is_module and isinstance(key, str) and key in holders:
             for name, child in _items(value):
                 yield child, (key_text(name),), holders[key], layer
-        elif not (is_module and key == "_flat_weights"):  # recurrent layers: the same parameters once more, as a list
+        elif not (is_module and key == "_flat_weights"):  # recurrent layers list the same parameters a second time
             yield value, (key_text(key),), None, layer
 
 
@@ -156,7 +156,7 @@ def _items(node: object) -> Iterator[tuple[object, object]]:
 
 
 def key_text(key: object) -> str:
-    """A dict key as a part of a name."""
+    """Return a dict key as a component of a tensor's name."""
     if isinstance(key, str):
         return key
     if isinstance(key, bytes):
@@ -198,7 +198,7 @@ _BUFFER_LEAVES = frozenset(
 
 
 def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
-    """PARAMETER, BUFFER, OPTIMIZER, ...: containers first, then the leaf's name, then the element type."""
+    """Return what a tensor is for: told by the containers of its path, then by its leaf, then by its element type."""
     if len(path) > 1:
         if path[0] in _FIRST_KEY:
             return _FIRST_KEY[path[0]]
@@ -216,7 +216,7 @@ def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
 
 
 def leaf_kind(leaf: str, family: NumberClass, parameter: bool = False) -> Kind:
-    """PARAMETER or BUFFER, as far as a name and an element type tell: integers are never trained."""
+    """Return PARAMETER or BUFFER, by the last component of the name and the element type: integers are not trained."""
     if leaf in _BUFFER_LEAVES or (family in (NumberClass.INT, NumberClass.BOOL) and not parameter):
         return Kind.BUFFER
     return Kind.PARAMETER
@@ -226,7 +226,7 @@ def leaf_kind(leaf: str, family: NumberClass, parameter: bool = False) -> Kind:
 
 
 def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str) -> TensorRef:
-    """The plain description of a rebuilt tensor."""
+    """Return the description of a rebuilt tensor. `identity` tells storages of different files apart."""
     held = tensor.values or tensor
     segments: tuple[Segment, ...] = ()
     problem = ""
@@ -286,9 +286,16 @@ def _affine(tensor: Tensor, name: str, identity: str) -> Affine | None:
 
 
 def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), kind: Kind | None = None) -> TorchTree:
-    """All tensors of `value`, named by their path, in file order.
+    """Return the tensors in an object, named by their paths, in file order.
 
     A tensor under two names is listed twice, with equal `storage`.
+
+    Args:
+        value: the node of the object.
+        rebuilder: makes tensors of nodes.
+        identity: tells storages of different files apart.
+        prefix: path of the object itself.
+        kind: of all its tensors; None to tell it from their paths.
     """
     tree = TorchTree()
     _Walker(rebuilder, identity, tree).visit(value, prefix, kind, "")
@@ -300,7 +307,7 @@ def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), 
 _EPOCH_KEYS = ("epoch", "current_epoch", "epochs_run", "epoch_idx", "last_epoch")
 _STEP_KEYS = ("global_step", "step", "iteration", "iter", "iter_num", "num_updates", "current_step", "steps", "it")
 
-#: Keys of a param_group -> the optimizer that has them; the first that fits.
+#: Keys of a param_group -> the optimizer that has them all. The first entry that fits counts.
 _GROUP_MARKS = (
     ({"betas", "momentum_decay"}, "NAdam"),
     ({"betas", "amsgrad"}, "Adam"),
@@ -318,7 +325,7 @@ _GROUP_MARKS = (
 
 
 def entries(node: object) -> Dict | None:
-    """The key-value view of a dict or of something that subclasses dict."""
+    """Return the items of a dict, or of an instance of a subclass of dict; None for anything else."""
     if isinstance(node, Dict):
         return node
     if isinstance(node, Object):
@@ -329,7 +336,7 @@ def entries(node: object) -> Dict | None:
 
 
 def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
-    """Plain values at the top of a checkpoint dict."""
+    """Return at most `limit` numbers, strings and booleans at the top of a checkpoint dict, by key."""
     top = entries(value)
     if top is None:
         return {}
@@ -338,7 +345,7 @@ def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
 
 
 def training(value: object) -> Training:
-    """Epoch, step and optimizer, from the places where trainers keep them."""
+    """Return epoch, step and optimizer, from the keys under which trainers keep them."""
     top = entries(value)
     if top is None or (isinstance(value, Object) and is_module(value)):
         return Training()
@@ -352,7 +359,7 @@ def training(value: object) -> Training:
 
 
 def is_module(node: Object) -> bool:
-    """A pickled nn.Module or a TorchScript object."""
+    """Return whether a node is a pickled nn.Module or a TorchScript object."""
     if isinstance(node.func, Global) and is_torchscript(node.func):
         return True
     return isinstance(node.state, Dict) and node.state.get("_modules") is not None
@@ -367,7 +374,7 @@ def _first_number(node: Dict, keys: tuple[str, ...]) -> int | float | None:
 
 
 def _optimizer_kind(node: object) -> str:
-    """The optimizer's name, from the keys of its first param_group; empty if unsure."""
+    """Return the class of an optimizer, told by the keys of its first param_group; empty if they fit none."""
     for candidate in node if isinstance(node, list) else (node,):
         state = entries(candidate)
         groups = state.get("param_groups") if state else None

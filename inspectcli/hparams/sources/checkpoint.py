@@ -7,6 +7,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from inspectcli.errors import PinspectError
+from inspectcli.formats import open_location
 from inspectcli.hparams._config import config_rows
 from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
@@ -44,12 +45,13 @@ def sniff(location: Location, head: bytes) -> bool:
 
 
 def read(location: Location, head: bytes, choice: Selection) -> Store:
-    from inspectcli.formats import open_location
+    return store_of(open_location(location))
 
-    checkpoint = open_location(location)
-    found = of_checkpoint(checkpoint)
+
+def store_of(checkpoint: Checkpoint) -> Store:
+    """What an opened checkpoint says, and what it would do to a careless loader."""
     notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])
-    return Store(tuple(found), notes=notes)
+    return Store(tuple(of_checkpoint(checkpoint)), notes=notes, hazards=checkpoint.hazards)
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> list[HParamRow]:

@@ -91,7 +91,7 @@ def _read_folder(folder: Location, choice: Selection) -> Store:
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
     study = Study(folder.name, trials, done, minimize, metric)
     store = choose([study], choice, STUDIES, notes)
-    return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
+    return replace(store, files=tuple(sorted({row.source.file for row in store.rows})))
 
 
 def _trial(file: Location, document: Mapping[str, Any]) -> Trial:
