@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inspectcli.display.text import clipped
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
         try:
             made[key.replace("-", "_")] = KEYS[key](value)
         except _WrongKindError as error:
-            raise UsageError(f"{key} is {_shown(value)}, expected {error}", "", path) from None
+            raise UsageError(f"{key} is {clipped(repr(value), 60)}, expected {error}", "", path) from None
     if made.get("baseline"):
         made["baseline"] = os.path.join(os.path.dirname(path), made["baseline"])
     return Config(path, **made)
@@ -106,11 +107,6 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
 
 class _WrongKindError(Exception):
     """A value is not of the kind that its text names."""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _text(value: object) -> str:

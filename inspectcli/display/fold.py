@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from inspectcli.commands.inspect.result import TensorRow
+from inspectcli.display.text import runs
 from inspectcli.tensors.arithmetic import median
 
 
@@ -137,15 +138,7 @@ def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
 
 def _numbers(values: list[int]) -> str:
     """`7`, `{0..11}`, `{0..6,8..11}`."""
-    if len(values) == 1:
-        return str(values[0])
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    return "{" + ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs) + "}"
+    return str(values[0]) if len(values) == 1 else f"{{{runs(values, ',')}}}"
 
 
 # -- who differs ----------------------------------------------------------------------------------------

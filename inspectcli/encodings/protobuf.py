@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
+from inspectcli.tensors.arithmetic import shortest
 
 #: Fields of one message: far above what a configuration needs.
 MAX_FIELDS = 1_000_000
@@ -84,18 +85,6 @@ class Message:
         for value in self.bytes(number):
             found += struct.unpack(f"<{len(value) // size}{code}", value[: len(value) // size * size])
         return found
-
-
-def shortest(value: float) -> float:
-    """A 32-bit float, as the double that people wrote: 0.05000000074505806 -> 0.05."""
-    for digits in range(6, 10):
-        text = f"{value:.{digits}g}"
-        try:
-            if struct.pack("<f", float(text)) == struct.pack("<f", value):
-                return float(text)
-        except OverflowError:  # rounded beyond the largest one
-            continue
-    return value
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from inspectcli.display.text import natural_key
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams import find_source, head_of
 from inspectcli.hparams.base import HParamRow, Kind, Selection, Store, Trial
@@ -260,7 +261,7 @@ def _candidates(folder: str, depth: int) -> Iterator[str]:
         yield folder
         return
     try:
-        names = sorted(os.listdir(folder), key=_natural)
+        names = sorted(os.listdir(folder), key=natural_key)
     except OSError:
         return
     files = [n for n in names if os.path.isfile(os.path.join(folder, n)) and not _NOT_STORES.fullmatch(n)]
@@ -283,10 +284,6 @@ def _newest(names: Sequence[str], folders: bool = False) -> list[str]:
     pattern = _CHECKPOINT_FOLDER if folders else _CHECKPOINT_FILE
     last = {re.sub(r"\d+", "#", name): name for name in names if pattern.fullmatch(name)}
     return [n for n in names if not pattern.fullmatch(n) or last[re.sub(r"\d+", "#", n)] == n]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 # -- runs -----------------------------------------------------------------------------------------------

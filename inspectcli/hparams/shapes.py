@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from inspectcli.hparams.merge import Finding, HParamValue, shown
+from inspectcli.display.text import setting
+from inspectcli.hparams.merge import Finding, HParamValue
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 
 _BLOCK = re.compile(r"(?:^|(.*?)\.)(layers|layer|h|blk|blocks|block)\.(\d+)\.(.+)")
@@ -129,8 +130,8 @@ def contradictions(
         if entry is not None and _denied(item, entry):
             place = f"{entry.row.origin.locator}.{entry.row.raw_key}".lstrip(".")
             text = (
-                f"{place} of {_base(entry)} is {shown(entry.value)}, "
-                f"but {item.tensor} says {shown(item.value)} ({item.text})"
+                f"{place} of {_base(entry)} is {setting(entry.value)}, "
+                f"but {item.tensor} says {setting(item.value)} ({item.text})"
             )
             found.append(Finding("PI601", item.name, text, _ADVICE))
     return found + _heads(entries, tensors)

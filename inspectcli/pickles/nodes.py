@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from inspectcli.display.text import clipped
+
 
 def shown(value: object) -> str:
     """A node or a scalar for a message, short; containers by their kind, as they may be nested without end."""
@@ -14,7 +16,7 @@ def shown(value: object) -> str:
         return value.path[:80]
     if value is None or isinstance(value, str | bytes | int | float | bool):
         text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 128 else "a huge number"
-        return text if len(text) <= 60 else text[:60] + "..."
+        return clipped(text, 60)
     return f"a {type(value).__name__.lower()}"
 
 

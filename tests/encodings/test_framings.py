@@ -11,10 +11,11 @@ from support.framings import BLOCK, field, log_of, tf_of, varint
 
 from inspectcli.encodings import leveldb, protobuf, tfrecord
 from inspectcli.encodings.leveldb import log_records
-from inspectcli.encodings.protobuf import Message, shortest
+from inspectcli.encodings.protobuf import Message
 from inspectcli.encodings.tfrecord import masked_crc32c, tf_records
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.storage.memory import Memory
+from inspectcli.tensors.arithmetic import shortest
 
 
 def before_damage(records: Iterator[bytes]) -> tuple[list[bytes], PinspectError | None]:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from inspectcli.display.text import setting
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.hparams.collect import read_hparams
-from inspectcli.hparams.merge import agree, shown
+from inspectcli.hparams.merge import agree
 from inspectcli.storage.local import LocalFile
 
 CONFIG = {
@@ -225,4 +226,4 @@ def test_what_counts_as_the_same(a: object, b: object, wanted: bool) -> None:
     ],
 )
 def test_values_for_people(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert setting(value) == text

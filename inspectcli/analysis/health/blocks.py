@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -62,14 +62,3 @@ def _alike(blocks: Mapping[int, Made], before: int, after: int) -> bool:
     made = blocks[before]
     layers = {rest.rpartition(".")[0] for rest, _ in made}
     return made == blocks[after] and len(layers) > 1 and sum(other == made for other in blocks.values()) > 2
-
-
-def shown(numbers: Sequence[int]) -> str:
-    """`0-6, 8-11`."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and runs[-1][1] == n - 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

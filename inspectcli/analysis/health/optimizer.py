@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from inspectcli.display.text import setting
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.model import Checkpoint, Kind
 
@@ -63,7 +64,8 @@ def learning_rate_remark(checkpoint: Checkpoint) -> str:
     low, high = _USUAL_RATE.get(kind.lower(), _USUAL_OTHER)
     for group in groups(checkpoint):
         if not low <= group.lr <= high and group.lr != 0:
-            return f"; the learning rate is {group.lr:g}, typically {low:g} to {high:g} for {kind or 'this optimizer'}"
+            usual = f"typically {setting(low)} to {setting(high)} for {kind or 'this optimizer'}"
+            return f"; the learning rate is {setting(group.lr)}, {usual}"
     return ""
 
 

@@ -10,6 +10,7 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
+from inspectcli.display.text import listed, significant
 from inspectcli.errors import PinspectError
 
 #: A fresh or a trained weight stays within a few hundred times its initial scale and its siblings.
@@ -105,7 +106,7 @@ def _scale(subject: RuleContext, tensor: TensorFacts) -> tuple[float, str] | Non
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.3g} times" if 0.01 <= ratio < 1e4 else f"{ratio:.1e} times"
+    return f"{significant(ratio, 3 if 0.01 <= ratio < 1e4 else 2)} times"
 
 
 @rule("PI201", "exploding-scale", Severity.ERROR)
@@ -121,7 +122,9 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
         found = _scale(subject, tensor)
         if found is not None and found[0] > _EXPLODED and _outlier(tensor) is None:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
+                {"rms": tensor.rms, "ratio": found[0]},
             )
     for tensor in subject.unique:
         if (
@@ -133,7 +136,8 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
             continue
         siblings = _against_siblings(subject, tensor)
         if tensor.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
-            message = f"root mean square {tensor.rms:.3g}: of a {tensor.role.kind.value}, values near 1 are expected"
+            size = significant(tensor.rms, 3)
+            message = f"root mean square {size}: of a {tensor.role.kind.value}, values near 1 are expected"
             yield RuleHit(tensor.name, message, {"rms": tensor.rms, "ratio": tensor.rms})
 
 
@@ -150,7 +154,9 @@ def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
         found = _scale(subject, tensor)
         if found is not None and tensor.rms >= _COLLAPSED and found[0] < _VANISHED:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
+                {"rms": tensor.rms, "ratio": found[0]},
             )
 
 
@@ -184,7 +190,9 @@ def constant_weight(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _weights(subject):
         s = tensor.stats
         if s is not None and s.low == s.high and s.low:
-            yield RuleHit(tensor.name, f"all {s.count:,} values are {s.low:.4g}", {"value": s.low, "count": s.count})
+            yield RuleHit(
+                tensor.name, f"all {s.count:,} values are {significant(s.low, 4)}", {"value": s.low, "count": s.count}
+            )
 
 
 @rule("PI205", "collapsed-weight", Severity.WARNING)
@@ -198,7 +206,9 @@ def collapsed_weight(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _weights(subject):
         if 0 < tensor.rms < _COLLAPSED:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.2g}: expected above {_COLLAPSED:g}", {"rms": tensor.rms}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 2)}: expected above {significant(_COLLAPSED, 2)}",
+                {"rms": tensor.rms},
             )
 
 
@@ -219,7 +229,7 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
             largest, usual = found
             yield RuleHit(
                 tensor.name,
-                f"the largest magnitude is {largest:.3g}, 99 % are within {usual:.3g}",
+                f"the largest magnitude is {significant(largest, 3)}, 99 % are within {significant(usual, 3)}",
                 {"abs_max": largest, "q99": usual},
             )
 
@@ -254,10 +264,9 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
             if s.zeros - gone > _PRUNED * (s.count - gone):
                 continue
             if indices and 2 * len(indices) < shape[axis]:
-                shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
                 yield RuleHit(
                     tensor.name,
-                    f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {shown}",
+                    f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {listed(indices, 5)}",
                     {"axis": axis, "count": len(indices), "indices": indices[:100]},
                 )
                 break

@@ -19,6 +19,7 @@ from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles, pattern
+from inspectcli.display.text import significant
 from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Checkpoint
 from inspectcli.tensors.values import read_array
@@ -308,7 +309,7 @@ def _constant(tensor: TensorFacts) -> InitMatch | None:
         name = _CONSTANTS.get((role.kind, s.low))
         if name is None and (s.finite == 1 or role.kind is Part.COUNTER):
             return None  # one number is always all the same
-        name = name or (f"all {s.low:g}" if s.low else "zeros")
+        name = name or (f"all {significant(s.low, 6)}" if s.low else "zeros")
         return InitMatch(Strength.UNTOUCHED, name, "constant")
     # A quarter are not 0, and none is above 1: if their squares sum to a quarter of all, they are ones.
     ones = s.finite / 4

@@ -158,7 +158,7 @@ def present_rules(rules: Sequence[Rule]) -> Report:
     blocks: list[Block] = []
     for prefix, group in groupby(rules, key=lambda rule: rule.code[:3]):
         members = list(group)
-        blocks += [Heading(f"{prefix}xx {members[0].family}".rstrip()), _listed(members)]
+        blocks += [Heading(f"{prefix}xx {members[0].family}".rstrip()), _table(members)]
     if any(not rule.default for rule in rules):
         blocks += [Note(""), Note("(off) runs only when it is selected, or its limit is given", Tone.DIM)]
     return Report("rules", tuple(blocks), document)
@@ -177,7 +177,7 @@ def _document(rule: Rule) -> dict[str, object]:
     }
 
 
-def _listed(rules: Sequence[Rule]) -> Table:
+def _table(rules: Sequence[Rule]) -> Table:
     columns = (
         Column("code", keep=100),
         Column("name", keep=90),

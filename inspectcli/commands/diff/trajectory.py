@@ -15,7 +15,7 @@ from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
 from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import common_prefix, number
+from inspectcli.display.text import common_prefix, natural_key, number
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.measure.scan import scan
 from inspectcli.measure.workers import Progress
@@ -182,14 +182,13 @@ def _candidates(path: str) -> list[str]:
         inner = os.path.join(path, name)
         if not name.startswith(".") and os.path.isdir(inner) and models_in(inner):
             found.append(name)
-    return sorted(found, key=_natural)
+    return sorted(found, key=_step_order)
 
 
-def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
-    """`checkpoint-500` before `checkpoint-1000`."""
+def _step_order(name: str) -> tuple[bool, tuple[object, ...]]:
+    """`checkpoint-500` before `checkpoint-1000`, and what has no number last."""
     stem = re.sub(r"\.(pt|pth|bin|ckpt|h5|tar|safetensors|keras|hdf5|npz)\b", "", name)
-    parts = re.split(r"(\d+)", stem)
-    return not re.search(r"\d", stem), [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return not re.search("[0-9]", stem), natural_key(stem)
 
 
 # -- what people see --------------------------------------------------------------------------------------

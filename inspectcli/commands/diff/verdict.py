@@ -10,6 +10,7 @@ from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.result import DiffVerdict, TensorDiff, VerdictCode
+from inspectcli.display.text import plural, significant
 from inspectcli.tensors.model import Kind
 
 #: Tensors with fewer values correlate by chance.
@@ -76,7 +77,7 @@ def _unreadable(t: Tally) -> Claim:
     bad = [x for x in (*t.pairs, *t.state) if x.problem]
     if not bad:
         return None
-    return VerdictCode.NOT_COMPARED, f"Not compared: {_tensors(len(bad))} could not be read"
+    return VerdictCode.NOT_COMPARED, f"Not compared: {plural(len(bad), 'tensor')} could not be read"
 
 
 def _nothing(t: Tally) -> Claim:
@@ -123,7 +124,7 @@ def _more_or_less(t: Tally) -> Claim:
     """Everything that is on both sides is equal; one side, or each, has more."""
     if not t.pairs or len(t.same) < len(t.pairs) or not _shares_most(t):
         return None
-    parts = [f"{side} has {_tensors(len(x))} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
+    parts = [f"{side} has {plural(len(x), 'tensor')} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
     names = ", other names" if _renamed(t) else ""
     return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
 
@@ -132,7 +133,8 @@ def _architecture(t: Tally) -> Claim:
     if _shares_most(t):
         return None
     n, common = len(t.pairs) + max(len(t.added), len(t.removed)), len(t.compared)
-    return VerdictCode.DIFFERENT_ARCHITECTURES, f"Different architectures: {common:,} of {_tensors(n)} can be compared"
+    tensors = plural(n, "tensor")
+    return VerdictCode.DIFFERENT_ARCHITECTURES, f"Different architectures: {common:,} of {tensors} can be compared"
 
 
 def _fine_tune(t: Tally) -> Claim:
@@ -146,7 +148,7 @@ def _fine_tune(t: Tally) -> Claim:
 
 def _untouched(t: Tally) -> str:
     rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
-    text = f"{len(t.same) + len(rounded):,} of {_tensors(len(t.pairs))} untouched"
+    text = f"{len(t.same) + len(rounded):,} of {plural(len(t.pairs), 'tensor')} untouched"
     return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
 
 
@@ -277,21 +279,18 @@ def _beside(t: Tally, metadata: Sequence[Changed]) -> str:
 
 def _evidence(t: Tally, metadata: Sequence[Changed]) -> Iterable[str]:
     if t.pairs:
-        yield f"{len(t.same):,} of {_tensors(len(t.pairs))} on both sides have equal values"
+        yield f"{len(t.same):,} of {plural(len(t.pairs), 'tensor')} on both sides have equal values"
     for found, what in ((t.added, "only in B"), (t.removed, "only in A"), (t.reshaped, "of another shape")):
         if found:
-            yield f"{_tensors(len(found))} {what}"
+            yield f"{plural(len(found), 'tensor')} {what}"
     values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
     if values:
         weight = sum(x.numel for x in values)
         mean = sum((x.correlation or 0.0) * x.numel for x in values) / weight
-        yield f"the {_tensors(len(values))} of {LEAST_VALUES} or more values that changed correlate by {mean:.3g}"
+        tensors = plural(len(values), "tensor")
+        yield f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {significant(mean, 3)}"
     if t.state:
         differing = sum(not x.is_same for x in t.state)
-        yield f"training state: {differing:,} of {_tensors(len(t.state))} differ"
+        yield f"training state: {differing:,} of {plural(len(t.state), 'tensor')} differ"
     if metadata:
-        yield f"{len(metadata):,} {'key' if len(metadata) == 1 else 'keys'} of metadata differ"
-
-
-def _tensors(n: int) -> str:
-    return "1 tensor" if n == 1 else f"{n:,} tensors"
+        yield f"{plural(len(metadata), 'key')} of metadata differ"

@@ -15,7 +15,20 @@ from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
 from inspectcli.commands.diff.verdict import relative_change
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
 from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
-from inspectcli.display.text import FORMAT_NAMES, common_prefix, count, number, percent, shape, short, size, span
+from inspectcli.display.text import (
+    FORMAT_NAMES,
+    clipped,
+    common_prefix,
+    count,
+    listed,
+    number,
+    percent,
+    plural,
+    shape,
+    short,
+    size,
+    span,
+)
 
 #: Metadata keys shown; the JSON has all.
 _MOST_KEYS = 8
@@ -124,16 +137,18 @@ def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
         yield "evidence", Cell("; ".join(evidence))
     nan = [t for t in report.tensors if t.nan_a or t.nan_b]
     if nan:
-        told = "; ".join(f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan[:3])
-        more = f"; and {len(nan) - 3:,} more tensors" if len(nan) > 3 else ""
+        told = listed([f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan], 3, "tensor", "; ")
         tone = Tone.BAD if any(t.nan_a != t.nan_b for t in nan) else Tone.WARN
-        yield "NaN", Cell(told + more, tone)
+        yield "NaN", Cell(told, tone)
     for tensor in report.problems[:3]:
         yield "unreadable", Cell(f"{tensor.name}: {tensor.problem}", Tone.BAD)
     for changed in report.metadata[:_MOST_KEYS]:
         yield "metadata", Cell(_metadata(changed))
     if len(report.metadata) > _MOST_KEYS:
-        yield "metadata", Cell(f"and {len(report.metadata) - _MOST_KEYS:,} more keys (--format json has all)", Tone.DIM)
+        yield (
+            "metadata",
+            Cell(f"and {plural(len(report.metadata) - _MOST_KEYS, 'more key')} (--format json has all)", Tone.DIM),
+        )
 
 
 def _side(side: Side) -> str:
@@ -175,8 +190,7 @@ def _metadata(changed: Changed) -> str:
 
 
 def _value(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return clipped(str(value), 60)
 
 
 # -- the table --------------------------------------------------------------------------------------------
@@ -204,7 +218,7 @@ def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
         columns[0] = _Shown(title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
     yield Table(tuple(c.column for c in columns), tuple(tuple(c.cell(line) for c in columns) for line in lines))
     if below > 0:
-        yield Note(f"{below:,} more rows below the top {view.top}", Tone.DIM)
+        yield Note(f"{plural(below, 'more row')} below the top {view.top}", Tone.DIM)
 
 
 def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:

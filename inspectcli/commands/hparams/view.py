@@ -9,11 +9,11 @@ from typing import Any
 
 from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import plural
+from inspectcli.display.text import listed, plural, setting, significant
 from inspectcli.hparams.advice import beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import HParams, Run
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable, shown
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable
 from inspectcli.hparams.privacy import MASK
 
 #: Values without a known name that are shown by default.
@@ -147,7 +147,7 @@ def _records(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 def _flat(value: object) -> object:
-    return shown(value) if isinstance(value, list | tuple | dict) else value
+    return setting(value) if isinstance(value, list | tuple | dict) else value
 
 
 # -- one run --------------------------------------------------------------------------------------------
@@ -178,8 +178,7 @@ def _facts(run: Run, top: str) -> Iterator[tuple[str, Cell]]:
         yield "written by", Cell(", ".join(tools))
     files = [_short(path, top) for path, _ in run.stores]
     if len(files) > 1:
-        more = f" and {len(files) - 8:,} more" if len(files) > 8 else ""
-        yield "files", Cell(", ".join(files[:8]) + more, Tone.DIM)
+        yield "files", Cell(listed(files, 8), Tone.DIM)
     progress = _progress(run)
     if progress:
         yield "progress", Cell(progress)
@@ -199,7 +198,7 @@ def _progress(run: Run) -> str:
     rate = entries.get("learning_rate")
     if rate is not None and rate.current is not None:
         moved = rate.value is not None and not agree(rate.value, rate.current)
-        parts.append(f"learning rate {shown(rate.value)} → now {shown(rate.current)}" if moved else "")
+        parts.append(f"learning rate {setting(rate.value)} → now {setting(rate.current)}" if moved else "")
         schedule = entries.get("lr_scheduler")
         if moved and schedule is not None and isinstance(schedule.value, str):
             parts.append(schedule.value)
@@ -216,7 +215,7 @@ def _positive(value: object) -> bool:
 
 
 def _whole(value: object) -> str:
-    return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else shown(value)
+    return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else setting(value)
 
 
 def _table(entries: Sequence[HParamValue], run: Run, top: str) -> Table:
@@ -254,13 +253,13 @@ def _value_cell(entry: HParamValue, tone: Tone) -> Cell:
         return Cell("–", Tone.DIM)
     if entry.row.private:
         return Cell(MASK, Tone.DIM)
-    return Cell(shown(entry.value), tone)
+    return Cell(setting(entry.value), tone)
 
 
 def _now(entry: HParamValue) -> str:
     if entry.current is None or (entry.value is not None and agree(entry.value, entry.current)):
         return ""
-    return shown(entry.current)
+    return setting(entry.current)
 
 
 def _remark(entry: HParamValue) -> str:
@@ -268,7 +267,7 @@ def _remark(entry: HParamValue) -> str:
     note = "" if entry.layered else entry.row.note
     groups = [r for r in entry.rows if r.reach is Reach.GROUP and r.kind is Kind.STATIC]
     parts = [note] if note else []
-    parts += [f"{shown(r.value)} in {r.note}" for r in groups[:2]]
+    parts += [f"{setting(r.value)} in {r.note}" for r in groups[:2]]
     same = sum(is_comparable(r) and agree(r.value, entry.value) for r in entry.rows if r is not entry.row)
     if same > 0 and not entry.layered and not parts:
         parts.append(f"and in {plural(same, 'other place')}")
@@ -280,7 +279,7 @@ def _others(run: Run) -> Iterator[Block]:
     unnamed = [r for r in run.rows if r.name is None and is_shown(r, False) and r.value not in (None, [], "")]
     hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
     if unnamed:
-        text = ", ".join(f"{r.raw_key} {shown(r.value)}" for r in unnamed[:MAX_OTHERS])
+        text = ", ".join(f"{r.raw_key} {setting(r.value)}" for r in unnamed[:MAX_OTHERS])
         yield Facts((("other numbers", Cell(text, Tone.DIM)),))
     if hidden > 0:
         yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
@@ -288,7 +287,7 @@ def _others(run: Run) -> Iterator[Block]:
 
 def _tensors(run: Run) -> Iterator[Block]:
     if run.told:
-        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.text})" for t in run.told)
+        text = "; ".join(f"{t.name} {setting(t.value)} ({t.tensor} {t.text})" for t in run.told)
         yield Facts((("tensors say", Cell(text, Tone.DIM)),))
 
 
@@ -306,7 +305,7 @@ def _every_row(run: Run, top: str) -> Table:
         (
             Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
             Cell(row.raw_key),
-            Cell(shown(row.value)),
+            Cell(setting(row.value)),
             Cell(row.kind.value, Tone.DIM),
             Cell(row.origin.locator, Tone.DIM),
             Cell(_short(row.origin.file, top), Tone.DIM),
@@ -338,7 +337,7 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
         lines.append(
             (
                 Cell(entry.name),
-                Cell(shown(entry.value if entry.value is not None else entry.current)),
+                Cell(setting(entry.value if entry.value is not None else entry.current)),
                 Cell(advice.sensitivity, Tone.STRONG if advice.sensitivity == "high" else Tone.DIM),
                 Cell(advice.moves, Tone.DIM),
                 Cell(said, Tone.WARN if odd else Tone.PLAIN),
@@ -346,7 +345,7 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
             )
         )
     yield Table(columns, tuple(lines))
-    odd_ones = [f"{entry.name} {shown(entry.value)} is {odd}" for entry, _, odd in known if odd]
+    odd_ones = [f"{entry.name} {setting(entry.value)} is {odd}" for entry, _, odd in known if odd]
     if odd_ones and nonfinite:
         text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
         yield Note(text, Tone.BAD)
@@ -379,7 +378,7 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
             (
                 Cell(trial.name + (" best" if trial.best else ""), tone),
                 Cell(trial.state, Tone.DIM),
-                Cell("" if trial.objective is None else f"{trial.objective:.6g}", tone),
+                Cell("" if trial.objective is None else significant(trial.objective, 6), tone),
                 Cell(_bar(trial.objective, low, high), Tone.ACCENT),
                 *(_trial_cell(values.get(name)) for name in chosen),
             )
@@ -393,7 +392,7 @@ def _trial_cell(row: HParamRow | None) -> Cell:
     if row.private:
         return Cell(MASK, Tone.DIM)
     # A sampled value has sixteen digits; four tell it from the next trial's.
-    return Cell(f"{row.value:.4g}" if isinstance(row.value, float) else shown(row.value))
+    return Cell(significant(row.value, 4) if isinstance(row.value, float) else setting(row.value))
 
 
 def _span(trials: Sequence[Trial]) -> tuple[float, float]:
@@ -413,13 +412,13 @@ def _bar(value: float | None, low: float, high: float, width: int = 8) -> str:
 def _runs_table(runs: Sequence[Run]) -> Table:
     """A line for each run: the important ones that differ first."""
     names = [n for n in IMPORTANT if any(n in run.entries for run in runs)]
-    differ = [n for n in names if len({shown(_of(run, n)) for run in runs}) > 1]
+    differ = [n for n in names if len({setting(_of(run, n)) for run in runs}) > 1]
     chosen = (differ + [n for n in names if n not in differ])[:7]
     columns = (
         Column("run", keep=100, flexible=True, min_width=16),
         *(Column(name, keep=90 - i, flexible=True, min_width=6) for i, name in enumerate(chosen)),
     )
-    lines = tuple((Cell(run.folder or "."), *(Cell(shown(_of(run, n))) for n in chosen)) for run in runs)
+    lines = tuple((Cell(run.folder or "."), *(Cell(setting(_of(run, n))) for n in chosen)) for run in runs)
     return Table(columns, lines)
 
 
@@ -443,9 +442,11 @@ def present_comparison(first: HParams, second: HParams, exit_code: int, everythi
         Column("B", keep=98, flexible=True, min_width=12),
         Column("", keep=90),
     )
-    lines = [(Cell(n, Tone.STRONG), Cell(shown(a[n])), Cell(shown(b[n]), Tone.WARN), Cell("changed")) for n in changed]
-    lines += [(Cell(n), Cell(shown(a[n])), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
-    lines += [(Cell(n), Cell(""), Cell(shown(b[n])), Cell("only in B", Tone.DIM)) for n in only_b]
+    lines = [
+        (Cell(n, Tone.STRONG), Cell(setting(a[n])), Cell(setting(b[n]), Tone.WARN), Cell("changed")) for n in changed
+    ]
+    lines += [(Cell(n), Cell(setting(a[n])), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
+    lines += [(Cell(n), Cell(""), Cell(setting(b[n])), Cell("only in B", Tone.DIM)) for n in only_b]
     blocks: list[Block] = [
         Heading("hyperparameters of two sets"),
         Facts((("A", Cell(first.path)), ("B", Cell(second.path)))),

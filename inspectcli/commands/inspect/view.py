@@ -16,9 +16,12 @@ from inspectcli.display.text import (
     FORMAT_NAMES,
     common_prefix,
     count,
+    listed,
+    natural_key,
     number,
     percent,
     plural,
+    setting,
     shape,
     short,
     size,
@@ -62,7 +65,7 @@ def _figure(name: str) -> Callable[[Fold[TensorRow]], float]:
 
 SORT_KEYS: dict[str, Callable[[Fold[TensorRow]], Any]] = {
     "file": lambda line: 0,
-    "name": lambda line: [(int(p), "") if p.isdigit() else (-1, p) for p in line.name.replace("/", ".").split(".")],
+    "name": lambda line: natural_key(line.name),
     "size": lambda line: -sum(row.numel for row in line.members),
     "mean": _figure("mean"),
     "std": _figure("std"),
@@ -141,19 +144,16 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     if file.training:
         yield "training", Cell(_training(file))
     if file.hazards:
-        shown = "; ".join(f"{h.what} ({h.where})" for h in file.hazards[:3])
-        more = f"; and {len(file.hazards) - 3:,} more" if len(file.hazards) > 3 else ""
-        yield "UNSAFE", Cell(f"{shown}{more}. Nothing was run; do not load it.", Tone.BAD)
+        found = listed([f"{h.what} ({h.where})" for h in file.hazards], separator="; ")
+        yield "UNSAFE", Cell(f"{found}. Nothing was run; do not load it.", Tone.BAD)
     if file.foreign:
-        more = f" and {len(file.foreign) - 3:,} more" if len(file.foreign) > 3 else ""
-        yield "needs", Cell(f"{', '.join(file.foreign[:3])}{more} (named in the file; not run)", Tone.DIM)
+        yield "needs", Cell(f"{listed(file.foreign)} (named in the file; not run)", Tone.DIM)
     if file.hyperparameters:
         yield "hparams", Cell(_hparams(file))
     yield from _values_fact(file)
     if file.problems:
-        row = file.problems[0]
-        more = f" and {len(file.problems) - 1:,} more tensors" if len(file.problems) > 1 else ""
-        yield "unreadable", Cell(f"{row.name}{more}: {row.problem}", Tone.BAD)
+        names = listed([row.name for row in file.problems], 1, "tensor")
+        yield "unreadable", Cell(f"{names}: {file.problems[0].problem}", Tone.BAD)
     yield from trained_fact(file)
     for note in file.notes:
         yield "note", Cell(note, Tone.DIM)
@@ -188,13 +188,13 @@ def _training(file: FileReport) -> str:
 
 def _hparams(file: FileReport) -> str:
     """`learning_rate 0.001 → now 2.5e-4, batch_size 32`: what `pinspect hparams` tells in full."""
-    from inspectcli.hparams.merge import agree, shown
+    from inspectcli.hparams.merge import agree
 
     parts = []
     for name, value, current in file.hyperparameters:
         moved = current is not None and value is not None and not agree(value, current)
-        text = shown(current if value is None else value)
-        parts.append(f"{name} {text}" + (f" → now {shown(current)}" if moved else ""))
+        text = setting(current if value is None else value)
+        parts.append(f"{name} {text}" + (f" → now {setting(current)}" if moved else ""))
     return ", ".join(parts)
 
 
@@ -209,9 +209,7 @@ def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
         if read:
             yield "values", Cell(f"no NaN, no Inf in {plural(len(read), 'tensor')} read", Tone.GOOD)
         return
-    shown = "; ".join(_where(row) for row in bad[:3])
-    more = f"; and {len(bad) - 3:,} more tensors" if len(bad) > 3 else ""
-    yield "values", Cell(f"{shown}{more}", Tone.BAD)
+    yield "values", Cell(listed([_where(row) for row in bad], 3, "tensor", "; "), Tone.BAD)
 
 
 def _where(row: TensorRow) -> str:
@@ -444,14 +442,10 @@ def _overview_row(file: FileReport, name: str) -> tuple[Cell, ...]:
         Cell(size(file.size)),
         Cell(f"{file.totals.tensors:,}"),
         Cell(short(file.totals.unique_model_parameters), Tone.STRONG),
-        Cell(_types(list(file.totals.by_dtype)), Tone.DIM),
+        Cell(listed(list(file.totals.by_dtype), 4, separator=" "), Tone.DIM),
         Cell(f"{bad:,}", Tone.BAD) if bad else Cell("0" if file.read else "", Tone.DIM),
         remark,
     )
-
-
-def _types(names: list[str]) -> str:
-    return " ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
 
 
 def _remark(file: FileReport) -> Cell:
@@ -460,10 +454,7 @@ def _remark(file: FileReport) -> Cell:
     if file.hazards:
         return Cell(f"UNSAFE: {file.hazards[0].what}", Tone.BAD)
     if file.foreign:
-        return Cell(
-            f"needs {file.foreign[0]}" + (f" and {len(file.foreign) - 1:,} more" if file.foreign[1:] else ""),
-            Tone.DIM,
-        )
+        return Cell(f"needs {listed(file.foreign, 1)}", Tone.DIM)
     if file.training:
         return Cell(_training(file), Tone.DIM)
     return Cell("")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inspectcli.display.text import natural_key
 from inspectcli.formats.hdf5.config import Layer, snake_case
 
 Shape = tuple[int, ...]
@@ -62,11 +63,6 @@ SLOTS: dict[str, tuple[str, ...]] = {
 _NUMBERED = re.compile(r"(.*)_(\d+)")
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which `conv1d_2` stands before `conv1d_10`."""
-    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", text) if p)
-
-
 def without_number(name: str) -> str:
     """`dense_12` -> `dense`."""
     match = _NUMBERED.fullmatch(name)
@@ -97,7 +93,7 @@ class Keras3Names:
         if part in _ATTENTION_ORDER:
             owner = f"{holder}/{_ATTENTION_ORDER[part]}"
         # What is in the config comes in its order, the rest after it.
-        return (known or [len(self._position)], natural(owner))
+        return (known or [len(self._position)], natural_key(owner))
 
     def owner(self, path: str) -> str:
         """`layers/dense` -> the name of the layer, with those that hold it in front, dotted."""

@@ -9,13 +9,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inspectcli.encodings.protobuf import Message, shortest
+from inspectcli.encodings.protobuf import Message
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.local import LocalFile
 from inspectcli.storage.source import Source
+from inspectcli.tensors.arithmetic import shortest
 
 TOOL = "onnx"
 

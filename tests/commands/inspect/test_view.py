@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from support.places import FIXTURES
 
 from inspectcli.cli.inspect import SORT_KEYS as OFFERED
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import SORT_KEYS, View, present, unravel
 from inspectcli.display.blocks import Facts, Note, Report, Table
-from inspectcli.display.text import common_prefix, count, number, percent, short, size, span
 
 
 def shown(name: str, view: View | None = None) -> Report:
@@ -24,60 +22,9 @@ def names(report: Report) -> list[str]:
     return [row[0].text for row in table(report).rows]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"), (-0.0, "0"), (1.0, "1"), (0.13124, "0.1312"), (-12.504, "-12.5"), (3.2e-7, "3.2e-07"),
-        (123456.0, "1.2e+05"), (1024, "1,024"), (10**9, "1.00e+09"), (None, "–"), (999.96, "1000"),
-        (5e-324, "4.9e-324"),
-    ],
-)  # fmt: skip
-def test_numbers_are_short(value: float | None, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [(0, "0"), (999, "999"), (1000, "1k"), (2_359_296, "2.36M"), (124_439_808, "124.4M"), (7 * 10**9, "7B")],
-)
-def test_counts_have_units(n: int, text: str) -> None:
-    assert short(n) == text
-
-
-def test_a_large_count_is_given_twice() -> None:
-    assert count(124_439_808) == "124,439,808 (124.4M)"
-    assert count(26) == "26"
-
-
-@pytest.mark.parametrize(("n", "text"), [(400, "400 bytes"), (497_774_592, "497.8 MB"), (8_589_934_592, "8.6 GB")])
-def test_sizes_are_decimal(n: int, text: str) -> None:
-    assert size(n) == text
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0, "0"), (1e-6, "<0.1 %"), (0.125, "12.5 %"), (0.99999, ">99.9 %"), (1.0, "100 %")]
-)
-def test_only_all_is_a_hundred_per_cent(share: float, text: str) -> None:
-    assert percent(share) == text
-
-
-def test_the_range_of_a_fold() -> None:
-    assert span([0.14, 0.18, None]) == "0.14…0.18"
-    assert span([1.0, 1.0]) == "1"
-    assert span([None]) == "–"
-
-
 def test_an_index_in_c_order() -> None:
     assert unravel(7 * 128 + 40, (32, 128)) == (7, 40)
     assert unravel(0, ()) == ()
-
-
-@pytest.mark.parametrize(
-    ("given_names", "prefix"),
-    [(["a.b.c", "a.b.d"], "a.b."), (["a.b"], ""), (["ab", "ac"], ""), (["h.{0..2}.w", "h.{0..2}.v"], ""), ([], "")],
-)
-def test_what_all_names_share_is_said_once(given_names: list[str], prefix: str) -> None:
-    assert common_prefix(given_names) == prefix
 
 
 def test_the_command_line_offers_what_there_is_to_sort_by() -> None:
