@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
+from inspectcli.tensors.names import split_name
 from inspectcli.words import Word
 
 
@@ -89,22 +90,6 @@ _LEAVES = {
     "lora_embedding_A": Part.LORA_A,
     "lora_embedding_B": Part.LORA_B,
 }
-
-
-#: `layer1` is another kind of layer than `layer2`, `h.1` is not.
-_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
-
-
-def pattern(name: str) -> str:
-    """The name with its block numbers left out: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
-    return _NUMBER.sub("#", name)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """(module, leaf) of `a.b.weight` or `a/b/kernel:0`."""
-    name = name.removesuffix(":0")
-    at = max(name.rfind("."), name.rfind("/"))
-    return (name[:at], name[at + 1 :]) if at >= 0 else ("", name)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -14,6 +13,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from inspectcli.commands.inspect.result import TensorRow
 from inspectcli.display.text import runs
 from inspectcli.tensors.arithmetic import median
+from inspectcli.tensors.names import block_numbers
 
 
 class Named(Protocol):
@@ -27,9 +27,6 @@ Row = TypeVar("Row", bound=Named)
 
 #: Fewer blocks than this are shown one by one.
 MIN_MEMBERS = 3
-
-#: A number that counts blocks: a whole part of the name, or the end of a part that is not the last one.
-_INDEX = re.compile(r"(?<![^./])\d+(?=[./]|$)|(?<=[A-Za-z_])\d+(?=[./])")
 
 #: A figure may lie this many times above or below its siblings' median before the member is shown apart,
 #: and more where the siblings themselves differ much.
@@ -87,8 +84,7 @@ def fold_by(
     """
     families: dict[Hashable, list[_Member[Row]]] = {}
     for position, row in enumerate(rows):
-        parts = tuple(_INDEX.split(row.name))
-        numbers = tuple(int(n) for n in _INDEX.findall(row.name))
+        parts, numbers = block_numbers(row.name)
         apart = (position,) if not numbers or alone(row) else ()
         families.setdefault((parts, alike(row), apart), []).append(_Member(position, numbers, parts, row))
     placed: list[tuple[tuple[int, int], Fold[Row]]] = []

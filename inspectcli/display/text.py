@@ -203,14 +203,3 @@ def natural_key(text: str) -> tuple[object, ...]:
     # Split by numbers, every second part is one: like is compared with like. int() refuses more than 4,300 digits.
     parts = re.split(r"([0-9]+)", text)
     return tuple((len(digits := p.lstrip("0")), digits) if i % 2 else p for i, p in enumerate(parts))
-
-
-def common_prefix(names: Sequence[str]) -> str:
-    """`model.state_dict.` where all names begin with it: said once, above them. Never a whole name."""
-    if len(names) < 2:
-        return ""
-    first, last = min(names), max(names)
-    shared = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
-    end = max(shared.rfind("."), shared.rfind("/")) + 1
-    prefix = shared[:end]
-    return prefix if "{" not in prefix else ""

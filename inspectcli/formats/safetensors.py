@@ -165,7 +165,7 @@ def _training(metadata: Mapping[str, str]) -> Training:
 
     def number(key: str) -> int | None:
         text = metadata.get(key, "")
-        return int(text) if text.isdigit() and len(text) < 16 else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
     optimizer = metadata.get("ss_optimizer", "")
     return Training(number("ss_epoch"), number("ss_steps"), optimizer.partition("(")[0].rpartition(".")[2][:60])

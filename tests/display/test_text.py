@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from inspectcli.display.text import (
     clipped,
-    common_prefix,
     count,
     listed,
     natural_key,
@@ -68,14 +67,6 @@ def test_the_range_of_a_fold() -> None:
     assert span([0.14, 0.18, None]) == "0.14…0.18"
     assert span([1.0, 1.0]) == "1"
     assert span([None]) == "–"
-
-
-@pytest.mark.parametrize(
-    ("given_names", "prefix"),
-    [(["a.b.c", "a.b.d"], "a.b."), (["a.b"], ""), (["ab", "ac"], ""), (["h.{0..2}.w", "h.{0..2}.v"], ""), ([], "")],
-)
-def test_what_all_names_share_is_said_once(given_names: list[str], prefix: str) -> None:
-    assert common_prefix(given_names) == prefix
 
 
 @given(st.floats(allow_nan=False), st.integers(1, 9))

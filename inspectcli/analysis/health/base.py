@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from inspectcli.analysis.facts import TensorFacts
-from inspectcli.analysis.roles import pattern
 from inspectcli.tensors.model import Checkpoint, Kind
+from inspectcli.tensors.names import pattern
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
-
-_NUMBER = re.compile(r"[0-9]{1,5}")
+from inspectcli.tensors.names import is_index
 
 #: What a block is made of: (rest of the name, shape) of its tensors.
 Made = frozenset[tuple[str, tuple[int, ...]]]
@@ -51,7 +49,7 @@ def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
             continue
         parts = ref.name.split(".")
         for i, component in enumerate(parts[:-1]):
-            if _NUMBER.fullmatch(component):
+            if is_index(component):
                 blocks = found.setdefault(".".join(parts[:i]), {})
                 blocks.setdefault(int(component), set()).add((".".join(parts[i + 1 :]), ref.shape))
     return {prefix: {n: frozenset(made) for n, made in blocks.items()} for prefix, blocks in found.items()}

@@ -12,11 +12,12 @@ from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.blocks import gaps
 from inspectcli.analysis.health.copies import Copies, copies
-from inspectcli.analysis.roles import Part, pattern
+from inspectcli.analysis.roles import Part
 from inspectcli.display.text import is_or_are, listed, runs
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
+from inspectcli.tensors.names import pattern
 
 #: A file that is one of several of a model: its blocks do not begin at 0, and may end anywhere.
 _PART_OF_MODEL = re.compile(r"-\d+-of-\d+\.|(^|_)(mp|pp|tp)_rank_\d+|^adapter_")

@@ -18,10 +18,11 @@ from inspectcli.analysis.initializers.config import ModelConfig, read_config
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates, place_in_model
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
-from inspectcli.analysis.roles import Part, Roles, pattern
+from inspectcli.analysis.roles import Part, Roles
 from inspectcli.display.text import significant
 from inspectcli.errors import PinspectError
 from inspectcli.tensors.model import Checkpoint
+from inspectcli.tensors.names import pattern
 from inspectcli.tensors.values import read_array
 
 #: Fewer values say nothing about bounds.

@@ -1,13 +1,12 @@
-"""What names say: separators, prefixes that explain most of them, and what Keras and torch call the same thing."""
+"""Prefixes that explain most of the names, and what Keras and torch call the same thing."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-Parts = tuple[str, ...]
+from inspectcli.tensors.names import Parts
 
 #: What wrappers and trainers put before every name; any other prefix is found too, these need no majority.
 WRAPPERS = frozenset(
@@ -30,9 +29,6 @@ _CELLS: dict[Parts, Parts] = {
     ("lstm_cell", "recurrent_kernel"): ("weight_hh_l0",),
     ("lstm_cell", "bias"): ("bias_ih_l0",),
 }
-_SEPARATORS = re.compile(r"[./]")
-#: The end of a part that counts: `dense_3`, `layer4`, `7`.
-_COUNTER = re.compile(r"_?\d+$")
 #: Rewriting rounds: EMA copies and sub-models have prefixes of their own.
 _MAX_ROUNDS = 4
 #: Endings of each name that are looked at.
@@ -51,11 +47,6 @@ class Rewrite(NamedTuple):
         return not (self.before and self.after)
 
 
-def parts(name: str) -> Parts:
-    """A name without its separators, and without TensorFlow's `:0`."""
-    return tuple(p for p in _SEPARATORS.split(name.removesuffix(":0")) if p) or (name,)
-
-
 def in_torch_words(path: Parts) -> Parts:
     """Keras's name of a weight as torch would have it."""
     cell = _CELLS.get(path[-2:])
@@ -65,16 +56,6 @@ def in_torch_words(path: Parts) -> Parts:
 def is_kernel(name: str) -> bool:
     """Whether Keras holds it with inputs first, torch with outputs first."""
     return name.endswith("kernel") or name.endswith("kernel:0")
-
-
-def counted(name: str) -> Parts:
-    """A name without its numbers: `dense_3.kernel` and `dense_7.kernel` are siblings."""
-    return tuple(_COUNTER.sub("#", p) for p in parts(name))
-
-
-def numbers(name: str) -> tuple[int, ...]:
-    """The numbers in a name: siblings in their order."""
-    return tuple(int(n) for n in re.findall(r"\d+", name))
 
 
 def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:

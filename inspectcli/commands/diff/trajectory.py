@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from inspectcli.commands.diff.modules import by_module, module_of
+from inspectcli.commands.diff.modules import by_module
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
 from inspectcli.contract import SCHEMA
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import common_prefix, natural_key, number
+from inspectcli.display.text import natural_key, number
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.measure.scan import scan
 from inspectcli.measure.workers import Progress
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint
+from inspectcli.tensors.names import common_prefix, module_of
 
 #: Modules that have a row of their own in the table; the JSON has all.
 _MOST_MODULES = 24

@@ -18,7 +18,6 @@ from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
 from inspectcli.display.text import (
     FORMAT_NAMES,
     clipped,
-    common_prefix,
     count,
     listed,
     number,
@@ -29,6 +28,7 @@ from inspectcli.display.text import (
     size,
     span,
 )
+from inspectcli.tensors.names import common_prefix
 
 #: Metadata keys shown; the JSON has all.
 _MOST_KEYS = 8

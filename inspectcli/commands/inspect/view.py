@@ -14,7 +14,6 @@ from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note,
 from inspectcli.display.fold import Fold, fold, unfolded
 from inspectcli.display.text import (
     FORMAT_NAMES,
-    common_prefix,
     count,
     listed,
     natural_key,
@@ -29,6 +28,7 @@ from inspectcli.display.text import (
 )
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
+from inspectcli.tensors.names import common_prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
 
-_KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
+_KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/([0-9]{1,9})")
 _ITERATIONS = re.compile(r"(^|[./])iterations?(:0)?$")
 _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimensions stand in reverse order"
 
