@@ -23,15 +23,15 @@ class Message:
             count += 1
             if count > MAX_FIELDS:
                 raise LimitError(f"a message of more than {MAX_FIELDS:,} fields")
-            tag, at = _varint(data, at)
+            tag, at = varint(data, at)
             value: int | bytes
             match tag & 7:
                 case 0:
-                    value, at = _varint(data, at)
+                    value, at = varint(data, at)
                 case 1:
                     value, at = _take(data, at, 8)
                 case 2:
-                    length, at = _varint(data, at)
+                    length, at = varint(data, at)
                     value, at = _take(data, at, length)
                 case 5:
                     value, at = _take(data, at, 4)
@@ -68,7 +68,7 @@ class Message:
                 continue
             at = 0
             while at < len(value):
-                item, at = _varint(value, at)
+                item, at = varint(value, at)
                 found.append(item)
         return [value - (1 << 64) if value >> 63 else value for value in found]
 
@@ -87,19 +87,22 @@ class Message:
         return found
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at byte `at`, in groups of seven bits from the lowest, and where it ends.
+
+    Raises:
+        PinspectError: it does not end, or has more than ten bytes.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
         if at >= len(data):
-            raise TruncatedFileError(f"a message ends inside a number, at its byte {len(data):,}")
+            raise TruncatedFileError("a message ends inside a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-        shift += 7
-        if shift >= 70:
-            raise DamagedFileError(f"a number of more than ten bytes at byte {at:,} of a message")
+    raise DamagedFileError("a number of more than ten bytes in a message")
 
 
 def _take(data: bytes, at: int, n: int) -> tuple[bytes, int]:

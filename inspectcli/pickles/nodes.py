@@ -112,6 +112,17 @@ class Object:
         return self.func.path if isinstance(self.func, Global) else ""
 
 
+def dict_of(node: object) -> Dict | None:
+    """The key-value view of a dict or of something that subclasses dict."""
+    if isinstance(node, Dict):
+        return node
+    if isinstance(node, Object):
+        if node.entries is not None:
+            return node.entries
+        return node.state if isinstance(node.state, Dict) else None
+    return None
+
+
 class Persistent:
     """A persistent id: what it means is up to the container."""
 

@@ -82,6 +82,18 @@ def test_any_bytes_are_a_message_or_damage(data: bytes) -> None:
         Message(data)
 
 
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=4))
+def test_a_number_ends_where_it_ends(value: int, after: bytes) -> None:
+    written = varint(value)
+    assert protobuf.varint(b"\xff" + written + after, 1) == (value, 1 + len(written))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 9, b"\x80" * 10 + b"\x01"])
+def test_a_number_without_an_end_is_damage(data: bytes) -> None:
+    with pytest.raises(PinspectError):
+        protobuf.varint(data, 0)
+
+
 @given(st.floats(width=32, allow_nan=False))
 def test_the_shortest_decimal_gives_the_float_back(value: float) -> None:
     assert struct.pack("<f", shortest(value)) == struct.pack("<f", value)
