@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import re
 import unicodedata
+from collections.abc import Iterator
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Report, Row, Table
 
 #: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
 _RENDERERS = {
@@ -55,6 +56,17 @@ def _visible(c: str) -> str:
         return c
     code = ord(c)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# -- tables ---------------------------------------------------------------------------------------------
+
+
+def lines_of(table: Table) -> Iterator[tuple[Row, list[str]]]:
+    """The lines that text shows, each with its raw texts: what lies below another row is set in."""
+    for depth, row in table.lines():
+        texts = [cell.text for cell in row.cells]
+        texts[:1] = ["  " * depth + text for text in texts[:1]]
+        yield row, texts
 
 
 # -- widths ---------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ LEVELS = (
     (
         Room("tensors", "element types, codecs, frozen descriptions, and how they become arrays"),
         Room("display.text", "numbers, sizes, lists, plurals: one notation"),
+        Room("display.fold", "rows of repeated blocks as one line"),
     ),
     (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
@@ -33,7 +34,6 @@ LEVELS = (
     (Room("hparams", "stores of hyperparameters -> HParams; in sources/ one file a tool"),),
     (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
     (
-        Room("display.fold", "rows of repeated blocks as one line"),
         Room("commands.inspect", "paths -> InspectReport -> blocks"),
         Room("commands.hparams", "HParams -> blocks"),
     ),

@@ -14,7 +14,20 @@ from inspectcli.commands.diff.modules import by_module
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
 from inspectcli.contract import SCHEMA
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Field,
+    Heading,
+    Note,
+    Report,
+    Row,
+    Table,
+    Tone,
+    table_of,
+)
 from inspectcli.display.text import natural_key, number
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.measure.scan import scan
@@ -209,38 +222,46 @@ def present_trajectory(found: Trajectory, exit_code: int = 0) -> Report:
 
 
 def _table(steps: Sequence[Step]) -> Table:
-    columns = (
-        Column("checkpoint", keep=100, flexible=True, min_width=16),
-        Column("step", right=True, keep=60),
-        Column("from the first", right=True, keep=95),
-        Column("scale", keep=40),
-        Column("from the previous", right=True, keep=94),
-        Column("scale", keep=39),
-        Column("most changed", keep=50, flexible=True, min_width=12),
+    fields = (
+        Field(Column("name", "checkpoint", keep=100, flexible=True, min_width=16), lambda s: Cell(s.name)),
+        Field(Column("step", right=True, keep=60), _step_cell),
+        *_change_fields("from_first", "from the first", 95, 40, [s.from_first for s in steps]),
+        *_change_fields("from_previous", "from the previous", 94, 39, [s.from_previous for s in steps]),
+        Field(Column("remark", "most changed", keep=50, flexible=True, min_width=12), _remark),
     )
-    longest = [max((c.l2 for s in steps if (c := getattr(s, which))), default=0.0) for which in _WHICH]
-    return Table(columns, tuple(_row(step, longest) for step in steps))
+    return table_of(fields, steps, lambda s: s.name)
 
 
-_WHICH = ("from_first", "from_previous")
+def _step_cell(step: Step) -> Cell:
+    return Cell("" if step.step is None else f"{step.step:,}", Tone.DIM, step.step)
 
 
-def _row(step: Step, longest: Sequence[float]) -> tuple[Cell, ...]:
-    cells = [Cell(step.name), Cell("" if step.step is None else f"{step.step:,}", Tone.DIM)]
-    for change, most in zip((step.from_first, step.from_previous), longest, strict=True):
+def _change_fields(
+    name: str, title: str, keep: int, keep_bar: int, changes: Sequence[Change | None]
+) -> Iterator[Field[Step]]:
+    """A change as a share, and as a bar beside the largest one."""
+    most = max((c.l2 for c in changes if c), default=0.0)
+
+    def bar(step: Step) -> Cell:
+        change: Change | None = getattr(step, name)
         if change is None:
-            cells += [Cell("–", Tone.DIM), Cell("")]
-            continue
-        cells += [
-            Cell(_share(change), Tone.STRONG),
-            Cell("█" * round(10 * change.l2 / most) if most else "", Tone.WARN),
-        ]
+            return Cell("")
+        return Cell("█" * round(10 * change.l2 / most) if most else "", Tone.WARN)
+
+    yield Field(Column(name, title, right=True, keep=keep), lambda step: _change_cell(getattr(step, name)))
+    yield Field(Column(f"{name}.bar", "scale", keep=keep_bar), bar)
+
+
+def _change_cell(change: Change | None) -> Cell:
+    return Cell("–", Tone.DIM) if change is None else Cell(_share(change), Tone.STRONG, change.rel)
+
+
+def _remark(step: Step) -> Cell:
     top = max(step.modules, key=lambda m: m[2].rel or 0.0, default=None)
     added, removed = step.structure
     structure = f"{added:,} tensors added, {removed:,} removed" if added or removed else ""
     remark = "same as the one before" if step.same and step.from_first else structure
-    cells.append(Cell(top[0] if top and top[2].l2 and not remark else remark, Tone.DIM))
-    return tuple(cells)
+    return Cell(top[0] if top and top[2].l2 and not remark else remark, Tone.DIM)
 
 
 def _share(change: Change) -> str:
@@ -256,17 +277,19 @@ def _modules(steps: Sequence[Step]) -> Iterator[Block]:
         yield Heading(title)
         columns = (
             Column("module", keep=1000, flexible=True, min_width=12),
-            *(Column(step.name, right=True, keep=100 + i) for i, step in enumerate(steps[1:])),
+            *(Column(f"steps.{step.name}", step.name, right=True, keep=100 + i) for i, step in enumerate(steps[1:])),
         )
-        yield Table(
-            columns,
-            tuple(
-                (Cell(name), *(Cell(_share(k[name][which]) if name in k else "") for k in known))
-                for name in names[:_MOST_MODULES]
-            ),
+        rows = (
+            Row((Cell(name), *(_cell_of(k[name][which]) if name in k else Cell("") for k in known)), key=name)
+            for name in names[:_MOST_MODULES]
         )
+        yield Table(columns, tuple(rows))
         if len(names) > _MOST_MODULES:
             yield Note(f"{len(names) - _MOST_MODULES:,} modules changed less", Tone.DIM)
+
+
+def _cell_of(change: Change) -> Cell:
+    return Cell(_share(change), value=change.rel)
 
 
 def _records(found: Trajectory) -> Iterator[dict[str, object]]:

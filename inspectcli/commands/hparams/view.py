@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from inspectcli.contract import SCHEMA
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Field,
+    Heading,
+    Note,
+    Report,
+    Row,
+    Table,
+    Tone,
+    table_of,
+)
 from inspectcli.display.text import listed, plural, setting, significant
-from inspectcli.hparams.advice import beside
+from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import HParams, Run
 from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable
@@ -219,41 +232,47 @@ def _whole(value: object) -> str:
 
 
 def _table(entries: Sequence[HParamValue], run: Run, top: str) -> Table:
-    moving = any(_now(e) for e in entries)
-    files = len(run.stores) > 1
-    columns = [
-        Column("hyperparameter", keep=100, flexible=True, min_width=18),
-        Column("value", keep=99, flexible=True, min_width=12),
-        *([Column("now", keep=95)] if moving else []),
-        Column("key", keep=70, flexible=True, min_width=10),
-        Column("place", keep=60, flexible=True, min_width=14),
-        *([Column("file", keep=50, flexible=True, min_width=12)] if files else []),
-        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    fields = [
+        Field(Column("name", "hyperparameter", keep=100, flexible=True, min_width=18), _name_cell),
+        Field(Column("value", keep=99, flexible=True, min_width=12), _value_cell),
+        Field(Column("current", "now", keep=95), lambda e: Cell(_now(e), Tone.ACCENT, _number(e.current))),
+        Field(Column("raw_key", "key", keep=70, flexible=True, min_width=10), lambda e: Cell(e.row.raw_key, Tone.DIM)),
+        Field(
+            Column("locator", "place", keep=60, flexible=True, min_width=14),
+            lambda e: Cell(e.row.origin.locator, Tone.DIM),
+        ),
+        Field(Column("file", keep=50, flexible=True, min_width=12), lambda e: _file_cell(e.row, top)),
+        Field(
+            Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda e: Cell(_remark(e), Tone.DIM),
+        ),
     ]
-    lines = []
-    for entry in entries:
-        row = entry.row
-        strong = Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN
-        lines.append(
-            (
-                Cell(entry.name, strong),
-                _value_cell(entry, strong),
-                *([Cell(_now(entry), Tone.ACCENT)] if moving else []),
-                Cell(row.raw_key, Tone.DIM),
-                Cell(row.origin.locator, Tone.DIM),
-                *([Cell(_short(row.origin.file, top), Tone.DIM)] if files else []),
-                Cell(_remark(entry), Tone.DIM),
-            )
-        )
-    return Table(tuple(columns), tuple(lines))
+    left_out = {"current"} - {"current" for e in entries if _now(e)} | ({"file"} if len(run.stores) == 1 else set())
+    return table_of([f for f in fields if f.column.key not in left_out], entries, lambda e: e.name)
 
 
-def _value_cell(entry: HParamValue, tone: Tone) -> Cell:
+def _name_cell(entry: HParamValue) -> Cell:
+    return Cell(entry.name, Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN)
+
+
+def _value_cell(entry: HParamValue) -> Cell:
     if entry.value is None:
         return Cell("–", Tone.DIM)
     if entry.row.private:
         return Cell(MASK, Tone.DIM)
-    return Cell(setting(entry.value), tone)
+    return _setting_cell(entry.value, Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN)
+
+
+def _setting_cell(value: object, tone: Tone = Tone.PLAIN) -> Cell:
+    return Cell(setting(value), tone, _number(value))
+
+
+def _number(value: object) -> float | int | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _file_cell(row: HParamRow, top: str) -> Cell:
+    return Cell(_short(row.origin.file, top), Tone.DIM, row.origin.file)
 
 
 def _now(entry: HParamValue) -> str:
@@ -292,28 +311,25 @@ def _tensors(run: Run) -> Iterator[Block]:
 
 
 def _every_row(run: Run, top: str) -> Table:
-    columns = (
-        Column("hyperparameter", keep=90, flexible=True, min_width=14),
-        Column("key", keep=99, flexible=True, min_width=12),
-        Column("value", keep=100, flexible=True, min_width=14),
-        Column("kind", keep=50),
-        Column("place", keep=80, flexible=True, min_width=14),
-        Column("file", keep=60, flexible=True, min_width=12),
-        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    fields: tuple[Field[HParamRow], ...] = (
+        Field(
+            Column("name", "hyperparameter", keep=90, flexible=True, min_width=14),
+            lambda row: Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
+        ),
+        Field(Column("raw_key", "key", keep=99, flexible=True, min_width=12), lambda row: Cell(row.raw_key)),
+        Field(Column("value", keep=100, flexible=True, min_width=14), lambda row: _setting_cell(row.value)),
+        Field(Column("kind", keep=50), lambda row: Cell(row.kind.value, Tone.DIM)),
+        Field(
+            Column("locator", "place", keep=80, flexible=True, min_width=14),
+            lambda row: Cell(row.origin.locator, Tone.DIM),
+        ),
+        Field(Column("file", keep=60, flexible=True, min_width=12), lambda row: _file_cell(row, top)),
+        Field(
+            Column("note", "remark", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda row: Cell(row.note, Tone.DIM),
+        ),
     )
-    lines = tuple(
-        (
-            Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
-            Cell(row.raw_key),
-            Cell(setting(row.value)),
-            Cell(row.kind.value, Tone.DIM),
-            Cell(row.origin.locator, Tone.DIM),
-            Cell(_short(row.origin.file, top), Tone.DIM),
-            Cell(row.note, Tone.DIM),
-        )
-        for row in run.rows
-    )
-    return Table(columns, lines)
+    return table_of(fields, run.rows)
 
 
 # -- advice ---------------------------------------------------------------------------------------------
@@ -323,28 +339,27 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
     known = beside(run.entries)
     if not known:
         return
-    columns = (
-        Column("advice for", keep=100),
-        Column("value", keep=95, flexible=True, min_width=8),
-        Column("matters", keep=80),
-        Column("kind", keep=50),
-        Column("typically", keep=90, flexible=True, min_width=24, sentence=True),
-        Column("source", keep=40, flexible=True, min_width=12, sentence=True),
+    fields: tuple[Field[tuple[HParamValue, Advice, str]], ...] = (
+        Field(Column("name", "advice for", keep=100), lambda item: Cell(item[0].name)),
+        Field(
+            Column("value", keep=95, flexible=True, min_width=8),
+            lambda item: _setting_cell(item[0].current if item[0].value is None else item[0].value),
+        ),
+        Field(
+            Column("sensitivity", "matters", keep=80),
+            lambda item: Cell(item[1].sensitivity, Tone.STRONG if item[1].sensitivity == "high" else Tone.DIM),
+        ),
+        Field(Column("moves", "kind", keep=50), lambda item: Cell(item[1].moves, Tone.DIM)),
+        Field(
+            Column("text", "typically", keep=90, flexible=True, min_width=24, sentence=True),
+            lambda item: Cell(f"{item[2]}; {item[1].text}", Tone.WARN) if item[2] else Cell(item[1].text),
+        ),
+        Field(
+            Column("source", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda item: Cell(item[1].source, Tone.DIM),
+        ),
     )
-    lines = []
-    for entry, advice, odd in known:
-        said = f"{odd}; {advice.text}" if odd else advice.text
-        lines.append(
-            (
-                Cell(entry.name),
-                Cell(setting(entry.value if entry.value is not None else entry.current)),
-                Cell(advice.sensitivity, Tone.STRONG if advice.sensitivity == "high" else Tone.DIM),
-                Cell(advice.moves, Tone.DIM),
-                Cell(said, Tone.WARN if odd else Tone.PLAIN),
-                Cell(advice.source, Tone.DIM),
-            )
-        )
-    yield Table(columns, tuple(lines))
+    yield table_of(fields, known, lambda item: item[0].name)
     odd_ones = [f"{entry.name} {setting(entry.value)} is {odd}" for entry, _, odd in known if odd]
     if odd_ones and nonfinite:
         text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
@@ -363,27 +378,28 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
     common = [n for n in IMPORTANT if n in names]
     chosen = (common + [n for n in names if n not in common])[:8]
     low, high = _span(trials)
-    columns = (
-        Column("trial", keep=100),
-        Column("state", keep=60),
-        Column("objective", right=True, keep=98),
-        Column("", keep=70),
-        *(Column(name, keep=90 - i, flexible=True, min_width=10) for i, name in enumerate(chosen)),
+    fields: tuple[Field[Trial], ...] = (
+        Field(Column("trial", keep=100), lambda t: Cell(t.name + (" best" if t.best else ""), _trial_tone(t), t.name)),
+        Field(Column("state", keep=60), lambda t: Cell(t.state, Tone.DIM)),
+        Field(Column("objective", right=True, keep=98), _objective_cell),
+        Field(Column("bar", "", keep=70), lambda t: Cell(_bar(t.objective, low, high), Tone.ACCENT)),
     )
-    lines = []
+    columns = [Column(f"values.{n}", n, keep=90 - i, flexible=True, min_width=10) for i, n in enumerate(chosen)]
+    rows = []
     for trial in trials:
-        tone = Tone.GOOD if trial.best else Tone.PLAIN
         values = {row.name or row.raw_key: row for row in trial.rows}
-        lines.append(
-            (
-                Cell(trial.name + (" best" if trial.best else ""), tone),
-                Cell(trial.state, Tone.DIM),
-                Cell("" if trial.objective is None else significant(trial.objective, 6), tone),
-                Cell(_bar(trial.objective, low, high), Tone.ACCENT),
-                *(_trial_cell(values.get(name)) for name in chosen),
-            )
-        )
-    yield Table(columns, tuple(lines))
+        cells = (*(f.cell(trial) for f in fields), *(_trial_cell(values.get(name)) for name in chosen))
+        rows.append(Row(cells, key=trial.name))
+    yield Table((*(f.column for f in fields), *columns), tuple(rows))
+
+
+def _trial_tone(trial: Trial) -> Tone:
+    return Tone.GOOD if trial.best else Tone.PLAIN
+
+
+def _objective_cell(trial: Trial) -> Cell:
+    text = "" if trial.objective is None else significant(trial.objective, 6)
+    return Cell(text, _trial_tone(trial), trial.objective)
 
 
 def _trial_cell(row: HParamRow | None) -> Cell:
@@ -392,7 +408,9 @@ def _trial_cell(row: HParamRow | None) -> Cell:
     if row.private:
         return Cell(MASK, Tone.DIM)
     # A sampled value has sixteen digits; four tell it from the next trial's.
-    return Cell(significant(row.value, 4) if isinstance(row.value, float) else setting(row.value))
+    if isinstance(row.value, float):
+        return Cell(significant(row.value, 4), value=row.value)
+    return _setting_cell(row.value)
 
 
 def _span(trials: Sequence[Trial]) -> tuple[float, float]:
@@ -416,10 +434,12 @@ def _runs_table(runs: Sequence[Run]) -> Table:
     chosen = (differ + [n for n in names if n not in differ])[:7]
     columns = (
         Column("run", keep=100, flexible=True, min_width=16),
-        *(Column(name, keep=90 - i, flexible=True, min_width=6) for i, name in enumerate(chosen)),
+        *(Column(f"values.{n}", n, keep=90 - i, flexible=True, min_width=6) for i, n in enumerate(chosen)),
     )
-    lines = tuple((Cell(run.folder or "."), *(Cell(setting(_of(run, n))) for n in chosen)) for run in runs)
-    return Table(columns, lines)
+    rows = (
+        Row((Cell(run.folder or "."), *(_setting_cell(_of(run, n)) for n in chosen)), key=run.folder) for run in runs
+    )
+    return Table(columns, tuple(rows))
 
 
 def _of(run: Run, name: str) -> object:
@@ -435,24 +455,24 @@ def present_comparison(first: HParams, second: HParams, exit_code: int, everythi
     a, b = _known(first, everything), _known(second, everything)
     changed = [n for n in a if n in b and not agree(a[n], b[n])]
     only_a, only_b = [n for n in a if n not in b], [n for n in b if n not in a]
-    same = [n for n in a if n in b and n not in changed]
+    same = [n for n in a if n in b and agree(a[n], b[n])]
     columns = (
-        Column("hyperparameter", keep=100, flexible=True, min_width=18),
-        Column("A", keep=99, flexible=True, min_width=12),
-        Column("B", keep=98, flexible=True, min_width=12),
-        Column("", keep=90),
+        Column("name", "hyperparameter", keep=100, flexible=True, min_width=18),
+        Column("a", "A", keep=99, flexible=True, min_width=12),
+        Column("b", "B", keep=98, flexible=True, min_width=12),
+        Column("status", "", keep=90),
     )
     lines = [
-        (Cell(n, Tone.STRONG), Cell(setting(a[n])), Cell(setting(b[n]), Tone.WARN), Cell("changed")) for n in changed
+        (Cell(n, Tone.STRONG), _setting_cell(a[n]), _setting_cell(b[n], Tone.WARN), Cell("changed")) for n in changed
     ]
-    lines += [(Cell(n), Cell(setting(a[n])), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
-    lines += [(Cell(n), Cell(""), Cell(setting(b[n])), Cell("only in B", Tone.DIM)) for n in only_b]
+    lines += [(Cell(n), _setting_cell(a[n]), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
+    lines += [(Cell(n), Cell(""), _setting_cell(b[n]), Cell("only in B", Tone.DIM)) for n in only_b]
     blocks: list[Block] = [
         Heading("hyperparameters of two sets"),
         Facts((("A", Cell(first.path)), ("B", Cell(second.path)))),
     ]
     if lines:
-        blocks.append(Table(columns, tuple(lines)))
+        blocks.append(Table(columns, tuple(Row(cells, key=cells[0].text) for cells in lines)))
     blocks.append(
         Note(f"{len(changed):,} changed, {len(only_a):,} only in A, {len(only_b):,} only in B, {len(same):,} the same")
     )

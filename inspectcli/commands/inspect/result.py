@@ -40,7 +40,10 @@ class TensorStats(NamedTuple):
 
 
 class TensorRow(NamedTuple):
-    """One tensor of the report. A tied tensor carries the figures of the one it is tied to."""
+    """One tensor of the report. A tied tensor carries the figures of the one it is tied to.
+
+    `packed`: its elements are words that hold several values each, and have no figures of their own.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -54,6 +57,7 @@ class TensorRow(NamedTuple):
     note: str = ""
     problem: str = ""
     init: InitMatch | None = None
+    packed: bool = False
 
 
 class Totals(NamedTuple):

@@ -103,6 +103,7 @@ def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
         layer=ref.layer,
         note=ref.note,
         problem=scanned.problem or (first.problem if first else ""),
+        packed=ref.packed,
     )
 
 
