@@ -26,9 +26,8 @@ class Tone(Enum):
     ACCENT = "accent"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One text of a report, and what it says to a program.
+class Cell(NamedTuple):
+    """One text of a report, and what it says to a program. A tuple, since a large report has millions.
 
     Attributes:
         text: as people read it.
@@ -94,8 +93,7 @@ class Column:
         return self.key if self.title is None else self.title
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A line of a table.
 
     Attributes:

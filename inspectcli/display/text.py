@@ -103,12 +103,12 @@ def _tidy(text: str) -> str:
 def span(values: Iterable[float | int | None]) -> str:
     """A figure over a fold: one number, or `smallest…largest`."""
     known = [v for v in values if v is not None]
-    if not known:
-        return "–"
-    low, high = min(known), max(known)
-    if low == high:
-        return number(low)
-    return f"{number(low, 2)}…{number(high, 2)}"
+    return between(min(known), max(known)) if known else "–"
+
+
+def between(low: float | int, high: float | int) -> str:
+    """One number if both are equal, else `smallest…largest`."""
+    return number(low) if low == high else f"{number(low, 2)}…{number(high, 2)}"
 
 
 def count(n: int) -> str:

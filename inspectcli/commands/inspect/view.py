@@ -13,6 +13,7 @@ from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading
 from inspectcli.display.fold import Fold, fold_row, fold_table, unfolded
 from inspectcli.display.text import (
     FORMAT_NAMES,
+    between,
     count,
     listed,
     natural_key,
@@ -23,7 +24,6 @@ from inspectcli.display.text import (
     shape,
     short,
     size,
-    span,
 )
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
@@ -273,7 +273,10 @@ def _range(name: str) -> Callable[[Fold[TensorRow]], Cell]:
 
     def cell(line: Fold[TensorRow]) -> Cell:
         known = _figures(line, name)
-        return Cell(span(known) if _has_figures(line) else "", value=max(known, default=None))
+        if not known:
+            return Cell("–" if _has_figures(line) else "")
+        low, high = min(known), max(known)
+        return Cell(between(low, high) if _has_figures(line) else "", value=high)
 
     return cell
 
@@ -291,12 +294,11 @@ def _extreme(name: str, choose: Callable[[list[float]], float]) -> Callable[[Fol
 
 def _zeros(line: Fold[TensorRow]) -> Cell:
     shares = [_share(row) for row in line.members]
+    least, most = min(shares), max(shares)
     if not _has_figures(line):
-        return Cell("", value=max(shares))
-    low, high = percent(min(shares)), percent(max(shares))
-    return Cell(
-        low if low == high else f"{low}…{high}", Tone.DIM if max(shares) == 0 else Tone.PLAIN, value=max(shares)
-    )
+        return Cell("", value=most)
+    low, high = percent(least), percent(most)
+    return Cell(low if low == high else f"{low}…{high}", Tone.PLAIN if most else Tone.DIM, most)
 
 
 def _nonfinite(line: Fold[TensorRow]) -> Cell:
@@ -401,12 +403,15 @@ def _tree(lines: Sequence[Fold[TensorRow]], fields: Sequence[Field[Fold[TensorRo
     return Table(titles, tuple(around[0][1]))
 
 
+_BLANK = Cell("")
+
+
 def _close(around: list[tuple[_Module, list[Row]]], depth: int, columns: Sequence[Column]) -> None:
     """Modules that are left become rows of the modules around them."""
     while len(around) > depth:
         module, rows = around.pop()
         cells = {"name": Cell(module.name, Tone.STRONG), "numel": Cell(short(module.numel), Tone.DIM, module.numel)}
-        around[-1][1].append(Row(tuple(cells.get(c.key, Cell("")) for c in columns), tuple(rows)))
+        around[-1][1].append(Row(tuple(cells.get(c.key, _BLANK) for c in columns), tuple(rows)))
 
 
 def _path(name: str) -> tuple[str, ...]:
