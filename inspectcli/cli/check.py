@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, complain, quiet_option, report_options, write_report
+from inspectcli.cli.options import asked, merged, policy_of, quiet_option, settings_options
+from inspectcli.cli.output import choose_format, complain, report_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import Severity
-
-if TYPE_CHECKING:
-    from inspectcli.cli.config import Config
-    from inspectcli.commands.check.policy import Policy
 
 FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
 
@@ -23,19 +18,8 @@ _MOST = 20
 
 @click.command("check", short_help="Is anything wrong: for CI, and before a commit.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("--select", metavar="CODES", multiple=True, help="Only these rules: PI101,PI3. Repeatable.")
-@click.option("--ignore", metavar="CODES", multiple=True, help="Not these rules. Repeatable.")
-@click.option(
-    "--fail-on",
-    type=click.Choice([severity.value for severity in Severity]),
-    help="Exit 1 at this severity or worse.  [default: error]",
-)
-@click.option("--fast", is_flag=True, help="Headers and safety only: reads no values.")
-@click.option("--baseline", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Only findings that are not in FILE; writes it if it is not there.")  # fmt: skip
+@settings_options
 @click.option("--update-baseline", is_flag=True, help="Write today's findings to the baseline.")
-@click.option("--max-size", metavar="SIZE", help="A larger checkpoint is an error: 500MB.")
-@click.option("--require-format", metavar="FORMATS", multiple=True, help="Another format is an error: safetensors.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule.")
 @click.option("--explain", is_flag=True, help="Show each rule's text under its first finding.")
 @click.option("--no-config", is_flag=True, help="No settings but those of the command line.")
@@ -44,14 +28,7 @@ _MOST = 20
 @report_options(FORMATS)
 def check_command(
     paths: tuple[str, ...],
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
-    fail_on: str | None,
-    fast: bool,
-    baseline: str | None,
     update_baseline: bool,
-    max_size: str | None,
-    require_format: tuple[str, ...],
     statistics: bool,
     explain: bool,
     no_config: bool,
@@ -82,15 +59,17 @@ def check_command(
     from inspectcli.render.base import escape
 
     config = Config() if no_config else find_config(paths[0])
-    policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
-    known = baseline or config.baseline
+    said = asked()
+    settings = merged(said, config.settings)
+    policy = policy_of(settings)
+    known = str(settings["baseline"]) if "baseline" in settings else None
     if update_baseline and known is None:
         raise UsageError("there is no baseline to update", "name one: --baseline FILE")
     format_name = choose_format(format_name, output, FORMATS)
     with Meter(quiet) as meter:
         report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
     notes = [f"settings of {config.path}"] if config.path else []
-    if known is not None and baseline is None and not update_baseline and not os.path.exists(known):
+    if known is not None and "baseline" not in said and not update_baseline and not os.path.exists(known):
         # Only a command writes: a configuration may come with the files that it is to judge.
         notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
     elif known is not None:
@@ -107,41 +86,9 @@ def check_command(
         write_report(present_check(report, view), format_name, output)
     for file in report.files:
         if file.error is not None:
-            complain(file.path, file.error)
+            complain(file.error.message, file.error.hint, file.path)
     return report.exit_code
 
 
 def _findings(n: int) -> str:
     return "1 finding is" if n == 1 else f"{n:,} findings are"
-
-
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`("PI1,PI2", "PI3")` -> `("PI1", "PI2", "PI3")`."""
-    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
-
-
-def _policy(
-    config: Config,
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
-    fail_on: str | None,
-    fast: bool,
-    max_size: str | None,
-    require_format: tuple[str, ...],
-) -> Policy:
-    """What the command line says, and what the configuration says where it is silent.
-
-    `--select` also sets aside the configuration's `ignore`: what is asked for by name runs.
-    """
-    from inspectcli.commands.check.policy import Policy, parse_size, severity_of
-
-    size = max_size if max_size is not None else config.max_size
-    return Policy(
-        select or config.select or (),
-        ignore or (() if select else config.ignore or ()),
-        severity_of(fail_on or config.fail_on or "error"),
-        fast,
-        None if size is None else parse_size(size),
-        require_format or config.require_format or (),
-        config.per_tensor_ignores or (),
-    )

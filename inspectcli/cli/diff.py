@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 from collections.abc import Callable
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
+from inspectcli.cli.options import filter_option, top_option
+from inspectcli.cli.output import choose_format, complain, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import UsageError
+from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
     from inspectcli.commands.diff.run import Options
@@ -35,11 +36,8 @@ MAX_MAP = 64 << 20
     metavar="STATUS,...",
     help="Only rows with these: added, removed, changed, reshaped, equal-rounded, within-tolerance, identical, ...",
 )
-@click.option(
-    "--filter", "patterns", metavar="GLOB", multiple=True,
-    help="Compare only tensors whose name fits; '!GLOB' leaves out. Repeatable.",
-)  # fmt: skip
-@click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the N largest changes.")
+@filter_option("Compare only")
+@top_option("Only the N largest changes.")
 @click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Values this close count as equal.")
 @click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="The same, relative to the larger value.")
 @click.option("--allow-rounding", is_flag=True, help="A copy rounded to bf16, f16 or fp8 counts as the same.")
@@ -91,7 +89,7 @@ def diff_command(
         return _as_text(paths)
     chosen = choose_format(format_name, output)
     options = _options(
-        atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), _wanted(patterns)
+        atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), name_filter(patterns)
     )
     statuses = _statuses(only)
     if len(paths) == 1:
@@ -108,14 +106,8 @@ def diff_command(
     if not quiet:
         write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
     for tensor in report.problems:
-        _complain(f"{tensor.name}: {tensor.problem}")
+        complain(f"{tensor.name}: {tensor.problem}")
     return code
-
-
-def _complain(text: str) -> None:
-    from inspectcli.render.base import escape
-
-    click.echo(f"pinspect: {escape(text, 1000)}", err=True)
 
 
 def _options(
@@ -140,19 +132,6 @@ def _statuses(only: str | None) -> frozenset[str]:
     if unknown:
         raise click.UsageError(f"--only: unknown {', '.join(sorted(unknown))}; known are {', '.join(STATUSES)}")
     return names
-
-
-def _wanted(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
-    if not patterns:
-        return None
-    only = [p for p in patterns if not p.startswith("!")]
-    never = [p[1:] for p in patterns if p.startswith("!")]
-
-    def wanted(name: str) -> bool:
-        fits = not only or any(fnmatch.fnmatchcase(name, p) for p in only)
-        return fits and not any(fnmatch.fnmatchcase(name, p) for p in never)
-
-    return wanted
 
 
 def _read_map(path: str | None) -> dict[str, str]:
@@ -194,7 +173,7 @@ def _trajectory(path: str, options: Options, chosen: str, output: str | None, qu
     if not quiet:
         write_report(present_trajectory(found, code), chosen, output)
     for problem in found.problems:
-        _complain(problem)
+        complain(problem)
     return code
 
 

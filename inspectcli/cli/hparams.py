@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, errors_for_programs, quiet_option, report_options, write_report
+from inspectcli.cli.options import quiet_option
+from inspectcli.cli.output import choose_format, errors_for_programs, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 
 if TYPE_CHECKING:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
+from inspectcli.cli.options import filter_option, top_option
 from inspectcli.cli.output import choose_format, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
+from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
     from inspectcli.commands.inspect.result import FileReport, InspectReport
@@ -31,10 +32,7 @@ SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan"
     help="Every tensor on a line of its own: repeated blocks are not folded.",
 )
 @click.option("--tree", is_flag=True, help="Modules as a tree, with the parameters below each.")
-@click.option(
-    "--filter", "patterns", metavar="GLOB", multiple=True,
-    help="Only tensors whose name fits; '!GLOB' leaves out. Repeatable.",
-)  # fmt: skip
+@filter_option("Only")
 @click.option(
     "--sort",
     type=click.Choice(SORT_KEYS),
@@ -42,7 +40,7 @@ SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan"
     show_default=True,
     help="Order of the rows; figures: largest first.",
 )
-@click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N rows.")
+@top_option("Only the first N rows.")
 @click.option("--no-stats", is_flag=True, help="Headers only: reads no values.")
 @click.option("--optimizer", is_flag=True, help="Rows for training state too: optimizer, random states, callbacks.")
 @click.option("--strict", is_flag=True, help="Exit 1 for any error or warning of the rules; reads training state too.")
@@ -97,7 +95,7 @@ def inspect_command(
         write_report(present(report, view, code), format_name, output)
     for file in files:
         if file.error is not None:
-            complain(file.path, file.error)
+            complain(file.error.message, file.error.hint, file.path)
     return code
 
 
@@ -113,14 +111,11 @@ def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[Tensor
     """Whether a tensor is asked for: by name, and by what it is for."""
     from inspectcli.tensors.model import TRAINING_STATE
 
-    only = [p for p in patterns if not p.startswith("!")]
-    never = [p[1:] for p in patterns if p.startswith("!")]
+    named = name_filter(patterns)
 
     def wanted(ref: TensorRef) -> bool:
         if not training_state and ref.kind in TRAINING_STATE:
             return False
-        if only and not any(fnmatch.fnmatchcase(ref.name, p) for p in only):
-            return False
-        return not any(fnmatch.fnmatchcase(ref.name, p) for p in never)
+        return named is None or named(ref.name)
 
     return wanted

@@ -7,18 +7,17 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from inspectcli.cli.options import F, quiet_option
 from inspectcli.contract import EXIT_FAILED, SCHEMA
 from inspectcli.errors import PinspectError
+from inspectcli.render.base import escape
 
 if TYPE_CHECKING:
-    from inspectcli.commands.inspect.result import FileError
     from inspectcli.display.blocks import Report
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("terminal", "plain", "markdown", "json", "csv")
 #: With `-o FILE` and no --format, the file's name says what is wanted, if the command has that format.
@@ -58,11 +57,6 @@ def report_options(formats: Sequence[str]) -> Callable[[F], F]:
         return command
 
     return add
-
-
-def quiet_option(command: F) -> F:
-    """--quiet."""
-    return click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells.")(command)
 
 
 def output_options(command: F) -> F:
@@ -114,10 +108,9 @@ def errors_for_programs(command: str, format_name: str, output: str | None) -> I
         raise
 
 
-def complain(path: str, error: FileError) -> None:
-    """Say on stderr why a file could not be read, or not completely."""
-    from inspectcli.render.base import escape
-
-    click.echo(f"pinspect: {escape(path, 500)}: {escape(error.message, 1000)}", err=True)
-    if error.hint:
-        click.echo(f"  {escape(error.hint, 500)}", err=True)
+def complain(message: str, hint: str = "", path: str = "") -> None:
+    """Say on stderr what went wrong, and what to do."""
+    where = f"{escape(path, 500)}: " if path else ""
+    click.echo(f"pinspect: {where}{escape(message, 1000)}", err=True)
+    if hint:
+        click.echo(f"  {escape(hint, 1000)}", err=True)

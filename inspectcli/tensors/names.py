@@ -9,8 +9,9 @@ Names come from untrusted files: a number of more than nine digits counts nothin
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Parts = tuple[str, ...]
 
@@ -52,6 +53,23 @@ def common_prefix(names: Sequence[str]) -> str:
     end = max(shared.rfind("."), shared.rfind("/")) + 1
     prefix = shared[:end]
     return prefix if "{" not in prefix else ""
+
+
+def fits(name: str, globs: Iterable[str]) -> bool:
+    """Whether a name fits one of these patterns, as in a shell: `*.attn.*`, `h.[0-3].*`."""
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def name_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:
+    """Whether a name is asked for: it fits a glob, and none of those that begin with `!`; None if there are no globs.
+
+    With no others than those that begin with `!`, every name that they leave fits.
+    """
+    if not globs:
+        return None
+    only = [glob for glob in globs if not glob.startswith("!")]
+    never = [glob[1:] for glob in globs if glob.startswith("!")]
+    return lambda name: (not only or fits(name, only)) and not fits(name, never)
 
 
 # -- numbers --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from inspectcli.tensors.names import (
     counted,
     is_index,
     module_of,
+    name_filter,
     parts,
     pattern,
     split_name,
@@ -126,3 +127,20 @@ def test_a_file_with_such_a_name_is_read(tmp_path: Path, name: str, capfd: pytes
         assert run([*args, str(path)]) == 0, args
     assert inspectcli.inspect(path).files[0][name].numel == 1
     assert "bug" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("globs", "kept"),
+    [
+        (["*.w"], ["a.w", "b.w"]), (["*.w", "c"], ["a.w", "b.w", "c"]), (["!a.*"], ["b.w", "c"]),
+        (["*.w", "!a.*"], ["b.w"]), (["A.*"], []), (["[ab].w"], ["a.w", "b.w"]),
+    ],
+)  # fmt: skip
+def test_names_are_chosen_by_globs(globs: list[str], kept: list[str]) -> None:
+    wanted = name_filter(globs)
+    assert wanted is not None
+    assert [name for name in ("a.w", "b.w", "c") if wanted(name)] == kept
+
+
+def test_without_globs_nothing_is_chosen_by_name() -> None:
+    assert name_filter([]) is None

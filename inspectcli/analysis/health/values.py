@@ -30,7 +30,7 @@ def _nonfinite(tensor: TensorFacts, count: int, kind: str, remark: str = "") -> 
     assert s is not None
     share = count / s.count
     first = None if s.first_nonfinite is None else list(unravel(s.first_nonfinite, tensor.ref.shape))
-    percent = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
+    percent = significant(100 * share, 2) if share < 0.1 else f"{100 * share:.0f}"
     where = f", the first NaN or Inf at {first}" if first else ""
     return RuleHit(
         tensor.name,
