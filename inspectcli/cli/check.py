@@ -7,10 +7,11 @@ import os
 import click
 
 from inspectcli.cli.options import asked, merged, policy_of, quiet_option, settings_options
-from inspectcli.cli.output import choose_format, complain, report_options, write_report
+from inspectcli.cli.output import choose_renderer, complain, report_options, write_report
 from inspectcli.cli.progress import Meter
+from inspectcli.display.blocks import Content
 
-FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
+CONTENTS = frozenset({Content.BLOCKS, Content.DOCUMENT, Content.FINDINGS})
 
 #: A terminal shows this many findings of one rule in one file.
 _MOST = 20
@@ -25,7 +26,7 @@ _MOST = 20
 @click.option("--no-config", is_flag=True, help="No settings but those of the command line.")
 @click.option("--hook", is_flag=True, help="Pass over Git LFS pointers and files that are no checkpoints.")
 @quiet_option
-@report_options(FORMATS)
+@report_options(CONTENTS)
 def check_command(
     paths: tuple[str, ...],
     update_baseline: bool,
@@ -65,7 +66,7 @@ def check_command(
     known = str(settings["baseline"]) if "baseline" in settings else None
     if update_baseline and known is None:
         raise UsageError("there is no baseline to update", "name one: --baseline FILE")
-    format_name = choose_format(format_name, output, FORMATS)
+    renderer = choose_renderer(format_name, output, CONTENTS)
     with Meter(quiet) as meter:
         report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
     notes = [f"settings of {config.path}"] if config.path else []
@@ -82,8 +83,8 @@ def check_command(
                 f"{_findings(compared.gone)} no longer there: --update-baseline removes what is gone from the baseline"
             )
     if not quiet:
-        view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, tuple(notes))
-        write_report(present_check(report, view), format_name, output)
+        view = CheckView(statistics, explain, _MOST if renderer.name == "terminal" else 0, tuple(notes))
+        write_report(present_check(report, view), renderer, output)
     for file in report.files:
         if file.error is not None:
             complain(file.error.message, file.error.hint, file.path)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from inspectcli.cli.options import filter_option, top_option
-from inspectcli.cli.output import choose_format, complain, errors_for_programs, output_options, write_report
+from inspectcli.cli.output import choose_renderer, complain, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.errors import UsageError
+from inspectcli.render.base import Renderer
 from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
@@ -87,24 +88,24 @@ def diff_command(
     """
     if git_textconv:
         return _as_text(paths)
-    chosen = choose_format(format_name, output)
+    renderer = choose_renderer(format_name, output)
     options = _options(
         atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), name_filter(patterns)
     )
     statuses = _statuses(only)
     if len(paths) == 1:
-        return _trajectory(paths[0], options, chosen, output, quiet)
+        return _trajectory(paths[0], options, renderer, output, quiet)
     if len(paths) != 2:
         raise click.UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths")
     from inspectcli.commands.diff.run import diff_checkpoints, opened
     from inspectcli.commands.diff.view import View, present
 
-    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
+    with errors_for_programs("diff", None if quiet else renderer, output), Meter(quiet) as meter:
         meter.start(paths[1])
         report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
     code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
-        write_report(present(report, View(all_rows, statuses, top, stat), code), chosen, output)
+        write_report(present(report, View(all_rows, statuses, top, stat), code), renderer, output)
     for tensor in report.problems:
         complain(f"{tensor.name}: {tensor.problem}")
     return code
@@ -160,18 +161,18 @@ def _read_map(path: str | None) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in pairs}
 
 
-def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
+def _trajectory(path: str, options: Options, renderer: Renderer, output: str | None, quiet: bool) -> int:
     if not os.path.isdir(path):
         raise click.UsageError("two checkpoints expected, or one folder with several")
     from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
 
-    with errors_for_programs("diff", "" if quiet else chosen, output), Meter(quiet) as meter:
+    with errors_for_programs("diff", None if quiet else renderer, output), Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
     changed = any(not step.same for step in found.steps[1:])
     code = EXIT_FAILED if found.problems else EXIT_FOUND if changed else EXIT_CLEAN
     if not quiet:
-        write_report(present_trajectory(found, code), chosen, output)
+        write_report(present_trajectory(found, code), renderer, output)
     for problem in found.problems:
         complain(problem)
     return code

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from inspectcli.cli.options import quiet_option
-from inspectcli.cli.output import choose_format, errors_for_programs, report_options, write_report
+from inspectcli.cli.output import TABULAR, choose_renderer, errors_for_programs, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 
 if TYPE_CHECKING:
     from inspectcli.hparams.collect import HParams
-
-FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
 
 
 @click.command("hparams")
@@ -24,7 +22,7 @@ FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
 @click.option("--study", default="", metavar="NAME", help="Which study or experiment, where a store holds many.")
 @click.option("--run", "run_name", default="", metavar="NAME", help="Which run.")
 @click.option("--trial", default="", metavar="NAME", help="Which trial; without it the best completed one.")
-@report_options(FORMATS)
+@report_options(TABULAR)
 @quiet_option
 def hparams_command(
     paths: tuple[str, ...],
@@ -58,8 +56,8 @@ def hparams_command(
 
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
-    format_name = choose_format(format_name, output, FORMATS)
-    with errors_for_programs("hparams", "" if quiet else format_name, output):
+    renderer = choose_renderer(format_name, output)
+    with errors_for_programs("hparams", None if quiet else renderer, output):
         found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
     if len(found) == 2:
         report = present_comparison(found[0], found[1], 0, all_rows)
@@ -69,7 +67,7 @@ def hparams_command(
         code = EXIT_FOUND if found[0].findings else EXIT_CLEAN
         report = present_hparams(found[0], HParamsView(all_rows, advice, trials), code, nonfinite)
     if not quiet:
-        write_report(report, format_name, output)
+        write_report(report, renderer, output)
     return report.exit_code
 
 

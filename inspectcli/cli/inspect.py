@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from inspectcli.cli.options import filter_option, top_option
-from inspectcli.cli.output import choose_format, complain, output_options, write_report
+from inspectcli.cli.output import choose_renderer, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
+from inspectcli.display.blocks import Content
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
 from inspectcli.tensors.names import name_filter
@@ -70,9 +71,9 @@ def inspect_command(
     from inspectcli.commands.inspect.result import InspectReport
     from inspectcli.commands.inspect.run import inspect_path, unreadable
 
-    format_name = choose_format(format_name, output)
+    renderer = choose_renderer(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
-    wanted = _wanted(patterns, optimizer or strict or format_name in ("json", "csv"))
+    wanted = _wanted(patterns, optimizer or strict or renderer.draws is not Content.BLOCKS)
     files: list[FileReport] = []
     folders = False
     with Meter(quiet) as meter:
@@ -88,11 +89,11 @@ def inspect_command(
                 files.append(inspect_path(name, not no_stats, wanted, meter.advance))
     report = InspectReport(tuple(files))
     code = _exit_code(report, strict)
-    if not quiet and (format_name == "json" or any(f.totals for f in files)):
+    if not quiet and (renderer.draws is Content.DOCUMENT or any(f.totals for f in files)):
         from inspectcli.commands.inspect.view import View, present
 
         view = View(all_rows, tree, sort, top, brief=folders, **({"left_out": "--filter"} if patterns else {}))
-        write_report(present(report, view, code), format_name, output)
+        write_report(present(report, view, code), renderer, output)
     for file in files:
         if file.error is not None:
             complain(file.error.message, file.error.hint, file.path)

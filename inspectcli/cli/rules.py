@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
-from inspectcli.cli.output import choose_format, report_options, write_report
+from inspectcli.cli.output import choose_renderer, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN
+from inspectcli.display.blocks import Content
 
-FORMATS = ("terminal", "plain", "markdown", "json")
+CONTENTS = frozenset({Content.BLOCKS, Content.DOCUMENT})
 
 
 @click.command("rules")
 @click.argument("words", metavar="[CODE...]", nargs=-1)
-@report_options(FORMATS)
+@report_options(CONTENTS)
 def rules_command(words: tuple[str, ...], format_name: str, output: str | None) -> int:
     """What `pinspect check` looks for; one rule, explained.
 
@@ -29,5 +30,5 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
     rules = all_rules()
     codes = tuple(code_of(word, rules) for word in words)
     chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
-    write_report(present_rules(chosen), choose_format(format_name, output, FORMATS), output)
+    write_report(present_rules(chosen), choose_renderer(format_name, output, CONTENTS), output)
     return EXIT_CLEAN

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar, overload
 
+from inspectcli.words import Word
+
 T = TypeVar("T")
 
 
@@ -170,13 +172,22 @@ def table_of(fields: Sequence[Field[T]], items: Iterable[T], key: Callable[[T], 
 Block = Heading | Facts | Note | Table
 
 
+class Content(Word):
+    """What a report may have, and a renderer draws."""
+
+    BLOCKS = "blocks"
+    DOCUMENT = "document"
+    RECORDS = "records"
+    FINDINGS = "findings"
+
+
 class Report(NamedTuple):
     """What a command found.
 
     Attributes:
         command: its name.
         blocks: for people, top to bottom.
-        document: for programs: the JSON object, numbers as numbers.
+        document: for programs: the JSON object, numbers as numbers. Findings are in it, if the command has any.
         records: for spreadsheets: one mapping per row, all with the same keys.
         exit_code: 0 looked and found nothing, 1 found something, 2 could not do it.
     """

@@ -9,7 +9,8 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
+from inspectcli.render.base import Renderer
 
 _MAX_INTEGER = 1 << 256
 
@@ -42,3 +43,6 @@ def strict(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value)
+
+
+RENDERER = Renderer("json", render, Content.DOCUMENT, (".json",))

@@ -11,9 +11,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from inspectcli.contract import Severity
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
@@ -56,3 +56,6 @@ def _case(suite: ET.Element, path: str, name: str, kind: str, text: str, type_: 
         inner.set("type", str(type_))
         inner.set("message", text)
     inner.text = text
+
+
+RENDERER = Renderer("junit", render, Content.FINDINGS, (".xml",))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tabulate import tabulate
-
 from inspectcli.display.blocks import Block, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.render.base import escape, lines_of
+from inspectcli.render.base import Renderer, escape, lines_of
 
 _LIMIT = 1000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~@$])")
@@ -57,6 +55,8 @@ def _toned(raw: str, tone: Tone) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
+    from tabulate import tabulate
+
     first_is_name = bool(table.columns) and table.columns[0].flexible
     rows = [
         [
@@ -74,3 +74,6 @@ def _table(table: Table) -> Iterator[str]:
         disable_numparse=True,
     ).splitlines()
     yield ""
+
+
+RENDERER = Renderer("markdown", render, suffixes=(".md", ".markdown"))

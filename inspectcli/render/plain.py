@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inspectcli.display.blocks import Block, Facts, Heading, Note, Report, Table
-from inspectcli.render.base import display_width, escape, lines_of, pad
+from inspectcli.render.base import Renderer, display_width, escape, lines_of, pad
 
 _LIMIT = 1000
 
@@ -39,3 +39,6 @@ def _table(table: Table) -> Iterator[str]:
     yield "  ".join("-" * w for w in widths)
     for row in rows:
         yield "  ".join(pad(t, w, c.right) for t, w, c in zip(row, widths, table.columns, strict=True))
+
+
+RENDERER = Renderer("plain", render)

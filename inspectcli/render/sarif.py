@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from inspectcli import __version__
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rules_of, sentence
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 from inspectcli.render.json import strict
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -102,3 +102,6 @@ def _location(path: str) -> dict[str, str]:
     """The path as a URI; `quote` also hides a colon, which would look like a scheme."""
     shown = relative(path)
     return {"uri": Path(shown).as_uri() if os.path.isabs(shown) else quote(os.fsencode(shown))}
+
+
+RENDERER = Renderer("sarif", render, Content.FINDINGS, (".sarif",))

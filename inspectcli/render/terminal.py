@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from inspectcli.display.blocks import Block, Column, Facts, Heading, Note, Report, Row, Table, Tone
-from inspectcli.render.base import display_width, escape, lines_of, pad, shorten_end, shorten_middle
+from inspectcli.render.base import Renderer, display_width, escape, lines_of, pad, shorten_end, shorten_middle
 
 _STYLES = {
     Tone.PLAIN: "",
@@ -172,3 +172,6 @@ def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> _Fi
         widths[place] -= 1
         excess -= 1
     return _Fit(tuple(shown), tuple(widths))
+
+
+RENDERER = Renderer("terminal", render)

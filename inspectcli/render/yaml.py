@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
+from inspectcli.render.base import Renderer
 from inspectcli.render.json import strict, whole
 
 #: Texts that are safe without quotes: no YAML of any version reads them as something else.
@@ -73,3 +74,6 @@ def _escaped(c: str) -> str:
     if 0x20 <= code < 0x7F:
         return c
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+RENDERER = Renderer("yaml", render, Content.DOCUMENT, (".yaml", ".yml"))

@@ -15,7 +15,8 @@ from support.places import FIXTURES
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
 from inspectcli.display.blocks import Cell, Column, Facts, Heading, Note, Report, Row, Table, Tone
-from inspectcli.render.base import display_width, escape, pad, render, shorten_middle
+from inspectcli.render import render
+from inspectcli.render.base import display_width, escape, pad, shorten_middle
 from inspectcli.render.json import strict
 
 HOSTILE = [

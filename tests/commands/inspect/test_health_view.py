@@ -19,7 +19,7 @@ from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
 from inspectcli.commands.inspect.result import FileReport, TensorRow
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from inspectcli.cli.inspect import SORT_KEYS as OFFERED
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import SORT_KEYS, View, present, unravel
 from inspectcli.display.blocks import Facts, Note, Report, Table
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 
 def shown(name: str, view: View | None = None) -> Report:
