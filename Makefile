@@ -1,7 +1,7 @@
 # `make` checks everything that CI checks; `make test` alone leaves out the tests that are marked slow.
 PYTHON ?= python
 
-.PHONY: all lint format test test-all bench fixtures readme
+.PHONY: all lint format test test-all bench fixtures readme schemas
 
 all: lint test-all
 
@@ -12,6 +12,7 @@ lint:
 	$(PYTHON) -m mypy --platform win32
 	$(PYTHON) -m mypy --platform darwin
 	$(PYTHON) -m cogapp --check README.md CONTRIBUTING.md
+	$(PYTHON) docs/make_schemas.py --check
 
 format:
 	$(PYTHON) -m ruff format .
@@ -31,3 +32,6 @@ fixtures:
 
 readme:
 	$(PYTHON) -m cogapp -r README.md CONTRIBUTING.md
+
+schemas:
+	$(PYTHON) docs/make_schemas.py

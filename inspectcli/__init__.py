@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from inspectcli.commands.check.run import check as check
     from inspectcli.commands.diff.result import DiffReport as DiffReport
     from inspectcli.commands.diff.run import diff as diff
+    from inspectcli.commands.hparams.result import HParams as HParams
+    from inspectcli.commands.hparams.run import read_hparams as read_hparams
     from inspectcli.commands.inspect.result import InspectReport as InspectReport
     from inspectcli.commands.inspect.run import inspect as inspect
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
-    from inspectcli.hparams.collect import HParams as HParams
-    from inspectcli.hparams.collect import read_hparams as read_hparams
     from inspectcli.tensors.model import Checkpoint as Checkpoint
     from inspectcli.tensors.model import TensorRef as TensorRef
 
@@ -33,7 +33,7 @@ _HOMES = {
     "CheckReport": "inspectcli.commands.check.result",
     "Checkpoint": "inspectcli.tensors.model",
     "DiffReport": "inspectcli.commands.diff.result",
-    "HParams": "inspectcli.hparams.collect",
+    "HParams": "inspectcli.commands.hparams.result",
     "InspectReport": "inspectcli.commands.inspect.result",
     "PinspectError": "inspectcli.errors",
     "TensorRef": "inspectcli.tensors.model",
@@ -41,7 +41,7 @@ _HOMES = {
     "diff": "inspectcli.commands.diff.run",
     "inspect": "inspectcli.commands.inspect.run",
     "open_checkpoint": "inspectcli.formats",
-    "read_hparams": "inspectcli.hparams.collect",
+    "read_hparams": "inspectcli.commands.hparams.run",
 }
 
 __all__ = [

@@ -15,7 +15,9 @@ PinspectError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+from inspectcli.contract import EXIT_FAILED
 
 
 class PinspectError(Exception):
@@ -86,3 +88,36 @@ class MissingLibraryError(PinspectError):
 
 class UsageError(PinspectError):
     code = "usage"
+
+
+class FileError(NamedTuple):
+    """Why something could not be read, or not completely.
+
+    Attributes:
+        code: the kind of error: `not-readable`, `unsupported-format`, `damaged`, `truncated`, `checksum`, `limit`,
+            `unsafe`, `changed`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for any other.
+        message: what is wrong: found, expected.
+        hint: what to do next; may be empty.
+        path: the file that is wrong; empty where the error is of no file.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    path: str = ""
+
+    @staticmethod
+    def of(error: PinspectError) -> FileError:
+        return FileError(error.code, error.message, error.hint, error.path)
+
+
+class ErrorReport(NamedTuple):
+    """What a command says if it can say nothing else.
+
+    Attributes:
+        error: what is wrong.
+        exit_code: always 2.
+    """
+
+    error: FileError
+    exit_code: int = EXIT_FAILED

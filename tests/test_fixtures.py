@@ -97,7 +97,7 @@ def test_foreign_classes_are_named_and_not_imported() -> None:
 
 def test_packed_words_are_not_averaged() -> None:
     report = inspect_path(str(FIXTURES / "gptq.safetensors"))
-    assert {row.name.rpartition(".")[2]: "packed" in row.note for row in report.tensors} == {
+    assert {row.name.rpartition(".")[2]: row.packed for row in report.tensors} == {
         "qweight": True, "qzeros": True, "scales": False, "g_idx": False, "weight": False,
     }  # fmt: skip
 

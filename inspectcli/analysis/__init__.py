@@ -1,1 +1,1 @@
-"""What the figures mean: roles, initializers, health."""
+"""Judgments on tensors and checkpoints: roles, initializers, health."""

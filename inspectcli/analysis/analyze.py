@@ -13,6 +13,7 @@ from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
 if TYPE_CHECKING:
+    from inspectcli.hparams.base import HParamRow
     from inspectcli.measure.scan import ScannedTensor
 
 
@@ -28,8 +29,17 @@ class Analysis(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+def chosen(rules: Sequence[Rule] | None) -> Sequence[Rule]:
+    """The rules; for None the package's own that run by default."""
+    return [rule for rule in own_rules() if rule.default] if rules is None else rules
+
+
 def analyze(
-    checkpoint: Checkpoint, scanned: Sequence[ScannedTensor], read: bool = True, rules: Sequence[Rule] | None = None
+    checkpoint: Checkpoint,
+    scanned: Sequence[ScannedTensor],
+    read: bool = True,
+    rules: Sequence[Rule] | None = None,
+    hyperparameters: tuple[HParamRow, ...] = (),
 ) -> Analysis:
     """Judge what `scan` gave.
 
@@ -38,18 +48,21 @@ def analyze(
         scanned: one for each of them, in the same order.
         read: whether values were read; without them, only rules about the header run.
         rules: those to run; None for the package's own that run by default.
+        hyperparameters: the rows that the file itself holds.
     """
     roles = Roles(checkpoint)
-    tensors = tuple(TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem) for s in scanned)
+    tensors = tuple(
+        TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled, s.problem, results=s.results)
+        for s in scanned
+    )
     verdicts: Mapping[str, InitMatch] = {}
     if read:
         from inspectcli.analysis.initializers.recognize import recognize
 
         verdicts = recognize(checkpoint, tensors)
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
-    subject = RuleContext(checkpoint, tensors, read)
-    chosen = [r for r in own_rules() if r.default] if rules is None else rules
-    found = [finding for r in chosen if read or not r.reads_values for finding in r.run(subject)]
+    subject = RuleContext(checkpoint, tensors, read, hyperparameters)
+    found = [finding for r in chosen(rules) if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
     # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
     told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]

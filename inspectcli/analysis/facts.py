@@ -1,31 +1,37 @@
-"""What is known of one tensor: its description, its role, its figures, and which initializer its numbers look like."""
+"""Facts about one tensor: its description, role and figures, and the initializer that its values fit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from inspectcli.analysis.roles import Role
+from inspectcli.measure.base import Measurement
+from inspectcli.measure.task import Results
 from inspectcli.tensors.model import TensorRef
 from inspectcli.words import Word
 
 if TYPE_CHECKING:
-    from inspectcli.measure.stats import Sampled, Stats
+    from inspectcli.measure.sample import Sampled
+    from inspectcli.measure.stats import Stats
+
+R = TypeVar("R")
 
 
 class Strength(Word):
-    """How sure a verdict is."""
+    """How certain it is that a tensor is as it was initialized."""
 
     UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
-    INIT_LIKE = "init-like"  # cannot be told from a normal initializer; a small change would not show
+    INIT_LIKE = "init-like"  # fits a normal initializer; a small change would not show
     MOVED = "moved"
 
 
 class InitMatch(NamedTuple):
-    """What is said of one tensor.
+    """The initializer that a tensor fits, or what it is compared with.
 
     Attributes:
-        strength: see Strength.
-        formula: in the field's words, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
+        strength: how certain it is.
+        formula: in the usual notation, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
             default that it is compared with; empty if there is none.
         family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
         ratio: standard deviation over that of the default; None without one.
@@ -46,7 +52,10 @@ class InitMatch(NamedTuple):
 
 
 class TensorFacts(NamedTuple):
-    """One tensor, with all that is known of it. `stats` is None where nothing was read."""
+    """One tensor with all that is known of it. `stats` is None if no values were read.
+
+    `results` has what else was measured, because a rule needs it.
+    """
 
     ref: TensorRef
     role: Role
@@ -55,10 +64,16 @@ class TensorFacts(NamedTuple):
     sampled: Sampled | None = None
     problem: str = ""
     verdict: InitMatch | None = None
+    results: Results = MappingProxyType({})
 
     @property
     def name(self) -> str:
         return self.ref.name
+
+    def get(self, measurement: type[Measurement[R]]) -> R | None:
+        """What a measurement gave; None if it does not apply, or the tensor was not read."""
+        found: R | None = self.results.get(measurement)
+        return found
 
     @property
     def rms(self) -> float:

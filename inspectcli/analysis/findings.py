@@ -10,10 +10,12 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.contract import Severity
+from inspectcli.document import written
+from inspectcli.measure.base import Measurement
 
 #: First three letters of a code -> what the family is about.
 FAMILIES = {
@@ -36,7 +38,7 @@ class Finding(NamedTuple):
         message: what is wrong, with the figures, without the names of file and tensor.
         advice: one sentence: what to do.
         figures: the numbers of the message, for programs.
-        hyperparameter: its canonical name; None if it is of none.
+        name: the canonical name of the hyperparameter it is of; None if it is of none.
     """
 
     code: str
@@ -45,12 +47,12 @@ class Finding(NamedTuple):
     message: str
     advice: str
     figures: Mapping[str, object] = {}
-    hyperparameter: str | None = None
+    name: str | None = None
 
     @property
     def about(self) -> str:
         """The tensor, or the hyperparameter, or nothing: then it is the file."""
-        return self.tensor if self.tensor is not None else self.hyperparameter or ""
+        return self.tensor if self.tensor is not None else self.name or ""
 
 
 class RuleHit(NamedTuple):
@@ -61,12 +63,13 @@ class RuleHit(NamedTuple):
     figures: Mapping[str, object] = {}
     advice: str = ""  # instead of the rule's
     severity: Severity | None = None  # instead of the rule's
-    hyperparameter: str | None = None
+    name: str | None = None
 
 
 RuleFunction = Callable[[RuleContext], Iterable[RuleHit]]
 
 
+@written(also=("family", "what", "doc"))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
@@ -78,6 +81,7 @@ class Rule:
         check: the function.
         reads_values: whether it needs them; False: the header is enough.
         default: whether it runs when nothing is selected.
+        needs: what is to be measured of each tensor, besides the usual figures: `tensor.get(...)` has it.
     """
 
     code: str
@@ -86,6 +90,7 @@ class Rule:
     check: RuleFunction = field(repr=False)
     reads_values: bool = True
     default: bool = True
+    needs: tuple[type[Measurement[Any]], ...] = field(default=(), repr=False)
 
     @property
     def family(self) -> str:
@@ -123,7 +128,7 @@ class Rule:
             hit.message,
             hit.advice or self.advice,
             hit.figures,
-            hit.hyperparameter,
+            hit.name,
         )
 
 
@@ -132,7 +137,13 @@ _RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, name: str, severity: Severity, *, reads: bool = True, default: bool = True
+    code: str,
+    name: str,
+    severity: Severity,
+    *,
+    reads: bool = True,
+    default: bool = True,
+    needs: tuple[type[Measurement[Any]], ...] = (),
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Make a function a rule. Its docstring: one sentence, then `Why it matters:`, then `What to do:`.
 
@@ -143,10 +154,19 @@ def rule(
     def register(check: RuleFunction) -> RuleFunction:
         if code in _RULES:
             raise ValueError(f"{code} is taken by {_RULES[code].name}")
-        _RULES[code] = Rule(code, name, severity, check, reads, default)
+        _RULES[code] = Rule(code, name, severity, check, reads, default, needs)
         return check
 
     return register
+
+
+def registered(code: str) -> Rule:
+    """The rule of a code, if the module that holds it is imported.
+
+    Raises:
+        KeyError: it is not.
+    """
+    return _RULES[code]
 
 
 def own_rules() -> Sequence[Rule]:
@@ -166,4 +186,4 @@ def all_rules() -> Sequence[Rule]:
     return tuple(_RULES[code] for code in sorted(_RULES))
 
 
-__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "rule"]
+__all__ = ["FAMILIES", "Finding", "Rule", "RuleHit", "Severity", "all_rules", "own_rules", "registered", "rule"]

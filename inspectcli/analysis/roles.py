@@ -1,4 +1,4 @@
-"""What a tensor is for in its layer: weight, bias, scale of a norm, table, ... from names, shapes and siblings."""
+"""Roles of tensors in their layers (weight, bias, scale of a normalization, table, ...), by names, shapes, siblings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inspectcli.words import Word
 
 
 class Part(Word):
-    """The part that a tensor plays in its layer."""
+    """What a tensor is in its layer."""
 
     WEIGHT = "weight"  # of a linear or convolutional layer, two dimensions or more
     BIAS = "bias"
@@ -29,17 +29,19 @@ class Part(Word):
     RNN_BIAS = "recurrent bias"
     LORA_A = "LoRA A"
     LORA_B = "LoRA B"
-    CONSTANT = "constant"  # masks, position tables, rotary frequencies: healthy on purpose
+    CONSTANT = "constant"  # masks, position tables, rotary frequencies: not trained, by design
     QUANTIZATION = "quantization"  # packed words, scales, zero points
     STATE = "training state"  # optimizer, random numbers, callbacks
     OTHER = "other"
 
 
 class Role(NamedTuple):
-    """Attributes:
-    kind: the part.
-    module: name of the layer, without the last component.
-    leaf: the last component.
+    """The role of one tensor.
+
+    Attributes:
+        kind: what it is in its layer.
+        module: name of the layer: the name of the tensor without its last component.
+        leaf: the last component of the name.
     """
 
     kind: Part
@@ -51,7 +53,7 @@ class Role(NamedTuple):
         return self.kind in (Part.WEIGHT, Part.EMBEDDING, Part.RNN_WEIGHT, Part.LORA_A, Part.LORA_B)
 
 
-#: A whole component of the name: `mask_head` is a layer.
+#: Whole components of a name: `mask_head` is a layer.
 _CONSTANT = re.compile(
     r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
     r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|"
@@ -73,7 +75,7 @@ _POSITION = re.compile(
     r"(^|[._/])(pos_embed\w*|position_embedding\w*|positional\w*|pos_encod\w*|pe|wpe)([._/]|$)", re.IGNORECASE
 )
 
-#: The last component of a name, where it says all.
+#: Last components of names that are enough to tell the role.
 _LEAVES = {
     "gamma": Part.NORM_SCALE,
     "beta": Part.NORM_SHIFT,
@@ -94,13 +96,13 @@ _LEAVES = {
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles of all tensors of a checkpoint; a layer's tensors explain each other."""
+    """The roles of the tensors of a checkpoint. The tensors of a layer help to tell each other's role."""
 
     checkpoint: Checkpoint
 
     @cached_property
     def modules(self) -> Mapping[str, Mapping[str, TensorRef]]:
-        """Layer -> last component -> tensor."""
+        """Layer -> last component of the name -> tensor."""
         found: dict[str, dict[str, TensorRef]] = {}
         for ref in self.checkpoint.tensors:
             module, leaf = split_name(ref.name)
@@ -109,7 +111,7 @@ class Roles:
 
     @property
     def keras(self) -> bool:
-        """Whether weights are stored (in, out), as Keras does."""
+        """Whether weights have the shape (in, out), as in Keras."""
         return self.checkpoint.format.startswith("keras")
 
     def of(self, ref: TensorRef) -> Role:
@@ -140,10 +142,10 @@ class Roles:
         if len([d for d in ref.shape if d > 1]) <= 1 and len(ref.shape) <= 1:
             return self._vector(ref, module, leaf, own)
         if "Embedding" in ref.layer or (_EMBEDDING.search(ref.name) and len(ref.shape) == 2 and "bias" not in leaf):
-            # A projection inside of an embedding module has a bias; a table has none.
+            # A projection in an embedding module has a bias, a table has none.
             return Part.WEIGHT if "bias" in own else Part.EMBEDDING
         if leaf.startswith("bias") or leaf.endswith("bias"):
-            # GPT-2 calls its causal mask of (1, 1, n, n) a bias.
+            # GPT-2 names its causal mask of shape (1, 1, n, n) `bias`.
             return Part.CONSTANT if ref.shape[:-2] == (1, 1) and ref.shape[-1] == ref.shape[-2] else Part.BIAS
         return Part.CONSTANT if ref.kind is Kind.BUFFER else Part.WEIGHT
 

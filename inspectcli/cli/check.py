@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from inspectcli.cli.options import asked, merged, policy_of, quiet_option, settings_options
-from inspectcli.cli.output import choose_renderer, complain, report_options, write_report
+from inspectcli.cli.output import choose_renderer, complain, errors_for_programs, report_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.display.blocks import Content
+from inspectcli.errors import UsageError
+from inspectcli.render.base import escape
+
+if TYPE_CHECKING:
+    from inspectcli.commands.check.run import Compared
 
 CONTENTS = frozenset({Content.BLOCKS, Content.DOCUMENT, Content.FINDINGS})
 
@@ -56,32 +63,26 @@ def check_command(
     from inspectcli.cli.config import Config, find_config
     from inspectcli.commands.check.run import Checker, compare
     from inspectcli.commands.check.view import CheckView, present_check
-    from inspectcli.errors import UsageError
-    from inspectcli.render.base import escape
 
-    config = Config() if no_config else find_config(paths[0])
-    said = asked()
-    settings = merged(said, config.settings)
-    policy = policy_of(settings)
-    known = str(settings["baseline"]) if "baseline" in settings else None
-    if update_baseline and known is None:
-        raise UsageError("there is no baseline to update", "name one: --baseline FILE")
     renderer = choose_renderer(format_name, output, CONTENTS)
-    with Meter(quiet) as meter:
-        report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
-    notes = [f"settings of {config.path}"] if config.path else []
-    if known is not None and "baseline" not in said and not update_baseline and not os.path.exists(known):
-        # Only a command writes: a configuration may come with the files that it is to judge.
-        notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
-    elif known is not None:
-        compared = compare(report, known, update_baseline)
-        report = compared.report
-        if compared.recorded is not None:
-            click.echo(f"pinspect: {_findings(compared.recorded)} recorded in {escape(known, 500)}", err=True)
-        if compared.gone:
-            notes.append(
-                f"{_findings(compared.gone)} no longer there: --update-baseline removes what is gone from the baseline"
-            )
+    with errors_for_programs("check", None if quiet else renderer, output):
+        config = Config() if no_config else find_config(paths[0])
+        said = asked()
+        settings = merged(said, config.settings)
+        policy = policy_of(settings)
+        known = str(settings["baseline"]) if "baseline" in settings else None
+        if update_baseline and known is None:
+            raise UsageError("there is no baseline to update", "name one: --baseline FILE")
+        with Meter(quiet) as meter:
+            report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
+        notes = [f"settings of {config.path}"] if config.path else []
+        if known is not None and "baseline" not in said and not update_baseline and not os.path.exists(known):
+            # Only a command writes: a configuration may come with the files that it is to judge.
+            notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
+        elif known is not None:
+            compared = compare(report, known, update_baseline)
+            report = compared.report
+            notes += _baseline_notes(compared, known)
     if not quiet:
         view = CheckView(statistics, explain, _MOST if renderer.name == "terminal" else 0, tuple(notes))
         write_report(present_check(report, view), renderer, output)
@@ -89,6 +90,16 @@ def check_command(
         if file.error is not None:
             complain(file.error.message, file.error.hint, file.path)
     return report.exit_code
+
+
+def _baseline_notes(compared: Compared, known: str) -> Iterator[str]:
+    """Say on stderr what was written, and in the report what could be removed."""
+
+    if compared.recorded is not None:
+        click.echo(f"pinspect: {_findings(compared.recorded)} recorded in {escape(known, 500)}", err=True)
+    if compared.gone:
+        gone = _findings(compared.gone)
+        yield f"{gone} no longer there: --update-baseline removes what is gone from the baseline"
 
 
 def _findings(n: int) -> str:

@@ -12,12 +12,13 @@ import click
 from inspectcli.cli.options import filter_option, top_option
 from inspectcli.cli.output import choose_renderer, complain, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
+from inspectcli.contract import EXIT_CLEAN
 from inspectcli.errors import UsageError
-from inspectcli.render.base import Renderer
+from inspectcli.render.base import Renderer, escape
 from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
+    from inspectcli.commands.diff.result import DiffReport
     from inspectcli.commands.diff.run import Options
 
 #: Values of `commands.diff.compare.Status`, which a test compares; importing that here would slow `--help` down.
@@ -26,6 +27,8 @@ STATUSES = (
 )  # fmt: skip
 
 MAX_MAP = 64 << 20
+
+_HELP = "see `pinspect diff --help`"
 
 
 @click.command("diff")
@@ -89,26 +92,31 @@ def diff_command(
     if git_textconv:
         return _as_text(paths)
     renderer = choose_renderer(format_name, output)
-    options = _options(
-        atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), name_filter(patterns)
-    )
-    statuses = _statuses(only)
-    if len(paths) == 1:
-        return _trajectory(paths[0], options, renderer, output, quiet)
-    if len(paths) != 2:
-        raise click.UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths")
-    from inspectcli.commands.diff.run import diff_checkpoints, opened
+    with errors_for_programs("diff", None if quiet else renderer, output):
+        if len(paths) > 2:
+            raise UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths", _HELP)
+        options = _options(
+            atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), name_filter(patterns)
+        )
+        statuses = _statuses(only)
+        if len(paths) == 1:
+            return _trajectory(paths[0], options, renderer, output, quiet)
+        report = _compared(paths[0], paths[1], options, quiet)
     from inspectcli.commands.diff.view import View, present
 
-    with errors_for_programs("diff", None if quiet else renderer, output), Meter(quiet) as meter:
-        meter.start(paths[1])
-        report = diff_checkpoints(opened(paths[0]), opened(paths[1]), options, meter.advance)
-    code = EXIT_FAILED if report.problems else EXIT_CLEAN if report.same else EXIT_FOUND
     if not quiet:
-        write_report(present(report, View(all_rows, statuses, top, stat), code), renderer, output)
+        write_report(present(report, View(all_rows, statuses, top, stat)), renderer, output)
     for tensor in report.problems:
         complain(f"{tensor.name}: {tensor.problem}")
-    return code
+    return report.exit_code
+
+
+def _compared(a: str, b: str, options: Options, quiet: bool) -> DiffReport:
+    from inspectcli.commands.diff.run import diff_checkpoints, opened
+
+    with Meter(quiet) as meter:
+        meter.start(b)
+        return diff_checkpoints(opened(a), opened(b), options, meter.advance)
 
 
 def _options(
@@ -131,7 +139,7 @@ def _statuses(only: str | None) -> frozenset[str]:
     names = frozenset(part.strip() for part in (only or "").split(",") if part.strip())
     unknown = names - set(STATUSES)
     if unknown:
-        raise click.UsageError(f"--only: unknown {', '.join(sorted(unknown))}; known are {', '.join(STATUSES)}")
+        raise UsageError(f"--only: unknown {', '.join(sorted(unknown))}", f"known are {', '.join(STATUSES)}")
     return names
 
 
@@ -146,6 +154,8 @@ def _read_map(path: str | None) -> dict[str, str]:
             text = file.read()
     except UnicodeDecodeError:
         raise UsageError("--map: not a text file", path=path) from None
+    except OSError as error:
+        raise UsageError(f"--map: cannot be read: {error.strerror or error}", path=path) from None
     if text.lstrip().startswith("{"):
         try:
             table = json.loads(text)
@@ -163,26 +173,23 @@ def _read_map(path: str | None) -> dict[str, str]:
 
 def _trajectory(path: str, options: Options, renderer: Renderer, output: str | None, quiet: bool) -> int:
     if not os.path.isdir(path):
-        raise click.UsageError("two checkpoints expected, or one folder with several")
-    from inspectcli.commands.diff.trajectory import present_trajectory, trajectory
+        raise UsageError("two checkpoints expected, or one folder with several", _HELP)
+    from inspectcli.commands.diff.trajectory import present_trajectory, problem_text, trajectory
 
-    with errors_for_programs("diff", None if quiet else renderer, output), Meter(quiet) as meter:
+    with Meter(quiet) as meter:
         meter.start(path)
         found = trajectory(path, options, meter.advance)
-    changed = any(not step.same for step in found.steps[1:])
-    code = EXIT_FAILED if found.problems else EXIT_FOUND if changed else EXIT_CLEAN
     if not quiet:
-        write_report(present_trajectory(found, code), renderer, output)
+        write_report(present_trajectory(found), renderer, output)
     for problem in found.problems:
-        complain(problem)
-    return code
+        complain(problem_text(problem))
+    return found.exit_code
 
 
 def _as_text(paths: tuple[str, ...]) -> int:
     if len(paths) != 1:
-        raise click.UsageError(f"--git-textconv: one file expected, found {len(paths)}")
+        raise UsageError(f"--git-textconv: one file expected, found {len(paths)}", _HELP)
     from inspectcli.commands.diff.textconv import text_lines
-    from inspectcli.render.base import escape
 
     for line in text_lines(paths[0]):
         click.echo(escape(line, 4000))

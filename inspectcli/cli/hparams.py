@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from inspectcli.cli.options import quiet_option
 from inspectcli.cli.output import TABULAR, choose_renderer, errors_for_programs, report_options, write_report
-from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
+from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from inspectcli.hparams.collect import HParams
+    from inspectcli.commands.hparams.result import HParams
 
 
 @click.command("hparams")
 @click.argument("paths", metavar="PATH [PATH]", nargs=-1, required=True, type=click.Path())
 @click.option("--all", "all_rows", is_flag=True, help="Every value at every place: settings too, nothing masked.")
-@click.option("--advice", is_flag=True, help="What is usual, how much it matters, and who says so.")
+@click.option("--advice", is_flag=True, help="Usual ranges, how much each value matters, and sources.")
 @click.option("--trials", is_flag=True, help="A line for each trial of a study, with its objective.")
 @click.option("--study", default="", metavar="NAME", help="Which study or experiment, where a store holds many.")
 @click.option("--run", "run_name", default="", metavar="NAME", help="Which run.")
@@ -50,22 +51,20 @@ def hparams_command(
     \b
     Exit codes: 0 read, nothing found; 1 places contradict each other, or two sets differ; 2 could not be read.
     """
+    from inspectcli.commands.hparams.result import compare
+    from inspectcli.commands.hparams.run import read_hparams
     from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
-    from inspectcli.errors import UsageError
-    from inspectcli.hparams.collect import read_hparams
 
-    if len(paths) > 2:
-        raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
     renderer = choose_renderer(format_name, output)
     with errors_for_programs("hparams", None if quiet else renderer, output):
+        if len(paths) > 2:
+            raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
         found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
     if len(found) == 2:
-        report = present_comparison(found[0], found[1], 0, all_rows)
-        report = report._replace(exit_code=EXIT_FOUND if report.records else EXIT_CLEAN)
+        report = present_comparison(compare(found[0], found[1], all_rows))
     else:
         nonfinite = _nonfinite(found[0]) if advice else None
-        code = EXIT_FOUND if found[0].findings else EXIT_CLEAN
-        report = present_hparams(found[0], HParamsView(all_rows, advice, trials), code, nonfinite)
+        report = present_hparams(found[0], HParamsView(all_rows, advice, trials), nonfinite)
     if not quiet:
         write_report(report, renderer, output)
     return report.exit_code
@@ -73,7 +72,6 @@ def hparams_command(
 
 def _nonfinite(found: HParams) -> int | None:
     """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
-    import os
 
     from inspectcli.hparams.advice import outside
 

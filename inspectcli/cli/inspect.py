@@ -10,15 +10,14 @@ import click
 from inspectcli.cli.options import filter_option, top_option
 from inspectcli.cli.output import choose_renderer, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.display.blocks import Content
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
-    from inspectcli.commands.inspect.result import FileReport, InspectReport
-    from inspectcli.tensors.model import TensorRef
+    from inspectcli.commands.inspect.result import FileReport
 
 #: Also the keys of `present.SORT_KEYS`, which a test compares; importing that module here would slow `--help` down.
 SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan")
@@ -87,30 +86,20 @@ def inspect_command(
             for name in found:
                 meter.start(name)
                 files.append(inspect_path(name, not no_stats, wanted, meter.advance))
-    report = InspectReport(tuple(files))
-    code = _exit_code(report, strict)
+    report = InspectReport(tuple(files), strict)
     if not quiet and (renderer.draws is Content.DOCUMENT or any(f.totals for f in files)):
         from inspectcli.commands.inspect.view import View, present
 
         view = View(all_rows, tree, sort, top, brief=folders, **({"left_out": "--filter"} if patterns else {}))
-        write_report(present(report, view, code), renderer, output)
+        write_report(present(report, view), renderer, output)
     for file in files:
         if file.error is not None:
             complain(file.error.message, file.error.hint, file.path)
-    return code
-
-
-def _exit_code(report: InspectReport, strict: bool) -> int:
-    """2 if a file could not be read; 1 if one would run code or, when strict, has an error or a warning; else 0."""
-    if any(file.error for file in report.files):
-        return EXIT_FAILED
-    told = any(finding.severity != "note" for file in report.files for finding in file.findings)
-    return EXIT_FOUND if any(file.hazards for file in report.files) or (strict and told) else EXIT_CLEAN
+    return report.exit_code
 
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:
     """Whether a tensor is asked for: by name, and by what it is for."""
-    from inspectcli.tensors.model import TRAINING_STATE
 
     named = name_filter(patterns)
 

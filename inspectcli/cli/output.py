@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import click
 
 from inspectcli.cli.options import F, quiet_option
-from inspectcli.contract import EXIT_FAILED, SCHEMA
+from inspectcli.contract import EXIT_FAILED
 from inspectcli.display.blocks import Content, Report
-from inspectcli.errors import PinspectError
+from inspectcli.errors import ErrorReport, FileError, PinspectError
+from inspectcli.render import find_renderer, other_renderers, own_renderers
 from inspectcli.render.base import Renderer, escape
 from inspectcli.render.plain import RENDERER as PLAIN
 
@@ -35,16 +36,12 @@ class FormatOption(click.Option):
         self._contents = contents
 
     def _names(self) -> list[str]:
-        from inspectcli.render import own_renderers
-
         return ["auto", *(r.name for r in own_renderers() if r.draws in self._contents)]
 
     def make_metavar(self, ctx: click.Context | None = None) -> str:  # click before 8.2 gives no context
         return f"[{'|'.join(self._names())}]"
 
     def _checked(self, ctx: click.Context, param: click.Parameter, value: str) -> str:
-        from inspectcli.render import find_renderer
-
         renderer = None if value == "auto" else find_renderer(value)
         if value != "auto" and (renderer is None or renderer.draws not in self._contents):
             known = ", ".join(map(repr, self._names()))
@@ -71,8 +68,6 @@ def output_options(command: F) -> F:
 
 def choose_renderer(asked: str, output: str | None, contents: frozenset[Content] = TABULAR) -> Renderer:
     """The renderer that was asked for; of `auto` the one that the name of the output file, or the terminal, means."""
-    from inspectcli.render import find_renderer
-
     meant = None
     if asked != "auto":
         meant = find_renderer(asked)
@@ -84,8 +79,6 @@ def choose_renderer(asked: str, output: str | None, contents: frozenset[Content]
 
 
 def _by_suffix(suffix: str, contents: frozenset[Content]) -> Renderer | None:
-    from inspectcli.render import other_renderers, own_renderers
-
     for renderers in (own_renderers, other_renderers):
         for renderer in renderers():
             if suffix in renderer.suffixes and renderer.draws in contents:
@@ -119,14 +112,10 @@ def errors_for_programs(command: str, renderer: Renderer | None, output: str | N
         yield
     except PinspectError as error:
         if renderer is not None and renderer.draws is Content.DOCUMENT:
-            from inspectcli.commands.inspect.result import FileError
+            from inspectcli.document import report_document
 
-            told = {"path": error.path, **FileError.of(error)._asdict()}
-            write_report(
-                Report(command, (), {"schema": SCHEMA, "command": command, "error": told}, (), EXIT_FAILED),
-                renderer,
-                output,
-            )
+            failure = report_document(command, ErrorReport(FileError.of(error)))
+            write_report(Report(command, (), failure, (), EXIT_FAILED), renderer, output)
         raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from inspectcli.cli.output import choose_renderer, report_options, write_report
+from inspectcli.cli.output import choose_renderer, errors_for_programs, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN
 from inspectcli.display.blocks import Content
 
@@ -27,8 +27,10 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
     from inspectcli.commands.check.policy import code_of
     from inspectcli.commands.check.view import present_rules
 
-    rules = all_rules()
-    codes = tuple(code_of(word, rules) for word in words)
+    renderer = choose_renderer(format_name, output, CONTENTS)
+    with errors_for_programs("rules", renderer, output):
+        rules = all_rules()
+        codes = tuple(code_of(word, rules) for word in words)
     chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
-    write_report(present_rules(chosen), choose_renderer(format_name, output, CONTENTS), output)
+    write_report(present_rules(chosen), renderer, output)
     return EXIT_CLEAN

@@ -39,7 +39,7 @@ class Fold(Generic[T]):
     Attributes:
         name: the tensor's name, or the family's pattern.
         members: in file order.
-        odd: why this single tensor is not in the fold of its family; empty if it has none.
+        odd: why a single tensor stands apart from its family; empty if it has no family.
         label: the name as it is shown; empty for the whole name.
     """
 

@@ -166,8 +166,8 @@ def is_or_are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
-def listed(items: Sequence[object], most: int = 3, noun: str = "", separator: str = ", ") -> str:
-    """The first ones, and how many more there are.
+def listed(items: Sequence[object], most: int = 3, noun: str = "", separator: str = ", ", of: int | None = None) -> str:
+    """The first ones, and how many more there are; `of`: how many in all, if these are not all of them.
 
     >>> listed("abcde"), listed("ab"), listed("abcd", 1, "tensor")
     ('a, b, c and 2 more', 'a, b', 'a and 3 more tensors')
@@ -175,7 +175,7 @@ def listed(items: Sequence[object], most: int = 3, noun: str = "", separator: st
     '3 NaN in a, b; 1 Inf in c; and 1 more tensor'
     """
     shown = separator.join(map(str, items[:most]))
-    rest = len(items) - most
+    rest = (len(items) if of is None else of) - most
     if rest <= 0:
         return shown
     more = plural(rest, f"more {noun}") if noun else f"{rest:,} more"

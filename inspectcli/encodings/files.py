@@ -1,4 +1,4 @@
-"""Small text files beside a model, read whole and bounded; JSON in all the shapes that tools write."""
+"""Readers of small files beside a model, bounded in size: bytes, JSON in the forms that tools write, zip members."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from inspectcli.encodings.zip import LOCAL_MAGIC, read_directory, read_member
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.storage.local import LocalFile
 
-#: Bytes of a file that is read whole.
+#: Largest file that is read whole, in bytes.
 MAX_FILE = 64 << 20
-#: Names of a folder that are looked at.
+#: Most names of a folder that are looked at.
 MAX_NAMES = 100_000
-#: Where the directory of a small zip archive lies.
+#: Last bytes of an archive in which the directory of a small one lies.
 _ZIP_TAIL = 8 << 10
 
 
 def read_file(path: str, limit: int = MAX_FILE) -> bytes:
-    """All bytes of a regular file.
+    """Return all bytes of a regular file.
 
     Raises:
-        LimitError: it is larger than `limit`.
+        LimitError: it is larger than `limit` bytes.
+        NotReadableError: it cannot be opened, or is not a regular file.
     """
     source = LocalFile(path)
     try:
@@ -36,7 +37,7 @@ def read_file(path: str, limit: int = MAX_FILE) -> bytes:
 
 
 def read_tail(path: str, n: int) -> bytes:
-    """The last `n` bytes, or all."""
+    """Return the last `n` bytes of a file, or all of a shorter one."""
     source = LocalFile(path)
     try:
         n = min(n, source.size)
@@ -46,7 +47,7 @@ def read_tail(path: str, n: int) -> bytes:
 
 
 def read_json(path: str, limit: int = MAX_FILE) -> Any:
-    """The value of a JSON file as Python writers make them: NaN allowed, the last of two equal names wins."""
+    """Return the value of a JSON file, as lenient as Python: NaN is accepted, and the last of two equal names wins."""
     return parse_json(read_file(path, limit), os.path.basename(path))
 
 
@@ -55,7 +56,7 @@ def parse_json(data: bytes, what: str) -> Any:
 
 
 def json_object(data: object) -> dict[str, Any]:
-    """The JSON object in a text, or an empty one where there is none or it is broken."""
+    """Return the JSON object in a string or bytes; an empty dict if there is none or it is damaged."""
     if not isinstance(data, str | bytes):
         return {}
     try:
@@ -66,7 +67,7 @@ def json_object(data: object) -> dict[str, Any]:
 
 
 def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines text, one a line; the error of a broken line comes out when it is reached."""
+    """Yield the objects of a JSON Lines text. The error of a damaged line is raised when that line is reached."""
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
             value = parse_json(line, f"line {number:,} of {what}")
@@ -75,12 +76,12 @@ def json_lines(data: bytes, what: str) -> Iterator[dict[str, Any]]:
 
 
 def first_object(head: bytes) -> dict[str, Any]:
-    """The object on the first line of a JSON-lines file; empty if there is none."""
+    """Return the object on the first line of a JSON Lines file; an empty dict if there is none."""
     return json_object(head.split(b"\n", 1)[0]) if head.startswith(b"{") else {}
 
 
 def zip_holds(path: str, head: bytes, *names: str) -> bool:
-    """Whether a zip archive has these members. Its end alone is read, unless they are named there."""
+    """Return whether a zip archive has all these members. It is parsed only if the end of the file names them."""
     if not head.startswith(LOCAL_MAGIC):
         return False
     tail = read_tail(path, _ZIP_TAIL)
@@ -96,10 +97,11 @@ def zip_holds(path: str, head: bytes, *names: str) -> bool:
 
 
 def zip_member(path: str, name: str, limit: int = MAX_FILE) -> bytes:
-    """A member of a zip archive, inflated and checked.
+    """Return a member of a zip archive, inflated, with its CRC-32 checked.
 
     Raises:
-        PinspectError: the archive is damaged, plays tricks, or lacks it.
+        PinspectError: the archive is damaged or ambiguous, or lacks the member.
+        LimitError: the member is larger than `limit` bytes.
     """
     source = LocalFile(path)
     try:
@@ -112,7 +114,7 @@ def zip_member(path: str, name: str, limit: int = MAX_FILE) -> bytes:
 
 
 def names_in(folder: str) -> frozenset[str]:
-    """The names in a folder; none if it cannot be listed."""
+    """Return the names in a folder; an empty set if it cannot be listed."""
     try:
         with os.scandir(folder or ".") as entries:
             return frozenset(entry.name for entry in islice(entries, MAX_NAMES))
@@ -121,12 +123,12 @@ def names_in(folder: str) -> frozenset[str]:
 
 
 def siblings(path: str) -> frozenset[str]:
-    """The names beside a file, itself included."""
+    """Return the names in the folder of a file, its own included."""
     return names_in(os.path.dirname(path))
 
 
 def subfolders(folder: str) -> list[str]:
-    """Paths of the folders in a folder, by name; links are left out, as they may lead anywhere."""
+    """Return the paths of the subfolders, sorted by name. Symbolic links are left out: they may lead anywhere."""
     try:
         with os.scandir(folder or ".") as entries:
             found = (entry.name for entry in islice(entries, MAX_NAMES) if entry.is_dir(follow_symlinks=False))

@@ -11,23 +11,23 @@ from inspectcli.errors import DamagedFileError, LimitError
 MAX_DEPTH = 100
 MAX_DIGITS = 20
 
-#: Strings are passed over whole; of the rest only brackets matter.
-#: One without an end reaches to the end of the text, so that no byte is looked at twice.
+#: Strings, whole, and brackets. A string without an end reaches to the end of the text, so that no byte is scanned
+#: twice.
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = False) -> Any:
-    """The value in `data`.
+    """Return the value of a JSON text.
 
     Args:
         data: UTF-8 text.
-        what: how errors call it.
-        numbers: accept NaN and Infinity, as Python writers put them into configs.
-        duplicates: accept a name twice in one object; the last one wins.
+        what: the text's name in errors.
+        numbers: accept NaN and Infinity, which Python's writer produces.
+        duplicates: accept a name twice in one object; the last value wins.
 
     Raises:
-        LimitError: nested too deeply.
-        DamagedFileError: not JSON, with the place; or a name twice.
+        LimitError: it is nested more than MAX_DEPTH levels deep.
+        DamagedFileError: it is not JSON (with the byte offset), repeats a name, or has a number of too many digits.
     """
     _check_depth(data, what)
     try:
@@ -62,7 +62,7 @@ def _integer(text: str) -> int:
 
 
 def _check_depth(data: bytes, what: str) -> None:
-    """Count brackets outside of strings before the parser recurses over them."""
+    """Count brackets outside strings, before the parser recurses into them."""
     if max(data.count(b"{"), 1) + data.count(b"[") <= MAX_DEPTH:
         return
     depth = 0

@@ -1,6 +1,6 @@
-"""LevelDB logs, bounded: https://github.com/google/leveldb/blob/main/doc/log_format.md
+"""LevelDB logs, read with limits: https://github.com/google/leveldb/blob/main/doc/log_format.md
 
-What stands before the first damage is yielded, then the error is raised: what was read is kept.
+Records before the first damage are yielded, then the error is raised, so that callers can keep what was read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.storage.source import Source
 
-#: Bytes of one record: far above what a configuration needs.
+#: Largest record, in bytes: far above what a configuration needs.
 MAX_RECORD = 64 << 20
-#: Bytes of a log that are read: histories and images come after the configuration.
+#: Bytes of a log that are read: the configuration precedes histories and images.
 MAX_LOG = 256 << 20
 _BLOCK = 32768
 _HEADER = struct.Struct("<IHB")
@@ -22,10 +22,13 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def log_records(source: Source, start: int) -> Iterator[bytes]:
-    """The records of a LevelDB log that begins at `start`, blocks counted from byte 0; CRC-32 of type and data.
+    """Yield the records of a LevelDB log. Its blocks are counted from byte 0, its first record begins at byte `start`.
 
     Raises:
-        TruncatedFileError, ChecksumError, DamagedFileError, LimitError: after the records before the damage.
+        TruncatedFileError: the last record is cut.
+        ChecksumError: the CRC-32 of a piece of a record does not fit.
+        DamagedFileError: the pieces of a record are not in order.
+        LimitError: a record is larger than MAX_RECORD, or the file than MAX_LOG.
     """
     parts: list[bytes] = []
     size = 0
@@ -48,10 +51,10 @@ def log_records(source: Source, start: int) -> Iterator[bytes]:
 
 
 def _chunks(block: bytes, base: int, at: int) -> Iterator[tuple[int, bytes]]:
-    """(type, data) of the pieces in one block; its last bytes may be too few for a header."""
+    """Yield (type, data) of the pieces of records in one block. Its last bytes may be too few for a header."""
     while at + _HEADER.size <= len(block):
         checksum, length, kind = _HEADER.unpack_from(block, at)
-        if (checksum, length, kind) == (0, 0, 0):  # the rest of the block was reserved, and never written
+        if (checksum, length, kind) == (0, 0, 0):  # the rest of the block was reserved and never written
             return
         end = at + _HEADER.size + length
         if end > _BLOCK or not _FULL <= kind <= _LAST:

@@ -1,4 +1,4 @@
-"""Protobuf messages, bounded: https://protobuf.dev/programming-guides/encoding/"""
+"""Protobuf messages, read with limits: https://protobuf.dev/programming-guides/encoding/"""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import struct
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.tensors.arithmetic import shortest
 
-#: Fields of one message: far above what a configuration needs.
+#: Most fields of one message: far above what a configuration needs.
 MAX_FIELDS = 1_000_000
 
 
 class Message:
-    """The fields of one protobuf message, by number; what they mean is up to the caller."""
+    """One protobuf message: its fields by number. Which type a field has is up to the caller.
+
+    Raises:
+        DamagedFileError: the bytes are not a message.
+        LimitError: it has too many fields.
+    """
 
     __slots__ = ("_fields",)
 
@@ -43,7 +48,7 @@ class Message:
         return number in self._fields
 
     def bytes(self, number: int) -> list[bytes]:
-        """The fields of this number that have a length: text, bytes, messages."""
+        """Return the length-delimited fields of this number: strings, bytes, messages."""
         return [value for value in self._fields.get(number, ()) if isinstance(value, bytes)]
 
     def messages(self, number: int) -> list[Message]:
@@ -60,7 +65,7 @@ class Message:
         return found[-1] if found else 0
 
     def integers(self, number: int) -> list[int]:
-        """Integers of this field, single or packed, signed as int64 is."""
+        """Return the varints of this field, single or packed, as int64."""
         found: list[int] = []
         for value in self._fields.get(number, ()):
             if isinstance(value, int):
@@ -73,11 +78,11 @@ class Message:
         return [value - (1 << 64) if value >> 63 else value for value in found]
 
     def doubles(self, number: int) -> list[float]:
-        """Doubles of this field, single or packed."""
+        """Return the float64 values of this field, single or packed."""
         return self._floats(number, "d", 8)
 
     def floats(self, number: int) -> list[float]:
-        """32-bit floats of this field, single or packed, as the shortest decimal that gives them back."""
+        """Return the float32 values of this field, single or packed, each as its shortest decimal (see `shortest`)."""
         return [shortest(value) for value in self._floats(number, "f", 4)]
 
     def _floats(self, number: int, code: str, size: int) -> list[float]:

@@ -1,7 +1,7 @@
-"""Tables of an untrusted SQLite file: read-only, immutable, one table at a time, bounded in time, rows and bytes.
+"""Tables of an untrusted SQLite file, read one at a time, with limits on time, rows and bytes.
 
-Nothing but plain columns of plain tables is read, without joins, functions or views: a hostile schema has nothing to
-work with. `immutable` means that no lock, journal or shared memory is made beside the file.
+Only stored columns of plain tables are read, without joins, functions or views, which leaves a hostile schema nothing
+to work with. The file is opened as `immutable`: no lock, journal or shared memory is created beside it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.storage.local import LocalFile
 
 MAGIC = b"SQLite format 3\x00"
-#: For all queries on one file.
+#: Time for all queries on one file, in seconds.
 MAX_SECONDS = 10.0
 MAX_ROWS = 1_000_000
-#: Bytes of one value.
+#: Largest value, in bytes.
 MAX_LENGTH = 16 << 20
-#: SQLite instructions between two looks at the clock.
+#: SQLite instructions between two checks of the clock.
 _STEPS = 10_000
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_PRAGMA}
@@ -33,12 +33,13 @@ class Database:
     """A SQLite file, open for reading. Use as a context manager.
 
     Raises:
-        DamagedFileError: SQLite says that the file is broken.
-        LimitError: a limit of this module was passed.
+        DamagedFileError: SQLite calls the file damaged.
+        LimitError: a limit of this module was exceeded.
+        NotReadableError: it cannot be opened, or is not a regular file.
     """
 
     def __init__(self, path: str) -> None:
-        LocalFile(path).close()  # refuses what is no regular file, in our words
+        LocalFile(path).close()  # refuses what is not a regular file, with our message
         self._deadline = time.monotonic() + MAX_SECONDS
         self._db = sqlite3.connect(
             f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False
@@ -58,20 +59,20 @@ class Database:
         self._db.close()
 
     def tables(self) -> frozenset[str]:
-        """Names of the plain tables: no views, no virtual ones."""
+        """Return the names of the plain tables, without views and virtual tables."""
         found = self._query("SELECT name, type, sql FROM sqlite_master")
         return frozenset(
             str(name) for name, kind, sql in found if kind == "table" and not str(sql).upper().startswith("CREATE VIRT")
         )
 
     def columns(self, table: str) -> tuple[str, ...]:
-        """The stored columns of a table; computed ones are left out."""
+        """Return the stored columns of a table; generated columns are left out."""
         return tuple(str(row[1]) for row in self._query(f"PRAGMA table_xinfo({_quoted(table)})") if row[6] == 0)
 
     def rows(self, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Columns of a table, in the order they were written; a column that older versions lack is None.
+        """Return rows of a table, in the order they were written; empty if there is no such table.
 
-        Empty if there is no such table.
+        A column that the table lacks (an older version of the tool wrote it) is None.
         """
         if table not in self.tables():
             return []
@@ -82,7 +83,7 @@ class Database:
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
         try:
             found = self._db.execute(sql).fetchmany(MAX_ROWS + 1)
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the names of damaged columns are decoded
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # damaged names of columns do not decode
             if time.monotonic() > self._deadline:
                 raise LimitError(f"the database took longer than {MAX_SECONDS:g} s") from None
             raise DamagedFileError(f"SQLite cannot read the database: {error}") from None
@@ -92,7 +93,7 @@ class Database:
 
 
 def has_tables(path: str, head: bytes, *tables: str) -> bool:
-    """Whether this is a SQLite file with these tables; not if it is broken."""
+    """Return whether this is a SQLite file with all these tables; one that is damaged may name them in `head`."""
     if not head.startswith(MAGIC):
         return False
     try:
@@ -105,7 +106,7 @@ def has_tables(path: str, head: bytes, *tables: str) -> bool:
 
 
 def unmerged(path: str) -> tuple[str, ...]:
-    """A note if SQLite keeps newer changes in a file beside this one, which is not read."""
+    """Return a note if a write-ahead log beside the file holds newer changes, which are not read; else nothing."""
     beside = f"{path}-wal"
     try:
         waiting = os.path.getsize(beside) > 0
@@ -119,7 +120,7 @@ def _quoted(name: str) -> str:
 
 
 def _authorize(action: int, first: str | None, second: str | None, database: str | None, inner: str | None) -> int:
-    """Plain reading only: `inner` names the view or trigger that asks."""
+    """Authorize plain reads only. `inner` names the view or trigger that asks."""
     allowed = action in _ALLOWED and inner is None
     if action == sqlite3.SQLITE_PRAGMA:
         allowed = first == "table_xinfo"

@@ -1,6 +1,6 @@
-"""TFRecord files, bounded: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""TFRecord files, read with limits: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
-What stands before the first damage is yielded, then the error is raised: what was read is kept.
+Records before the first damage are yielded, then the error is raised, so that callers can keep what was read.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ _CHUNK = 1 << 20
 
 
 def tf_records(source: Source, wanted: Callable[[bytes], bool] = lambda data: True) -> Iterator[bytes]:
-    """The records that `wanted` asks for. Every length is checked, and the data of these.
+    """Yield the data of the records that `wanted` accepts. The checksums of all lengths and of these data are checked.
 
     Raises:
-        TruncatedFileError, ChecksumError, LimitError: after the records before the damage.
+        TruncatedFileError: the last record is cut.
+        ChecksumError: a length or the data of a record was changed.
+        LimitError: a record is larger than MAX_RECORD, or the file than MAX_LOG.
     """
     at = 0
     base, window = 0, b""
@@ -51,7 +53,7 @@ def tf_records(source: Source, wanted: Callable[[bytes], bool] = lambda data: Tr
 
 
 def tf_length(data: bytes, at: int) -> int | None:
-    """The length of the record that begins at `at`; None if its checksum says otherwise."""
+    """Return the length in bytes of the record that begins at `at`; None if its checksum does not fit."""
     if len(data) - at < _LENGTH.size:
         return None
     length, checksum = _LENGTH.unpack_from(data, at)
@@ -59,7 +61,7 @@ def tf_length(data: bytes, at: int) -> int | None:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C, rotated and moved as TFRecord and LevelDB store it."""
+    """Return the CRC-32C, rotated and offset as TFRecord and LevelDB store it."""
     table = _crc32c_table()
     crc = 0xFFFFFFFF
     for byte in data:

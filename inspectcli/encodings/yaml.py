@@ -1,6 +1,6 @@
-"""YAML as training tools mean it: `1e-4` is a number, `no` and `12:30` are text, unknown tags too. Nothing is built.
+"""YAML as training tools mean it: `1e-4` is a number; `no`, `12:30` and unknown tags are text. No object is built.
 
-PyYAML parses; its safe loader is narrowed further here, and what aliases would blow up to is counted first.
+PyYAML parses. Its safe loader is narrowed further here, and the size with all aliases expanded is counted first.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 from inspectcli.errors import DamagedFileError, LimitError, MissingLibraryError
 
-#: A config of this size is no config; the pure-Python parser reads about 200 kB a second.
+#: No config is larger, in bytes; the pure-Python parser reads about 200 kB a second.
 MAX_YAML = 2 << 20
-#: Nodes, each alias counted with all it stands for.
+#: Most nodes, with all aliases expanded.
 MAX_EXPANDED = 200_000
 
 
 def load_yaml(data: bytes, what: str) -> Any:
-    """The first document of a YAML text.
+    """Return the first document of a YAML text.
 
     Raises:
-        DamagedFileError: it is no YAML.
-        LimitError: it is too large, or its aliases multiply it beyond any config.
+        DamagedFileError: it is not YAML.
+        LimitError: it is too large, or becomes so with its aliases expanded.
     """
     if len(data) > MAX_YAML:
         raise LimitError(f"{what}: {len(data):,} bytes of YAML: at most {MAX_YAML:,} are read")
@@ -59,7 +59,7 @@ def _first(loader: Any) -> Any:
 
 
 def _expanded(node: Any, what: str) -> int:
-    """The number of nodes with aliases expanded; each node is counted once, from its leaves upwards."""
+    """Return the number of nodes with aliases expanded. Each node is visited once."""
     import yaml
 
     sizes: dict[int, int] = {}
@@ -88,13 +88,13 @@ def _expanded(node: Any, what: str) -> int:
 
 @lru_cache(maxsize=1)
 def _yaml() -> tuple[Any, Any]:
-    """PyYAML, and the loader made of it."""
+    """Return PyYAML and our loader, a subclass of its safe one."""
     try:
         import yaml
     except ImportError:
         raise MissingLibraryError("YAML files need PyYAML", "pip install pyyaml") from None
 
-    # Without the resolvers of YAML 1.1: `no` is text, not false; `12:30` is no number in base 60.
+    # Without the resolvers of YAML 1.1: `no` is text, not false; `12:30` is not a number in base 60.
     Loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": {}})
 
     tag = "tag:yaml.org,2002:"
@@ -136,5 +136,5 @@ def _yaml() -> tuple[Any, Any]:
 
 
 def _key(loader: Any, node: Any) -> str:
-    """Keys are text for us, whatever they are for YAML."""
+    """Return a mapping key as text, whatever its type in YAML."""
     return node.value if isinstance(node.value, str) else str(loader.construct_object(node, deep=True))[:200]

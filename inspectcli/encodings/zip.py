@@ -1,8 +1,7 @@
-"""The directory of a zip archive, read strictly: where each member's bytes lie, and nothing that two readers could
-understand in two ways.
+"""Zip archives, read strictly: where each member's bytes lie. Whatever two readers could read in two ways is refused.
 
-    [local header, name, extra, data, (descriptor)]*  [central entry]*  (zip64 end, locator)  end record
-    https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (6.3.10)
+[local header, name, extra, data, (descriptor)]*  [central entry]*  (zip64 end, locator)  end record
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (6.3.10)
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _ZIP64 = 0xFFFFFFFF
 
 MAX_MEMBERS = 200_000
 MAX_DIRECTORY = 64 << 20
-#: A member that inflates to more than this many times its stored size, above the floor, is a bomb.
+#: A member that inflates to more than this many times its stored size, and to more bytes than the floor, is a bomb.
 MAX_RATIO, RATIO_FLOOR = 100, 16 << 20
 
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40
@@ -40,7 +39,14 @@ _SYMLINK = 0o120000
 
 
 class Member(NamedTuple):
-    """One file of the archive; `offset` is the absolute position of its first data byte."""
+    """One file of an archive.
+
+    Attributes:
+        offset: position in the archive of its first data byte.
+        size, stored: bytes after and before inflating.
+        method: 0 stored, 8 deflated.
+        crc: CRC-32 of the inflated bytes; 0 if the writer computed none.
+    """
 
     name: str
     offset: int
@@ -50,7 +56,7 @@ class Member(NamedTuple):
     crc: int
 
     def segment(self, source: Source, skip: int, nbytes: int) -> Segment:
-        """The run of `nbytes` decoded bytes that begins `skip` bytes into this member."""
+        """Return the segment of `nbytes` inflated bytes that begins `skip` bytes into this member."""
         if self.method == 0:
             whole = skip == 0 and nbytes == self.size
             return Segment(source, self.offset + skip, nbytes, crc=self.crc if whole else 0)
@@ -59,16 +65,16 @@ class Member(NamedTuple):
 
 
 class ZipDirectory(NamedTuple):
-    """All members, by name, in the order of the central directory."""
+    """Members by name, in the order of the central directory."""
 
     members: dict[str, Member]
 
     def find(self, suffix: str) -> list[Member]:
-        """Members whose name ends with `suffix`."""
+        """Return the members whose name ends with `suffix`."""
         return [m for name, m in self.members.items() if name.endswith(suffix)]
 
     def checksums(self, source: Source) -> tuple[Checksum, ...]:
-        """The CRC-32 of every stored member that has one (0: the writer computed none)."""
+        """Return the CRC-32 of every uncompressed member whose writer computed one."""
         return tuple(
             Checksum(m.name, source, m.offset, m.size, m.crc)
             for m in self.members.values()
@@ -78,13 +84,13 @@ class ZipDirectory(NamedTuple):
 
 @lru_cache(maxsize=4)
 def read_directory(source: Source) -> ZipDirectory:
-    """Read and check the central directory and every local header.
+    """Read and check the central directory and every local header; the last few results are kept.
 
     Raises:
         TruncatedFileError: there is no end record: the end of the file is missing.
         DamagedFileError: counts, sizes or names contradict each other.
-        UnsafeFileError: duplicate, absolute, escaping or linked members, or bytes around the archive.
-        LimitError: more members than MAX_MEMBERS.
+        UnsafeFileError: a name twice, a path out of the folder, a link, an overlap, or bytes around the archive.
+        LimitError: more members than MAX_MEMBERS, or a directory larger than MAX_DIRECTORY.
     """
     start, size, count, end = _find_directory(source)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
@@ -98,7 +104,7 @@ def read_directory(source: Source) -> ZipDirectory:
     members: dict[str, Member] = {}
     folded: set[str] = set()
     for header_offset, entry in entries:
-        # Names that differ in case alone are two arrays in an .npz, but one file to many unpackers.
+        # Names that differ only in case are two arrays in an .npz, but one file to many unpackers.
         key = entry.name if entry.name.endswith(".npy") else entry.name.casefold()
         if key in folded:
             raise UnsafeFileError(f"the archive holds {entry.name!r} twice: which one is read depends on the reader")
@@ -109,7 +115,7 @@ def read_directory(source: Source) -> ZipDirectory:
 
 
 def _find_directory(source: Source) -> tuple[int, int, int, int]:
-    """(start, size, member count) of the central directory, and where it must end."""
+    """Return start, size and member count of the central directory, and where it must end, in bytes of the file."""
     tail_size = min(source.size, _END.size + _MAX_COMMENT)
     tail_start = source.size - tail_size
     tail = source.read_at(tail_start, tail_size)
@@ -126,7 +132,7 @@ def _find_directory(source: Source) -> tuple[int, int, int, int]:
     at = fitting[0]
     _, disk, cd_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
     end = tail_start + at
-    # torch writes a zip64 end record and its locator always, others where a field overflows.
+    # torch always writes a zip64 end record and its locator; others do where a field overflows.
     if at >= _LOCATOR.size and tail[at - _LOCATOR.size :][:4] == b"PK\x06\x07":
         _, _, end, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
         if end + _END64.size > tail_start + at:
@@ -150,7 +156,7 @@ def _find_directory(source: Source) -> tuple[int, int, int, int]:
 
 
 def _central_entries(data: bytes, count: int) -> Iterator[tuple[int, Member]]:
-    """(offset of the local header, member without its data offset) of each entry."""
+    """Yield (offset of the local header, member without its data offset) of each entry."""
     at = 0
     for _ in range(count):
         if at + _CENTRAL.size > len(data):
@@ -209,7 +215,7 @@ def _member_name(raw: bytes, flags: int) -> str:
 
 
 def _zip64_fields(extra: bytes, size: int, stored: int, offset: int) -> tuple[int, int, int]:
-    """Extra field 0x0001 holds, in this order, just the values that overflow 32 bits."""
+    """Return size, stored size and offset. Extra field 0x0001 holds, in this order, those that overflow 32 bits."""
     if _ZIP64 not in (size, stored, offset):
         return size, stored, offset
     at = 0
@@ -228,7 +234,7 @@ def _zip64_fields(extra: bytes, size: int, stored: int, offset: int) -> tuple[in
 
 
 def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
-    """The same member with its data offset; torch pads with the extra field of the local header alone."""
+    """Return the member with its data offset, which only the local header tells: torch pads with its extra field."""
     wanted = len(entry.name.encode("utf-8", "surrogateescape")) + _LOCAL.size
     head = source.read_at(offset, max(min(wanted + 16, source.size - offset), 0)) if offset <= source.size else b""
     if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
@@ -251,7 +257,7 @@ def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
 
 
 def _check_layout(headers: list[tuple[int, Member]], directory: int) -> None:
-    """Members follow each other from byte 0 to the directory and share no byte."""
+    """Check that members begin at byte 0, follow each other up to the directory, and share no byte."""
     headers.sort(key=lambda pair: pair[0])
     if headers and headers[0][0] != 0:
         raise UnsafeFileError(f"{headers[0][0]:,} bytes stand before the first zip member")
@@ -263,9 +269,14 @@ def _check_layout(headers: list[tuple[int, Member]], directory: int) -> None:
 def inflate(
     source: Source, offset: int, stored: int, size: int, block: int = 1 << 20, partial: bool = False
 ) -> Iterator[bytes]:
-    """The first `size` decoded bytes of a deflated member, in blocks of at most `block`.
+    """Yield the first `size` inflated bytes of a deflated member, in blocks of at most `block` bytes.
 
-    Unless `partial`, the member must hold no more than that.
+    Args:
+        offset, stored: where its deflated bytes begin, and how many they are.
+        partial: accept a member that holds more than `size` bytes.
+
+    Raises:
+        DamagedFileError: the bytes cannot be inflated, or are not `size` bytes then.
     """
     decoder = zlib.decompressobj(-zlib.MAX_WBITS)
     done = read = 0
@@ -276,7 +287,7 @@ def inflate(
             pending = source.read_at(offset + read, n)
             read += n
         try:
-            # One byte more than announced shows that the announcement was wrong.
+            # Ask for one byte more than announced, to see whether there are more.
             out = decoder.decompress(pending, min(block, size - done + (not partial)))
         except zlib.error as error:
             raise DamagedFileError(f"a compressed member cannot be inflated: {error}") from None
@@ -312,10 +323,10 @@ DEFLATE = register(Codec("deflate", _decode))
 
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:
-    """The whole member, inflated, with its CRC-32 checked (0 means that the writer computed none).
+    """Return a whole member, inflated, with its CRC-32 checked where the writer computed one.
 
     Raises:
-        LimitError: more than `limit` bytes, or inflated beyond any honest ratio.
+        LimitError: it is larger than `limit` bytes, or inflates more than MAX_RATIO times.
         DamagedFileError: wrong size or CRC.
     """
     if member.size > limit:
@@ -335,7 +346,7 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
 
 
 def try_directory(source: Source, head: bytes) -> ZipDirectory | None:
-    """The directory if this is a sound zip, else None: for those who sniff."""
+    """Return the directory of a sound zip archive; None for anything else. `head` is the beginning of the file."""
     if not head.startswith(LOCAL_MAGIC):
         return None
     try:

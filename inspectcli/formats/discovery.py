@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from inspectcli.errors import NotReadableError, PinspectError
@@ -11,6 +12,8 @@ from inspectcli.errors import NotReadableError, PinspectError
 MAX_FOLDER_DEPTH = 3
 
 _LFS_POINTER = b"version https://git-lfs"
+#: Names of files that are one of several of a model: a shard, one process's part.
+_PART = re.compile(r"-\d+-of-\d+\.|(^|_)(mp|pp|tp)_rank_\d+")
 #: Suffixes that files of another kind have too: firmware, archives, TypeScript.
 _SHARED_SUFFIXES = (".bin", ".mat", ".pkl", ".tar", ".ts")
 
@@ -30,6 +33,11 @@ def expand(path: str) -> Iterator[str]:
             "a directory without a model file", "name a checkpoint, or a folder that holds one", path
         )
     yield from found
+
+
+def is_part_of_a_model(path: str) -> bool:
+    """Whether the name says that other files hold the rest: its blocks do not begin at 0, and may end anywhere."""
+    return bool(_PART.search(os.path.basename(path)))
 
 
 def _models_below(folder: str, depth: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A model in memory as a Checkpoint: an `nn.Module` with its gradients, or a state dict."""
+"""Models in memory as a Checkpoint: an `nn.Module` with its gradients, or a state dict."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "complex128": "c
 
 
 def from_live(target: object) -> Checkpoint:
-    """Describe a `torch.nn.Module` or a mapping of names to torch tensors or NumPy arrays.
+    """Describe a `torch.nn.Module`, or a mapping of names to torch tensors or NumPy arrays.
 
-    Nothing is copied until values are read. Gradients that are there come as `name.grad`.
+    Contiguous tensors on the CPU share their memory with the checkpoint, others are copied. The gradient of a parameter
+    is listed as `name.grad`.
 
     Raises:
-        UsageError: something else was given.
+        UsageError: `target` is something else.
     """
     refs = tuple(_refs(target))
     return Checkpoint(
@@ -88,14 +89,14 @@ def _ref(name: str, value: Any, kind: Kind | None, layer: str) -> TensorRef:
 
 
 def _identity(value: Any) -> tuple[object, ...] | None:
-    """Equal for tied tensors."""
+    """Return what is equal for tied tensors: address, shape and strides; for an array, the object itself."""
     if hasattr(value, "data_ptr"):
         return ("memory", value.data_ptr(), tuple(value.shape), tuple(value.stride()))
     return ("memory", id(value))
 
 
 def _segment(name: str, value: Any) -> Segment:
-    """The bytes of a contiguous copy, or of the tensor itself where it is contiguous and on the CPU."""
+    """Return the bytes of a tensor: its own memory if it is contiguous and on the CPU, else a copy."""
     if hasattr(value, "detach"):
         import torch
 

@@ -1,8 +1,8 @@
-"""NumPy's .npy, and .npz: a zip of them.
+"""NumPy arrays (.npy), and zip archives of them (.npz).
 
     \\x93NUMPY major minor | u16 or u32 length | {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } | data
     https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-The header is a Python literal; we read the three fields and evaluate nothing.
+The header is a Python literal. Its three entries are matched as text; nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -30,23 +30,30 @@ MAX_HEADER = 64 << 10
 _CODES = {
     "f8": "f64", "f4": "f32", "f2": "f16", "i8": "i64", "i4": "i32", "i2": "i16", "i1": "i8", "u8": "u64", "u4": "u32",
     "u2": "u16", "u1": "u8", "b1": "bool", "c8": "c64", "c16": "c128",
-    # ml_dtypes' types arrive as void of their width; bfloat16 is the one in use.
+    # NumPy writes the types of ml_dtypes as void of their width; bfloat16 is the one in use.
     "V2": "bf16",
 }  # fmt: skip
 
-#: The header is a dict of three entries, in any order; the values of two of them have a fixed form.
+#: The header is a dict of three entries in any order. Two of them have values of a fixed form.
 _ENTRY = re.compile(r"[{,]\s*'(descr|fortran_order|shape)'\s*:\s*")
 _STRING = re.compile(r"'[^'\\]*'")
 _FLAG = re.compile(r"True|False")
 _SHAPE = re.compile(r"\(\s*(?:\d{1,19}L?\s*(?:,\s*|(?=\))))*\)")
 _TYPE = re.compile(r"'([<>|=]?)([a-zA-Z])(\d*)'")
-#: Strings and brackets of a record's description.
+#: Strings and brackets in the description of a record type.
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[\[\]]")
 _OBJECT_FIELD = re.compile(r"'[<>|=]?O\d*'")
 
 
 class Header(NamedTuple):
-    """`dtype` is None if the array holds no numbers; `code` is NumPy's."""
+    """Header of an array.
+
+    Attributes:
+        code: NumPy's type code, `f4`.
+        dtype: None if the array holds no numbers.
+        fortran: whether elements are stored in column-major order.
+        length: bytes before the data.
+    """
 
     code: str
     dtype: DType | None
@@ -57,7 +64,13 @@ class Header(NamedTuple):
 
 
 def read_npy_header(source: Source) -> Header:
-    """Raises DamagedFileError if these are not the bytes of an array."""
+    """Read the header of an array, which begins at byte 0 of the source.
+
+    Raises:
+        DamagedFileError: these are not the bytes of an array.
+        TruncatedFileError: the source ends inside the header.
+        LimitError: the header is longer than MAX_HEADER.
+    """
     start = source.read_at(0, min(12, source.size))
     if not start.startswith(MAGIC) or len(start) < 10:
         raise DamagedFileError("not a NumPy array: its magic bytes are missing")
@@ -88,7 +101,7 @@ def read_npy_header(source: Source) -> Header:
 
 
 def _entries(text: str) -> dict[str, str]:
-    """The entries of the header, as text; those that are not of their form are left out."""
+    """Return the entries of the header as text; an empty dict if it is not of the expected form."""
     found: dict[str, str] = {}
     at = 0
     while (entry := _ENTRY.match(text, at)) is not None:
@@ -104,7 +117,7 @@ def _entries(text: str) -> dict[str, str]:
 
 
 def _record_end(text: str, start: int) -> int | None:
-    """Where the list of a record's fields ends, its brackets counted outside of strings."""
+    """Return where the list of a record's fields ends; brackets in strings do not count. None without an end."""
     depth = 0
     for token in _TOKEN.finditer(text, start):
         depth += {"[": 1, "]": -1}.get(token[0], 0)
@@ -205,7 +218,7 @@ def open_npz(path: str, source: Source) -> Checkpoint:
 
 
 def member_source(source: Source, member: Member) -> Source:
-    """The beginning of a member, for its header: a range, or the first inflated bytes."""
+    """Return the beginning of a member, which holds its header: a range of the archive, or its first inflated bytes."""
     if member.method == 0:
         return Window(source, member.offset, member.size)
     head = next(inflate(source, member.offset, member.stored, member.size), b"")

@@ -1,4 +1,4 @@
-"""Recognize the packed words of quantized layers by the tensors around them: their mean would say nothing.
+"""Packed words of quantized layers, recognized by the tensors around them: their mean would say nothing.
 
 GPTQ/AWQ: `qweight`, `qzeros` int32 beside `scales`. bitsandbytes: uint8 `weight` beside `weight.absmax` or
 `weight.quant_state.*`; int8 `weight` beside `SCB`. compressed-tensors: `weight_packed`. MXFP4: `*_blocks` beside
@@ -14,14 +14,14 @@ from inspectcli.tensors.model import Kind, TensorRef
 
 _WORDS = frozenset({"i32", "u32", "u8", "i8"})
 
-#: leaf of the packed tensor -> siblings of which one must be there.
+#: Leaf of a packed tensor -> siblings, of which one must exist.
 _BY_LEAF = {
     "qweight": ("scales",),
     "qzeros": ("scales",),
     "weight_packed": ("weight_scale", "weight_shape"),
     "weight": ("SCB", "weight.absmax", "weight.quant_map", "scales", "weight.SCB"),
 }
-#: Tensors that say how to unpack.
+#: Leaves of tensors that tell how to unpack.
 _HELPERS = frozenset(
     "qzeros scales g_idx SCB absmax quant_map nested_absmax nested_quant_map weight_scale weight_zero_point "
     "weight_shape weight_scale_inv input_scale weight_g_idx".split()
@@ -29,7 +29,7 @@ _HELPERS = frozenset(
 
 
 def mark_packed(refs: Iterable[TensorRef]) -> tuple[TensorRef, ...]:
-    """The same tensors, packed words marked as `packed`, scales and the like as QUANTIZATION."""
+    """Return the tensors with packed words marked as `packed`, and scales and the like as QUANTIZATION."""
     refs = tuple(refs)
     names = {ref.name for ref in refs}
     packed = {ref.name for ref in refs if _is_packed(ref, names)}
@@ -40,7 +40,7 @@ def mark_packed(refs: Iterable[TensorRef]) -> tuple[TensorRef, ...]:
 
 
 def _group(name: str) -> str:
-    """`layers.0.q_proj.qweight`, `layers.0.q_proj.weight.absmax` -> `layers.0.q_proj`."""
+    """Return the layer of a tensor: `layers.0.q_proj.qweight`, `layers.0.q_proj.weight.absmax` -> `layers.0.q_proj`."""
     stem, _, leaf = name.rpartition(".")
     if ".weight." in f".{name}" and (leaf in _HELPERS or ".quant_state" in name):
         return name[: max(f".{name}".index(".weight.") - 1, 0)]
@@ -71,6 +71,6 @@ def _marked(ref: TensorRef, packed: bool, in_group: bool) -> TensorRef:
         return replace(ref, packed=True, kind=kind, note=ref.note or "packed quantized words")
     leaf = ref.name.rpartition(".")[2]
     if in_group and (leaf in _HELPERS or ".quant_state" in ref.name or leaf.endswith("_scales")):
-        # The quant_state is JSON in bytes.
+        # quant_state is JSON in bytes.
         return replace(ref, kind=Kind.QUANTIZATION, packed=".quant_state" in ref.name)
     return ref

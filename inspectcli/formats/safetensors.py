@@ -1,4 +1,4 @@
-"""safetensors: a JSON table, then the bytes of all tensors without holes.
+"""safetensors: a JSON table, then the bytes of all tensors, without gaps.
 
 u64 N | N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]}} | data
 https://github.com/safetensors/safetensors/blob/v0.8.0/README.md#format
@@ -22,7 +22,7 @@ from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
 from inspectcli.tensors.model import Checkpoint, TensorRef, Training
 
-#: The reference reader's bound.
+#: Bound of the reference implementation, in bytes.
 MAX_HEADER = 100_000_000
 
 _DTYPES = {d.upper(): DTYPES[d] for d in (
@@ -37,7 +37,7 @@ def sniff(source: Source, head: bytes) -> bool:
     if len(head) < 9:
         return False
     (n,) = struct.unpack_from("<Q", head)
-    # A header length beyond the bound is still a safetensors file if a `{"` follows: it gets that error.
+    # A length beyond the bound, followed by `{"`, is taken as safetensors, and gets the error about its header.
     return head[8:9] in (b"{", b" ") and (n <= MAX_HEADER or head[8:10] in (b'{"', b"{}"))
 
 
@@ -59,10 +59,12 @@ def open_safetensors(path: str, source: Source) -> Checkpoint:
 
 
 def read_header(source: Source) -> tuple[dict[str, Any], int]:
-    """The parsed table, and where the data begin.
+    """Return (table, offset of the data in bytes).
 
     Raises:
-        TruncatedFileError, DamagedFileError, LimitError: with the place.
+        TruncatedFileError: the file ends inside the header.
+        DamagedFileError: the header is not a JSON object, or repeats a name.
+        LimitError: the header is too long, or nested too deeply.
     """
     if source.size < 8:
         raise TruncatedFileError(f"{source.size} bytes, but a safetensors file begins with an 8-byte header length")
@@ -93,7 +95,12 @@ def _metadata(raw: object) -> dict[str, str]:
 
 
 def _tensor_refs(source: Source, table: Mapping[str, object], start: int) -> list[TensorRef]:
-    """Every entry, checked, in the order of the data."""
+    """Return the tensors in the order of their data, each entry checked.
+
+    Raises:
+        DamagedFileError: an entry is wrong, or ranges overlap or leave gaps.
+        TruncatedFileError: the file ends before the data.
+    """
     entries = sorted((_entry(name, info) for name, info in table.items()), key=lambda e: (e[3], e[4]))
     expected = 0
     for name, _, _, begin, end in entries:
@@ -161,7 +168,7 @@ def _check_length(source: Source, start: int, data: int, entries: list[_Entry]) 
 
 
 def _training(metadata: Mapping[str, str]) -> Training:
-    """What kohya's trainers leave in the metadata."""
+    """Return epoch, step and optimizer, as kohya's trainers write them into the metadata."""
 
     def number(key: str) -> int | None:
         text = metadata.get(key, "")

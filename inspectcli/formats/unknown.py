@@ -1,4 +1,4 @@
-"""What a file that no reader takes looks like, and what to do about it: one line."""
+"""Errors for files of no known format: what the file looks like, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inspectcli.storage.source import Source
 
 
 class Look(NamedTuple):
-    """First bytes -> what it looks like, and the next step."""
+    """A pattern of first bytes, what such a file looks like, and the next step."""
 
     pattern: re.Pattern[bytes]
     what: str
@@ -48,14 +48,14 @@ _LOOKS = (
     _look(rb"(---|[A-Za-z_][\w.-]*\s*[:=])", "text, perhaps a config", "name the checkpoint beside it, or its folder"),
 )  # fmt: skip
 
-#: LevelDB's footer magic, at the very end of a TensorFlow index.
+#: Last bytes of a TensorFlow index: the magic number of a LevelDB table.
 _TF_INDEX_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
-#: A version-2 MIL blob (Core ML weights): count, then version 2, then sentinels 0xDEADBEEF.
+#: First bytes of Core ML weights, a MIL blob of version 2: count, version, sentinels 0xDEADBEEF.
 _MIL_SENTINEL = 0xDEADBEEF.to_bytes(4, "little")
 
 
 def unknown_file(source: Source, head: bytes) -> PinspectError:
-    """The error that says what this looks like."""
+    """Return the error that says what the file looks like. `head` is its beginning."""
     if source.size == 0:
         return NotReadableError(
             "the file is empty (0 bytes)", "the save or the download did not finish: fetch it again"
@@ -95,7 +95,7 @@ def unknown_file(source: Source, head: bytes) -> PinspectError:
     )
 
 
-#: Marks found in the first bytes of the protobuf files of model formats, which have no magic.
+#: Texts in the first bytes of model files in protobuf, which has no magic number.
 _PROTOBUF_MARKS = (
     _look(rb".*(com\.apple\.|mlmodel|coremltools|com\.github\.apple)", "a Core ML model, which is not read", _EXPORT),
     _look(

@@ -9,11 +9,22 @@ from functools import lru_cache
 
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.hparams.base import HEAD, HParamSource, Selection, Store
+from inspectcli.storage.local import LocalFile
 
 __all__ = ["all_sources", "find_source", "read"]
 
 #: First bytes that only checkpoints have: for them no other source is imported.
 _ARCHIVES = (b"PK\x03\x04", b"\x89HDF")
+
+
+#: Names that say whose file it mostly is: that source is asked first, and the others need not be imported.
+_LIKELY = {
+    "config.json": "transformers",
+    "generation_config.json": "transformers",
+    "trainer_state.json": "transformers",
+    "adapter_config.json": "peft",
+    "ds_config.json": "deepspeed",
+}
 
 
 @lru_cache(maxsize=1)
@@ -33,8 +44,6 @@ def head_of(path: str) -> bytes:
     Raises:
         PinspectError: it cannot be read, or is no regular file.
     """
-    from inspectcli.storage.local import LocalFile
-
     source = LocalFile(path)
     try:
         return source.read_at(0, min(HEAD, source.size))
@@ -48,7 +57,15 @@ def find_source(path: str, head: bytes) -> HParamSource | None:
         return next((s for s in all_sources() if s.folder is not None and s.folder(path)), None)
     if head.startswith(_ARCHIVES) or head[7:9] == b"\0{":
         return _in_archive(path, head)
-    return next((s for s in all_sources() if s.sniff(path, head)), None)
+    return _likely(path, head) or next((s for s in all_sources() if s.sniff(path, head)), None)
+
+
+def _likely(path: str, head: bytes) -> HParamSource | None:
+    name = _LIKELY.get(os.path.basename(path))
+    if name is None:
+        return None
+    source: HParamSource = importlib.import_module(f"{__name__}.sources.{name}").SOURCE
+    return source if source.sniff(path, head) else None
 
 
 def _in_archive(path: str, head: bytes) -> HParamSource:

@@ -102,7 +102,7 @@ _MAX_HOPS = 20
 
 
 def resolve(value: object, tree: object, parents: tuple[str, ...], hops: int = 0) -> object:
-    """`${model.hidden_dim}` -> the value there; text around references is kept, what leads nowhere stays as it is.
+    """Replace references such as `${model.hidden_dim}` by the values they lead to; one that leads nowhere is kept.
 
     >>> resolve("${a.b}", {"a": {"b": 3}}, ())
     3

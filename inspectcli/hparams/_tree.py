@@ -105,7 +105,7 @@ def dotted(made: list[HParamRow], locator: str) -> list[HParamRow]:
     """Rows of a text, such as Python source, that has no places but names: the key is the whole path in it."""
     return [
         replace(
-            row, raw_key=f"{row.origin.locator}.{row.raw_key}".lstrip("."), origin=replace(row.origin, locator=locator)
+            row, raw_key=f"{row.source.locator}.{row.raw_key}".lstrip("."), source=replace(row.source, locator=locator)
         )
         for row in made
     ]

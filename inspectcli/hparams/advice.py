@@ -1,4 +1,4 @@
-"""What is usual: ranges, how much a hyperparameter matters, and who says so. Advice is never a finding."""
+"""Advice on hyperparameters: usual ranges, how much each matters, and sources. Advice is never a finding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Advice(NamedTuple):
         sensitivity: how much results hang on it: high, medium, low, none.
         moves: whether a schedule moves it: static or dynamic.
         text: a sentence.
-        source: who says so.
+        source: where the range comes from.
     """
 
     name: str

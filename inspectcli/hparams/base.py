@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from inspectcli.document import written
+from inspectcli.tensors.model import Hazard, TensorRef
 from inspectcli.words import Word
 
 #: Bytes of the head that `sniff` is given.
@@ -61,6 +63,7 @@ class Origin:
     tool: str
 
 
+@written(quiet=("stored", "private", "priority", "reach", "unresolved"))
 @dataclass(frozen=True, slots=True)
 class HParamRow:
     """One value at one place.
@@ -72,7 +75,7 @@ class HParamRow:
         value: as stored; decoded where the store knows text only (see `stored`).
         current: what it is by now, where the same store says so.
         kind: hyperparameter or not, and of what sort.
-        origin: where it stands.
+        source: where it stands.
         note: what a reader should know (`per device`, `of the whole job`).
         stored: the text on disk, where `value` was decoded from it.
         private: a path, host, user or caption: shown masked unless everything is asked for.
@@ -86,7 +89,7 @@ class HParamRow:
     value: object
     current: object
     kind: Kind
-    origin: Origin
+    source: Origin
     note: str = ""
     stored: str = ""
     private: bool = False
@@ -105,7 +108,7 @@ class HParamRow:
 
 
 class Selection(NamedTuple):
-    """Which of many: what the user asked for; empty for the best completed trial, or the only run."""
+    """Study, run and trial that the user selected; empty for the best completed trial, or the only run."""
 
     study: str = ""
     run: str = ""
@@ -145,6 +148,7 @@ class Store:
         notes: sentences for the user: how many trials there are, what could not be read.
         files: the files that were read, if not just the one that was named.
         objective: what the trials' objective is called and its direction: `loss, minimize`.
+        hazards: what in a checkpoint would act on a careless loader.
     """
 
     rows: tuple[HParamRow, ...] = ()
@@ -152,6 +156,21 @@ class Store:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     objective: str = ""
+    hazards: tuple[Hazard, ...] = ()
+
+
+class HParamFile(NamedTuple):
+    """What one file gave.
+
+    Attributes:
+        path: of the file, or of the folder that is a tool's as a whole.
+        store: what it says.
+        tensors: of a checkpoint, their descriptions.
+    """
+
+    path: str
+    store: Store
+    tensors: tuple[TensorRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

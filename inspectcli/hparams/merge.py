@@ -1,17 +1,15 @@
-"""From rows of many places to one value for each name: which one counts, what it is by now, and where they disagree."""
+"""From rows of many places to one value for each name: which one counts, and what it is by now."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from inspectcli.display.text import setting
 from inspectcli.hparams._tree import decode_text
-from inspectcli.hparams.base import HParamRow, Kind, Priority, Reach
+from inspectcli.hparams.base import HParamRow, Reach
 
 
 class HParamValue(NamedTuple):
@@ -32,23 +30,6 @@ class HParamValue(NamedTuple):
     row: HParamRow
     rows: tuple[HParamRow, ...]
     layered: bool = False
-
-
-class Finding(NamedTuple):
-    """Two places that cannot both be right.
-
-    Attributes:
-        code: PI601 a config contradicts the tensors; PI602 two stores disagree; PI603 the optimizer began with another
-            learning rate than configured; PI604 sizes that do not divide.
-        name: of the hyperparameter.
-        message: both values with both places.
-        advice: what to do.
-    """
-
-    code: str
-    name: str
-    message: str
-    advice: str
 
 
 #: The order in which people read them; what is not here comes after, by name.
@@ -77,13 +58,6 @@ NEEDED = (
     ("epochs", ("max_steps",)),
     ("optimizer", ()),
     ("seed", ()),
-)
-
-#: Only of these is a difference between two stores a mistake: others are said of several things in one run.
-_COMPARED = frozenset(
-    """learning_rate batch_size batch_size_total epochs weight_decay momentum betas gradient_clip seed optimizer
-    gradient_accumulation_steps warmup_steps warmup_epochs warmup_ratio num_layers hidden_size intermediate_size
-    num_heads num_kv_heads vocab_size context_length lora_rank lora_alpha adam_epsilon label_smoothing""".split()
 )
 
 _INDEXED = re.compile(r"(.+)\[(\d+)\]")
@@ -125,17 +99,20 @@ def _entry(name: str, group: Sequence[HParamRow]) -> HParamValue:
 
 def _value(best: HParamRow, static: Sequence[HParamRow]) -> tuple[object, bool]:
     """The value of the best row; of an indexed name all of its file, of layers the distinct ones."""
-    same = [row for row in static if row.origin.file == best.origin.file]
+    same = [row for row in static if row.source.file == best.source.file]
     if base_name(best.name or "")[1] is not None:
         indexed = {base_name(row.name or "")[1]: row.value for row in same if base_name(row.name or "")[1] is not None}
         return [indexed[i] for i in sorted(i for i in indexed if i is not None)], best.reach is Reach.LAYER
     if best.reach is Reach.LAYER:
-        distinct: list[object] = []
+        distinct: dict[Hashable, object] = {}
         for row in same:
-            if row.value not in distinct:
-                distinct.append(row.value)
-        return (distinct if len(distinct) > 1 else best.value), len(distinct) > 1
+            distinct.setdefault(_key(row.value), row.value)
+        return (list(distinct.values()) if len(distinct) > 1 else best.value), len(distinct) > 1
     return _unwrapped(best.name, best.value), False
+
+
+def _key(value: Any) -> Hashable:
+    return repr(value) if isinstance(value, list | tuple | dict) else value
 
 
 def _unwrapped(name: str | None, value: object) -> object:
@@ -147,72 +124,7 @@ def _unwrapped(name: str | None, value: object) -> object:
     return value
 
 
-# -- where they disagree --------------------------------------------------------------------------------
-
-
-def conflicts(entries: Mapping[str, HParamValue], models: frozenset[str] = frozenset()) -> list[Finding]:
-    """Static values of one name that differ between files, or between a config and its optimizer.
-
-    Several checkpoints in one folder may be of several runs: where they differ among themselves, nothing is said.
-    """
-    found = []
-    for entry in entries.values():
-        if entry.name in _COMPARED:
-            found += _between_files(entry, models)
-            if entry.name == "learning_rate":
-                found += _began_otherwise(entry)
-    return found
-
-
-def _between_files(entry: HParamValue, models: frozenset[str]) -> list[Finding]:
-    told: list[HParamRow] = []
-    by_file: dict[str, list[HParamRow]] = {}
-    for row in entry.rows:
-        if is_comparable(row):
-            by_file.setdefault(row.origin.file, []).append(row)
-    for rows in by_file.values():
-        first = min(map(_RANK, rows))
-        best = [row for row in rows if row.rank == first]
-        if best and all(agree(r.value, best[0].value) for r in best):
-            told.append(best[0])
-    of_models = [row for row in told if row.origin.file in models]
-    if not all(agree(row.value, of_models[0].value) for row in of_models):
-        told = [row for row in told if row.origin.file not in models]
-    for other in told[1:]:
-        if other.name == told[0].name and not agree(told[0].value, other.value):
-            text = f"{_said(told[0])}, but {_said(other)}"
-            return [Finding("PI602", entry.name, text, "Find out which of the two the training really used.")]
-    return []
-
-
-def is_comparable(row: HParamRow) -> bool:
-    """Whether another value elsewhere would contradict it."""
-    return row.kind is Kind.STATIC and row.is_set and row.reach is Reach.RUN and row.priority < Priority.INFERRED
-
-
-def _began_otherwise(entry: HParamValue) -> list[Finding]:
-    """A config's rate against `initial_lr` of the same file: they differ if a run was resumed with another rate."""
-    for row in entry.rows:
-        if row.raw_key != "initial_lr" or row.priority is not Priority.OPTIMIZER or not is_comparable(row):
-            continue
-        file = row.origin.file
-        of_groups = [r.value for r in entry.rows if r.raw_key == "initial_lr" and r.origin.file == file]
-        configured = [
-            r for r in entry.rows if r.origin.file == file and is_comparable(r) and r.priority is Priority.STATED
-        ]
-        # Rates by layer, or several configured ones: nothing can be said.
-        if len(set(map(str, of_groups))) != 1 or not configured:
-            return []
-        if not all(agree(r.value, configured[0].value) for r in configured) or agree(configured[0].value, row.value):
-            return []
-        text = f"{_said(configured[0])}, but {_said(row)}"
-        return [Finding("PI603", entry.name, text, "The run was resumed with another rate, or scaled it: see its log.")]
-    return []
-
-
-def _said(row: HParamRow) -> str:
-    place = f"{row.origin.locator}.{row.raw_key}" if row.origin.locator else row.raw_key
-    return f"{place} of {os.path.basename(row.origin.file)} is {setting(row.value)}"
+# -- values --------------------------------------------------------------------------------------------
 
 
 def agree(a: object, b: object) -> bool:

@@ -315,7 +315,7 @@ def snake(key: str) -> str:
 
 
 def scope_of(parents: Sequence[str], default: str = "") -> str:
-    """What the innermost telling dict is about: `('config', 'optim_cfg')` -> `optimizer`."""
+    """Return the scope that the innermost parent names: `('config', 'optim_cfg')` -> `optimizer`; else `default`."""
     for parent in reversed(parents):
         scope = _scope_word(parent)
         if scope:

@@ -1,4 +1,4 @@
-"""Two tensors in step: the same elements of both, a piece at a time. Memory is that of two blocks."""
+"""Read the same elements of two tensors, piece by piece, with the memory of two blocks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from inspectcli.tensors import layout
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.stored import expansion, reading_order, shape_as_stored
-from inspectcli.tensors.values import SPAN_BLOCK, Array, Bytes, blocks, in_order, natural, read_array
+from inspectcli.tensors.values import SPAN_BLOCK, Array, Block, Bytes, blocks, in_order, natural, read_array
 
-#: Elements of a piece: what is computed from it stays in the processor's cache.
+#: Elements of a piece: intermediate results stay in the processor's cache.
 PIECE = 1 << 18
 #: Elements of a box of tensors that lie in different orders.
 _BOX = 1 << 20
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The same elements of both sides; `places` are their positions in the order of reading, if not consecutive."""
+    """The same elements of both tensors. `places` are their positions in the order of reading; None if consecutive."""
 
     a: Array
     b: Array
@@ -89,7 +89,7 @@ def pieces(p: Pair, buffers: tuple[Bytes, Bytes]) -> Iterator[Piece]:
     elif prod(p.shape) > SPAN_BLOCK // 8 and layout.is_sliceable(p.a) and layout.is_sliceable(p.b):
         yield from _by_boxes(p)
     else:
-        yield from _in_step((natural(x) for x in in_order(p.a)), (natural(x) for x in in_order(p.b)))
+        yield from _in_step((_natural(x) for x in in_order(p.a)), (_natural(x) for x in in_order(p.b)))
 
 
 def are_plain(p: Pair) -> bool:
@@ -104,7 +104,11 @@ def _stored(ref: TensorRef, buffer: Bytes) -> Iterator[Array]:
 
 
 def _numbers(ref: TensorRef, buffer: Bytes) -> Iterator[Array]:
-    return (_conjugate(natural(block), ref) for block in blocks(ref, buffer))
+    return (_conjugate(_natural(block), ref) for block in blocks(ref, buffer))
+
+
+def _natural(block: Block) -> Array:
+    return natural(block.values, block.dtype)
 
 
 def _conjugate(values: Array, ref: TensorRef) -> Array:
@@ -151,6 +155,6 @@ def _box(ref: TensorRef, start: tuple[int, ...], extent: tuple[int, ...]) -> Arr
     """The elements of a box in C order: read as they lie in the file, and turned in memory."""
     part = layout.box(ref, start, extent)
     axes = reading_order(part)
-    lying = np.concatenate([natural(block) for block in in_order(layout.permuted(part, axes))])
+    lying = np.concatenate([_natural(block) for block in in_order(layout.permuted(part, axes))])
     turned: Array = lying.reshape([extent[i] for i in axes]).transpose(layout.inverse(axes)).ravel()
     return turned

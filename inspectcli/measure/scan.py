@@ -1,25 +1,32 @@
-"""The one loop that reads values: Checkpoint -> ScannedTensor stream, with checksums beside it."""
+"""One pass over a checkpoint: its tensors are measured by several workers, and its checksums compared beside."""
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
 
-from inspectcli.errors import ChecksumError, PinspectError
+from inspectcli.measure.base import Measurement
+from inspectcli.measure.figures import Figures, Sample
+from inspectcli.measure.plan import FIGURES, plan
+from inspectcli.measure.task import Measured, Measurements, Partial, Results, Task, measure, results_of, run_task
 from inspectcli.measure.workers import Progress, WorkerPool
 from inspectcli.storage.memory import place
-from inspectcli.tensors.codecs import RAW, Checksum, Segment
-from inspectcli.tensors.dtypes import NumberClass
+from inspectcli.storage.source import Source
+from inspectcli.tensors.codecs import Checksum
 from inspectcli.tensors.model import Checkpoint, TensorRef, aliases
 
 if TYPE_CHECKING:
-    from inspectcli.measure.stats import Sampled, Stats
-    from inspectcli.storage.source import Source
+    from concurrent.futures import Executor
+
+    from inspectcli.measure.sample import Sampled
+    from inspectcli.measure.stats import Stats
     from inspectcli.tensors.values import Bytes
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,140 +36,124 @@ class ScannedTensor:
     Attributes:
         ref: its description.
         alias_of: name of the tensor it is tied to; then it was not read again.
-        stats: None if it has no values to average (see `ref.note`), or could not be read (see `problem`).
-        sampled: quantiles, kurtosis and histogram, of the sample.
+        results: what was measured -> what was found; empty if there is nothing to measure (see `ref.note`), or it
+            could not be read (see `problem`).
         problem: why it could not be read.
     """
 
     ref: TensorRef
     alias_of: str = ""
-    stats: Stats | None = None
-    sampled: Sampled | None = None
+    results: Results = field(default_factory=dict)
     problem: str = ""
 
+    def get(self, measurement: type[Measurement[R]]) -> R | None:
+        """What a measurement gave; None if it was not asked for, or does not apply."""
+        found: R | None = self.results.get(measurement)
+        return found
 
-def is_averaged(ref: TensorRef) -> bool:
-    """Whether its numbers have a mean: not packed words, not bits without a meaning, not a meta tensor."""
-    return ref.has_values and not ref.packed and ref.dtype.family is not NumberClass.OPAQUE
+    @property
+    def stats(self) -> Stats | None:
+        """Counts, bounds and moments."""
+        return self.get(Figures)
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """Quantiles, kurtosis and histogram, of the sample."""
+        return self.get(Sample)
 
 
-def scan(checkpoint: Checkpoint, read: bool = True, progress: Progress | None = None) -> Iterator[ScannedTensor]:
-    """Every tensor, in file order, with its statistics.
+def scan(
+    checkpoint: Checkpoint,
+    measurements: Measurements = FIGURES,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Sequence[ScannedTensor]:
+    """Every tensor, in file order, with what was measured.
 
     Args:
         checkpoint: an opened checkpoint.
-        read: False for headers only: nothing but `ref`, `alias_of` and `problem` is filled in.
+        measurements: what to work out; of none of them for headers only.
         progress: told how many bytes were read; never by two threads at once.
+        executor: what runs the tasks, for instance a `ProcessPoolExecutor`; threads of our own if None. The figures
+            are the same, to the last bit.
 
-    A tensor that cannot be read is yielded with its problem; the run goes on.
+    A tensor that cannot be read is given with its problem; the run goes on.
     """
     tied = aliases(checkpoint.tensors)
     tensors = [ScannedTensor(ref, tied.get(i, ""), problem=ref.problem) for i, ref in enumerate(checkpoint.tensors)]
-    if read:
-        tensors = _Reading(tensors, checkpoint.checksums, progress).run()
-    yield from tensors
+    if not measurements:
+        return tensors
+    to_read = ((i, t.ref) for i, t in enumerate(tensors) if not t.alias_of and not t.problem)
+    tasks = list(plan(to_read, checkpoint.checksums, measurements))
+    bad: list[Checksum] = []
+    parts: dict[int, list[Measured]] = {}
+    for partial in _run(tasks, progress, executor):
+        bad.extend(checkpoint.checksums[i] for i in partial.bad)
+        for measured in partial.tensors:
+            parts.setdefault(measured.position, []).append(measured)
+    for position, found in parts.items():
+        tensors[position] = _merged(tensors[position], found)
+    return _marked(tensors, bad)
 
 
-class _Job(NamedTuple):
-    """Tensors to read, by position, or a checksum to compare."""
-
-    tensors: Sequence[int] = ()
-    check: Checksum | None = None
-
-
-class _Reading:
-    """One pass over a file: its jobs, and their results by position."""
-
-    def __init__(self, tensors: list[ScannedTensor], checksums: Sequence[Checksum], progress: Progress | None) -> None:
-        self._tensors = tensors
-        self._checksums = {_extent(check.source, check.offset, check.nbytes): check for check in checksums}
-        self._bad: list[Checksum] = []
-        self._crew = WorkerPool(self._plan(), progress)
-
-    def _plan(self) -> Iterator[tuple[int, _Job]]:
-        beside = dict(self._checksums)
-        decoded = []
-        for i, scanned in enumerate(self._tensors):
-            ref = scanned.ref
-            if scanned.alias_of or scanned.problem or not is_averaged(ref):
-                continue
-            if any(segment.codec.is_serial for segment in ref.segments):
-                decoded.append(i)
-                continue
-            if ref.strides is None:
-                for segment in ref.segments:
-                    if (extent := _own_extent(segment)) is not None:
-                        beside.pop(extent, None)
-            yield ref.nbytes, _Job((i,))
-        if decoded:  # one child process decodes them, one after the other
-            yield sum(self._tensors[i].ref.nbytes for i in decoded), _Job(decoded)
-        for check in beside.values():
-            yield check.nbytes, _Job(check=check)
-
-    def run(self) -> list[ScannedTensor]:
-        """Read all; raises what a thread raised."""
-        from inspectcli.tensors.values import new_buffer  # imports NumPy, once, before there are threads
-
-        self._crew.run(lambda: partial(self._do, buffer=new_buffer()))
-        return _marked(self._tensors, self._bad)
-
-    def _do(self, job: _Job, buffer: Bytes) -> None:
-        for position in job.tensors:
-            self._tensors[position] = self._read(self._tensors[position].ref, buffer)
-        if job.check is not None:
-            self._verify(job.check, buffer)
-
-    def _read(self, ref: TensorRef, buffer: Bytes) -> ScannedTensor:
-        from inspectcli.measure.stats import sampled
-
-        try:
-            stats = stats_of(ref, buffer, self._crew.advance)
-            # What is drawn from the sample is kept, the sample is not.
-            return ScannedTensor(ref, stats=replace(stats, sample=()), sampled=sampled(stats))
-        except ChecksumError as error:
-            # Another tensor may share these bytes: it is marked by the check, at the end.
-            self._bad.extend(self._checksums[e] for s in ref.segments if (e := _own_extent(s)) in self._checksums)
-            return ScannedTensor(ref, problem=error.message)
-        except PinspectError as error:
-            return ScannedTensor(ref, problem=error.message)
-
-    def _verify(self, check: Checksum, buffer: Bytes) -> None:
-        try:
-            good = _crc(check, buffer.data) == check.crc
-        except PinspectError:
-            return  # the reader of the values reports it
-        if not good:
-            self._bad.append(check)
+def _run(tasks: Sequence[Task], progress: Progress | None, executor: Executor | None) -> Iterable[Partial]:
+    """What the tasks give, in any order; raises what one of them raised."""
+    if executor is None:
+        return _in_threads(tasks, progress)
+    return _by_executor(sorted(tasks, key=lambda task: -task.nbytes), progress, executor)
 
 
-def _extent(source: Source, offset: int, nbytes: int) -> tuple[Source, int, int]:
-    return (*place(source, offset), nbytes)
+def _in_threads(tasks: Sequence[Task], progress: Progress | None) -> list[Partial]:
+    from inspectcli.tensors.values import new_buffer  # imports NumPy, once, before there are threads
+
+    done: list[Partial] = []
+    pool = WorkerPool(((task.nbytes, task) for task in tasks), progress)
+
+    def worker() -> Callable[[Task], None]:
+        buffer = new_buffer()
+        return lambda task: done.append(run_task(task, buffer, pool.advance))
+
+    pool.run(worker)
+    return done
 
 
-def _own_extent(segment: Segment) -> tuple[Source, int, int] | None:
-    """The bytes whose checksum is compared when the segment is read."""
-    raw = segment.codec is RAW and segment.crc
-    return _extent(segment.source, segment.offset, segment.nbytes) if raw else None
+def _by_executor(tasks: Sequence[Task], progress: Progress | None, executor: Executor) -> Iterator[Partial]:
+    for task, partial in zip(tasks, executor.map(run_task, tasks), strict=True):
+        if progress is not None:
+            progress(task.nbytes)
+        yield partial
+
+
+def _merged(tensor: ScannedTensor, parts: list[Measured]) -> ScannedTensor:
+    """A tensor with the results of its parts, in the order of its bytes."""
+    parts.sort(key=lambda part: part.start)
+    problem = next((part.problem for part in parts if part.problem), "")
+    if problem:
+        return ScannedTensor(tensor.ref, problem=problem)
+    if parts[0].results is not None:
+        return replace(tensor, results=parts[0].results)
+    made = zip(*(part.parts for part in parts), strict=True)
+    return replace(tensor, results=results_of([reduce(lambda a, b: a.merge(b), same) for same in made]))
 
 
 def _marked(tensors: list[ScannedTensor], bad: Sequence[Checksum]) -> list[ScannedTensor]:
     """With a problem for each tensor that has bytes in a range whose checksum is wrong."""
     if not bad:
         return tensors
-    # By the identity of the outermost source, then by offset: the ranges of an archive do not overlap.
-    ranges = sorted(
-        (id(source), offset, offset + check.nbytes, check.name)
-        for check in bad
-        for source, offset in [place(check.source, check.offset)]
-    )
-    starts = [(source, start) for source, start, _, _ in ranges]
+    ranges: dict[Source, list[tuple[int, int, str]]] = {}
+    for check in bad:
+        source, offset = place(check.source, check.offset)
+        ranges.setdefault(source, []).append((offset, offset + check.nbytes, check.name))
+    for of_source in ranges.values():
+        of_source.sort()  # the ranges of an archive do not overlap
 
     def marked(scanned: ScannedTensor) -> ScannedTensor:
         for segment in scanned.ref.segments:
             source, offset = place(segment.source, segment.offset)
-            found = bisect_right(starts, (id(source), offset)) - 1
-            if found >= 0 and ranges[found][0] == id(source) and offset < ranges[found][2]:
-                what = f"the bytes of {ranges[found][3]} are not those that were written"
+            of_source = ranges.get(source, [])
+            before = bisect_right(of_source, offset, key=itemgetter(0)) - 1
+            if before >= 0 and offset < of_source[before][1]:
+                what = f"the bytes of {of_source[before][2]} are not those that were written"
                 return ScannedTensor(scanned.ref, problem=f"CRC mismatch: {what}")
         return scanned
 
@@ -170,26 +161,7 @@ def _marked(tensors: list[ScannedTensor], bad: Sequence[Checksum]) -> list[Scann
 
 
 def stats_of(ref: TensorRef, buffer: Bytes | None = None, progress: Progress | None = None) -> Stats:
-    """Statistics of one tensor, read a block at a time."""
-    from inspectcli.measure.stats import Stats
-    from inspectcli.tensors import values
-    from inspectcli.tensors.stored import expansion, is_reordered
-
-    total = (ref.held // expansion(ref)) * ref.dtype.per_element
-    made = Stats.empty()
-    for block in values.blocks(ref, buffer):
-        made = made.merge(Stats.of(block.values, block.dtype, made.count, total))
-        if progress is not None:
-            progress(block.stored)
-    if made.nonfinite and is_reordered(ref):
-        made = replace(made, first_nonfinite=values.first_nonfinite(ref))
-    return made.repeat(expansion(ref)).with_zeros(ref.implicit_zeros)
-
-
-def _crc(check: Checksum, view: memoryview) -> int:
-    crc = 0
-    for start in range(0, check.nbytes, len(view)):
-        part = view[: min(len(view), check.nbytes - start)]
-        check.source.read_into(check.offset + start, part)
-        crc = zlib.crc32(part, crc)
-    return crc
+    """Counts, bounds and moments of one tensor."""
+    (made,) = measure(ref, (Figures,), buffer, progress)
+    stats: Stats = made.result()
+    return stats

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,17 +20,6 @@ from inspectcli.tensors import kernels
 from inspectcli.tensors.dtypes import DType, NumberClass
 
 Array = npt.NDArray[Any]
-
-#: Values kept per tensor for quantiles, kurtosis and the histogram; a tensor with fewer is kept whole.
-SAMPLE_SIZE = 32_768
-#: The sample is spread evenly with jitter, always the same one.
-SEED = 20_250_101
-HISTOGRAM_BINS = 20
-KNOTS = 129
-#: Of the inner edges.
-_BIN_NUMBERS = np.arange(1.0, HISTOGRAM_BINS)
-#: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
-FEW = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +36,6 @@ class Stats:
         scale: a power of two that keeps m2 of huge and of tiny float64 values in range.
         low, high: smallest and largest finite value; None if there are none.
         first_nonfinite: index of the first NaN or infinity in this run; None if all are finite.
-        sample: evenly spread values for the figures that need them at hand.
     """
 
     count: int = 0
@@ -64,23 +50,21 @@ class Stats:
     low: float | int | None = None
     high: float | int | None = None
     first_nonfinite: int | None = None
-    sample: tuple[Array, ...] = ()
 
     @staticmethod
     def empty() -> Stats:
         return Stats()
 
     @staticmethod
-    def of(values: Array, dtype: DType, start: int = 0, total: int | None = None) -> Stats:
+    def of(values: Array, dtype: DType, count: int | None = None) -> Stats:
         """Stats of a one-dimensional native-endian array that holds elements of `dtype` as stored.
 
         Args:
             values: `dtype.numpy` elements (pairs for complex types, packed bytes for the 4- and 6-bit ones).
             dtype: how to understand them.
-            start: how many values of the tensor stand before these: decides what is sampled.
-            total: values of the whole tensor; these alone if None.
+            count: how many values they are, where the last byte of packed ones holds more.
         """
-        return _of(values, dtype, start, total)
+        return _of(values, dtype, count)
 
     @property
     def finite(self) -> int:
@@ -139,7 +123,6 @@ class Stats:
             low=_pick(min, self.low, other.low),
             high=_pick(max, self.high, other.high),
             first_nonfinite=first,
-            sample=self.sample + other.sample,
         )
 
     def repeat(self, times: int) -> Stats:
@@ -161,8 +144,7 @@ class Stats:
         """The same with `zeros` more values that are 0 and stored nowhere: a sparse tensor."""
         if not zeros:
             return self
-        more = Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=scale_of(0.0))
-        return replace(self.merge(more), sample=self.sample)
+        return self.merge(Stats(count=zeros, zeros=zeros, low=0.0, high=0.0, scale=scale_of(0.0)))
 
 
 def _pick(choose: Any, a: float | int | None, b: float | int | None) -> float | int | None:
@@ -174,21 +156,21 @@ def _pick(choose: Any, a: float | int | None, b: float | int | None) -> float | 
 # -- one chunk ------------------------------------------------------------------------------------------
 
 
-def _of(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
-    if dtype.bits < 8 or dtype.per_element > 1 or (dtype.family is NumberClass.FLOAT and dtype.bits == 8):
-        return _of_codes(values, dtype, start, total)
+def _of(values: Array, dtype: DType, count: int | None) -> Stats:
+    if is_coded(dtype):
+        return _of_codes(values, dtype, count)
     if not values.size:
         return Stats()
     if dtype.family is NumberClass.COMPLEX:
-        return _of_complex(values, dtype, start, total)
+        return _of_complex(values)
     if dtype.family is NumberClass.BOOL:
-        return _of_bool(values, start, total)
+        return _of_bool(values)
     if dtype.family is NumberClass.FLOAT:
-        return _of_floats(values, dtype, start, total)
-    return _of_integers(values, start, total)
+        return _of_floats(values, dtype)
+    return _of_integers(values)
 
 
-def _of_floats(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+def _of_floats(values: Array, dtype: DType) -> Stats:
     engine = kernels.backend()
     zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16" if dtype.name == "bf16" else values.dtype.str[1:])
     widen = {"bf16": engine.widen_bf16, "f16": engine.widen_f16}.get(dtype.name)
@@ -200,7 +182,7 @@ def _of_floats(values: Array, dtype: DType, start: int, total: int | None) -> St
         made = _moments(
             x, engine, lambda _: _bounds(widen(kernels.code_bounds(values.view(np.uint16)).view(values.dtype)))
         )
-    return replace(made, zeros=zeros, subnormals=subnormals, sample=_sample(x, start, total))
+    return replace(made, zeros=zeros, subnormals=subnormals)
 
 
 def _bounds(x: Array) -> tuple[float | int, float | int]:
@@ -242,7 +224,7 @@ def _with_nonfinite(x: Array, engine: kernels.Backend) -> Stats:
     )
 
 
-def _of_integers(values: Array, start: int, total: int | None) -> Stats:
+def _of_integers(values: Array) -> Stats:
     engine = kernels.backend()
     low, high = _bounds(values)
     zeros = values.size - int(np.count_nonzero(values))
@@ -250,10 +232,10 @@ def _of_integers(values: Array, start: int, total: int | None) -> Stats:
         made = Stats(count=values.size, mean=float(low), scale=scale_of(abs(float(low))))
     else:
         made = _moments(values, engine) if values.dtype.itemsize <= 2 else _moments(values.astype(np.float64), engine)
-    return replace(made, zeros=zeros, low=low, high=high, sample=_sample(values, start, total))
+    return replace(made, zeros=zeros, low=low, high=high)
 
 
-def _of_bool(values: Array, start: int, total: int | None) -> Stats:
+def _of_bool(values: Array) -> Stats:
     ones = int(np.count_nonzero(values))
     n = values.size
     mean = ones / n
@@ -264,27 +246,35 @@ def _of_bool(values: Array, start: int, total: int | None) -> Stats:
         m2=ones * (1 - mean) ** 2 + (n - ones) * mean**2,
         low=int(ones == n),
         high=int(ones > 0),
-        sample=_sample(values != 0, start, total),
     )
 
 
-def _of_complex(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+def _of_complex(values: Array) -> Stats:
     """Of the magnitudes |z|, the one reading in which a complex tensor has a smallest and a largest value."""
-    parts = values.astype(np.float64).reshape(-1, 2)
-    broken = np.isnan(parts).any(axis=1)
-    with np.errstate(all="ignore"):
-        magnitude = np.hypot(parts[:, 0], parts[:, 1])
-    magnitude[broken] = np.nan  # hypot(inf, nan) is inf; torch and NumPy call such a number NaN
+    magnitude = magnitudes(values.reshape(-1, 2))
     made = _moments(magnitude, kernels.backend())
-    return replace(made, zeros=int((magnitude == 0).sum()), sample=_sample(magnitude, start, total))
+    return replace(made, zeros=int((magnitude == 0).sum()))
 
 
-def _of_codes(values: Array, dtype: DType, start: int, total: int | None) -> Stats:
+def magnitudes(parts: Array) -> npt.NDArray[np.float64]:
+    """Of an array of (real part, imaginary part)."""
+    wide = parts.astype(np.float64)
+    broken = np.isnan(wide).any(axis=1)
+    with np.errstate(all="ignore"):
+        magnitude: npt.NDArray[np.float64] = np.hypot(wide[:, 0], wide[:, 1])
+    magnitude[broken] = np.nan  # hypot(inf, nan) is inf; torch and NumPy call such a number NaN
+    return magnitude
+
+
+def is_coded(dtype: DType) -> bool:
+    """Whether NumPy has no such numbers: 8-, 6- and 4-bit floats, whose values are looked up."""
+    return dtype.bits < 8 or dtype.per_element > 1 or (dtype.family is NumberClass.FLOAT and dtype.bits == 8)
+
+
+def _of_codes(values: Array, dtype: DType, count: int | None) -> Stats:
     """8-, 6- and 4-bit floats have at most 256 values: count each, and every figure is exact."""
     bits = dtype.bits // dtype.per_element
-    codes = kernels.unpack_codes(values.view(np.uint8), bits)
-    if total is not None:  # the last byte of an odd number of 4-bit values holds one more
-        codes = codes[: max(total - start, 0)]
+    codes = kernels.unpack_codes(values.view(np.uint8), bits)[:count]
     if not codes.size:
         return Stats()
     table = kernels.code_table(dtype.name)
@@ -311,7 +301,6 @@ def _of_codes(values: Array, dtype: DType, start: int, total: int | None) -> Sta
         zeros=int(counts[table == 0].sum()),
         subnormals=int(counts[small & (table != 0)].sum()),
         first_nonfinite=first,
-        sample=_sample_codes(codes, table, start, total),
     )
 
 
@@ -330,139 +319,3 @@ _MANTISSA_OF = {
 def _smallest_normal(name: str) -> float:
     # e8m0 has neither zero nor mantissa: all its values are normal.
     return float(kernels.code_table(name)[1 << _MANTISSA_OF[name]]) if name in _MANTISSA_OF else 0.0
-
-
-# -- the sample -----------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _jitter() -> npt.NDArray[np.float64]:
-    # The golden ratio's multiples fill the unit interval evenly (Weyl); importing numpy.random would take longer.
-    return np.modf(np.arange(SEED, SEED + SAMPLE_SIZE, dtype=np.float64) * ((5**0.5 - 1) / 2))[0]
-
-
-@lru_cache(maxsize=8)
-def _positions(total: int) -> npt.NDArray[np.int64]:
-    """One position in each of SAMPLE_SIZE equal stretches of the tensor, sorted."""
-    step = total / SAMPLE_SIZE
-    return np.minimum((np.arange(SAMPLE_SIZE) + _jitter()) * step, total - 1).astype(np.int64)
-
-
-def _sample_index(n: int, start: int, total: int | None) -> npt.NDArray[np.int64] | None:
-    """Which of these `n` values belong to the sample; None for all of them."""
-    total = n if total is None else total
-    if total <= SAMPLE_SIZE:
-        return None
-    positions = _positions(total)
-    a, b = np.searchsorted(positions, (start, start + n))
-    return positions[a:b] - start
-
-
-def _sample(x: Array, start: int, total: int | None) -> tuple[Array, ...]:
-    index = _sample_index(x.size, start, total)
-    picked = x if index is None else x[index]
-    return (picked.astype(np.float64 if picked.dtype.kind != "f" or picked.dtype.itemsize > 4 else np.float32),)
-
-
-def _sample_codes(
-    codes: npt.NDArray[np.uint8], table: npt.NDArray[np.float64], start: int, total: int | None
-) -> tuple[Array, ...]:
-    index = _sample_index(codes.size, start, total)
-    return (table[codes if index is None else codes[index]],)
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Figures of the sample; `exact` if it is the whole tensor.
-
-    Attributes:
-        size: finite values in the sample.
-        exact: whether every value of the tensor was in it.
-        q01, q25, median, q75, q99: quantiles, linearly interpolated.
-        kurtosis: fourth central moment over squared variance: 3 for normal, 1.8 for uniform values; None if all equal.
-        edges: the histogram's first and last edge (1 % and 99 % quantile, or the only value).
-        histogram: counts of HISTOGRAM_BINS equal bins between the edges.
-        knots: KNOTS values of the sorted sample, evenly apart in rank, both ends included: its distribution function.
-    """
-
-    size: int
-    exact: bool
-    q01: float
-    q25: float
-    median: float
-    q75: float
-    q99: float
-    kurtosis: float | None
-    edges: tuple[float, float]
-    histogram: tuple[int, ...]
-    knots: npt.NDArray[np.float64] = field(repr=False, compare=False)
-
-
-def sampled(stats: Stats) -> Sampled | None:
-    """The figures that need values at hand; None if there is no finite value."""
-    if not stats.sample:
-        return None
-    x = np.concatenate(stats.sample) if len(stats.sample) > 1 else stats.sample[0]
-    whole = x.size
-    x = np.sort(x[np.isfinite(x)] if stats.nonfinite else x)
-    if not x.size:
-        return None
-    q = _quantiles(x)
-    # Of a few values, the outermost are not outliers.
-    low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
-    inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
-    if high > low:
-        edges = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS) + low
-        below = [0, *np.searchsorted(inside, edges).tolist(), inside.size]
-        counts = tuple(b - a for a, b in pairwise(below))
-    else:
-        half = HISTOGRAM_BINS // 2
-        counts = (*(0,) * half, inside.size, *(0,) * (HISTOGRAM_BINS - half - 1))
-    return Sampled(
-        size=x.size,
-        exact=whole == stats.count,
-        q01=q[0],
-        q25=q[1],
-        median=q[2],
-        q75=q[3],
-        q99=q[4],
-        kurtosis=_kurtosis(x),
-        edges=(low, high),
-        histogram=counts,
-        knots=x[knot_ranks(x.size)].astype(np.float64),
-    )
-
-
-@lru_cache(maxsize=1024)
-def knot_ranks(size: int) -> npt.NDArray[np.int64]:
-    """Ranks, from 0, of the knots among `size` sorted values."""
-    return np.linspace(0, size - 1, min(KNOTS, size)).astype(np.int64)
-
-
-def _quantiles(x: Array) -> tuple[float, ...]:
-    """Of sorted values, as numpy.quantile's default method."""
-    below, above, share = _quantile_ranks(x.size)
-    a, b = x[below].astype(np.float64), x[above].astype(np.float64)
-    with np.errstate(all="ignore"):
-        return tuple(float(v) for v in a + (b - a) * share)
-
-
-@lru_cache(maxsize=1024)
-def _quantile_ranks(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Ranks below and above each quantile among `size` sorted values, and how far it lies between them."""
-    at = np.array((0.01, 0.25, 0.5, 0.75, 0.99)) * (size - 1)
-    below = np.floor(at).astype(np.int64)
-    return below, np.minimum(below + 1, size - 1), at - below
-
-
-def _kurtosis(x: Array) -> float | None:
-    """m4 / m2**2 of sorted finite values."""
-    if x[0] == x[-1]:
-        return None
-    largest = max(abs(float(x[0])), abs(float(x[-1])))
-    d = x.astype(np.float64) / largest
-    d -= d.sum() / d.size
-    d *= d
-    variance = float(d.sum() / d.size)
-    d *= d
-    return float(d.sum() / d.size) / (variance * variance) if variance * variance > 0 else None

@@ -1,4 +1,4 @@
-"""Threads that share the jobs of one file: progress told by one at a time, the first failure ends all."""
+"""A pool of threads for the tensors of a file. Calls of progress are serialized; the first exception ends the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_THREADS = 4
 
 
 class WorkerPool(Generic[Job]):
-    """The caller and its helpers, who take jobs from a list.
+    """The calling thread and its helpers, which take jobs from a list.
 
     Args:
         jobs: (bytes to read, job) of each. The largest are done first, so that no thread works long after the others.

@@ -1,6 +1,7 @@
-"""What a named global means for a reader: inert, dangerous, or unknown; and which calls would act.
+"""Risk of the globals that a pickle names, and the calls in it that would act.
 
-Nothing is looked up: names are compared with closed tables. An exact pair is inert or not; no prefix is trusted.
+Nothing is imported or looked up: (module, name) pairs are compared with closed tables. Only exact pairs are inert; no
+prefix of a name is trusted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Global, Object
 from inspectcli.tensors.model import Hazard
 
-#: Where Python 2 kept what Python 3 keeps elsewhere.
+#: Modules of Python 2 that Python 3 renamed.
 _RENAMED_MODULES = {
     "__builtin__": "builtins",
     "copy_reg": "copyreg",
@@ -25,7 +26,11 @@ _RENAMED_MODULES = {
 
 
 class GlobalRisk(Enum):
-    """INERT: builds plain data. UNKNOWN: a class of somebody's code. DANGEROUS: can act when loaded."""
+    """What loading a global may lead to.
+
+    INERT builds plain data. UNKNOWN is a class or function of third-party code. DANGEROUS can run code, read files or
+    open connections.
+    """
 
     INERT = "inert"
     UNKNOWN = "unknown"
@@ -143,17 +148,17 @@ _LOADERS = frozenset(
 
 
 def canonical(ref: Global) -> tuple[str, str]:
-    """(module, name) as Python 3 has it."""
+    """Return (module, name) as Python 3 spells them."""
     return _RENAMED_MODULES.get(ref.module, ref.module), ref.name
 
 
 def is_torchscript(ref: Global) -> bool:
-    """A class that the archive itself defines."""
+    """Return whether this is a class that a TorchScript archive defines itself."""
     return ref.module.split(".")[0] == "__torch__"
 
 
 def classify(ref: Global) -> GlobalRisk:
-    """What a loader risks when it imports and calls this name."""
+    """Return what a loader risks by importing and calling this name."""
     module, name = canonical(ref)
     if (module, name) in INERT:
         return GlobalRisk.INERT
@@ -183,7 +188,7 @@ def _plain_torchscript(ref: Global) -> bool:
 
 
 def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
-    """Names of the classes and functions that somebody's code would have to supply, sorted."""
+    """Return the dotted names of classes and functions that third-party code would have to supply, sorted."""
     return tuple(
         sorted(
             {g.path for p in programs for g in p.globals if classify(g) is GlobalRisk.UNKNOWN and not is_torchscript(g)}
@@ -192,7 +197,15 @@ def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
 
 
 def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
-    """What would act if a careless loader ran this pickle, each thing once, in file order."""
+    """Return what would act if an unrestricted unpickler ran this program.
+
+    Args:
+        program: a pickle that was read.
+        where: the place of the pickle, for the report: `archive/data.pkl`.
+
+    Returns:
+        Each distinct hazard once: calls in file order, then globals that are imported but not called.
+    """
     found: dict[str, Hazard] = {}
     for trick in program.tricks:
         found.setdefault(trick, Hazard(trick, where))
@@ -203,7 +216,7 @@ def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
         for text in _acts(call):
             found.setdefault(text, Hazard(text, f"{where}, byte {call.position:,}"))
     for ref in program.globals:
-        # Named, and not only as a type: a loader imports the module even if nothing is called.
+        # A loader imports the module of a global even if nothing is called.
         if id(ref) not in called and classify(ref) is GlobalRisk.DANGEROUS and not _is_harmless_mention(ref):
             text = f"{ref.path} would be imported"
             found.setdefault(text, Hazard(text, where))
@@ -212,7 +225,7 @@ def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
 
 #: Modules of plain functions of numbers.
 _MATHEMATICS = frozenset({"math", "cmath", "torch.nn.functional", "torch._C._nn", "torch.special", "torch.nn.init"})
-#: Where `torch.sum` says that it comes from.
+#: The `__module__` and `__qualname__` under which functions such as `torch.sum` are pickled.
 _FUNCTION_HOLDERS = frozenset({"torch._C._VariableFunctionsClass", "torch._C._VariableFunctions"})
 #: Functions that models keep as values: reductions, activations, operators. None takes a path, a name or code.
 _ARITHMETIC = frozenset(
@@ -229,7 +242,7 @@ _ARITHMETIC = frozenset(
 
 
 def _is_harmless_mention(ref: Global) -> bool:
-    """Functions and classes kept as values (a torchmetrics reduction, `torch.sum`): imported, not called."""
+    """Return whether a global is harmless if it is only kept as a value, as torchmetrics keeps `torch.sum`."""
     module, name = canonical(ref)
     top = module.split(".")[0]
     if not (_PLAIN_NAME.fullmatch(name) and _PLAIN_MODULE.fullmatch(module)):
@@ -244,9 +257,9 @@ def _is_harmless_mention(ref: Global) -> bool:
 
 
 def _acts(call: Object) -> Iterator[str]:
-    """What this one call would do, if anything."""
+    """Describe what one call would do; yields nothing if it only builds data."""
     if not isinstance(call.func, Global):
-        # Calling what another call returned, or something that is no callable: no honest pickler does that.
+        # No honest pickler calls what another call returned, or something that is not callable.
         yield f"the result of {_describe(call.func)} would be called"
         return
     module, name = canonical(call.func)
@@ -271,7 +284,7 @@ def _acts(call: Object) -> Iterator[str]:
 
 
 def _names_a_member(args: tuple[object, ...]) -> bool:
-    """`getattr(SomeEnum, 'MEMBER')`: how Python pickles enum members and nested classes."""
+    """Return whether these are arguments of `getattr(SomeEnum, 'MEMBER')`, as enum members and nested classes need."""
     if len(args) == 2 and isinstance(args[0], Global) and args[0].path in _FUNCTION_HOLDERS:
         return args[1] in _ARITHMETIC
     return (
@@ -297,7 +310,7 @@ def _with(args: tuple[object, ...]) -> str:
 
 
 def _texts(args: tuple[object, ...]) -> Iterator[str]:
-    """Texts among the arguments, one level deep."""
+    """Yield the strings among the arguments and in their tuples and lists, one level deep."""
     for arg in args[:16]:
         for item in arg[:16] if isinstance(arg, tuple | list) else (arg,):
             if isinstance(item, str):

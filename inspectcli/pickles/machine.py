@@ -1,6 +1,6 @@
-"""The pickle opcode loop, protocols 0 to 5, with limits. It builds nodes; it imports, calls and hashes nothing.
+"""Pickle virtual machine for protocols 0 to 5, with limits. It builds nodes and imports, calls and hashes nothing.
 
-A pickle is a program for a stack machine that ends with STOP.
+A pickle is a program for a stack machine, and ends with the opcode STOP.
     https://github.com/python/cpython/blob/v3.13.0/Lib/pickletools.py describes every opcode.
 """
 
@@ -18,7 +18,14 @@ from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that a checkpoint of 100,000 tensors keeps and a bomb does not."""
+    """Bounds of one pickle: a checkpoint of 100,000 tensors stays far below them, a bomb does not.
+
+    Attributes:
+        opcodes: instructions that are executed.
+        stack, marks, memo, containers: entries on the stack, open marks, memo slots, and lists, dicts, sets and tuples.
+        digits: of a decimal integer in protocols 0 and 1.
+        integer_bytes: of a binary integer; a longer one is described, not computed.
+    """
 
     opcodes: int = 12_000_000
     stack: int = 2_000_000
@@ -27,27 +34,26 @@ class Limits:
     containers: int = 4_000_000
     digits: int = 100
     integer_bytes: int = 64
-    nesting_of_frames: int = 1
 
 
 LIMITS = Limits()
 
 
 class OutOfDataError(Exception):
-    """The window given to the machine ended inside an opcode: read more, or call it truncated."""
+    """The data ended before STOP: the caller reads more of the file, or reports it as truncated."""
 
 
 class Program(NamedTuple):
-    """One pickle, read.
+    """One pickle that was read.
 
     Attributes:
-        value: what it would have built.
-        start, end: its bytes in the data: [start, end).
-        protocol: the highest PROTO opcode, 0 if none.
+        value: the node that stands for the object it would build.
+        start, end: byte range in the data, [start, end).
+        protocol: the highest PROTO opcode; 0 without one.
         globals: every global it names, in order of first appearance.
-        calls: every call it asks for, those included whose result is thrown away.
-        persistent: every persistent id it loads.
-        tricks: things that no honest pickler writes (an extension code, ...).
+        calls: every call it asks for, in order, including those whose result is discarded.
+        persistent: every persistent id it loads, in order.
+        tricks: descriptions of what no honest pickler writes, such as an extension code.
     """
 
     value: object
@@ -76,7 +82,7 @@ _U16, _U32, _I32, _U64, _F64 = (struct.Struct(f) for f in ("<H", "<I", "<i", "<Q
 
 
 class Machine:
-    """The state while one pickle is read. Use `read_pickle`."""
+    """State of the virtual machine while it reads one pickle. Use `read_pickle`."""
 
     def __init__(self, data: bytes, start: int, limits: Limits) -> None:
         self.data = data
@@ -135,7 +141,7 @@ class Machine:
     # -- reading arguments ------------------------------------------------------------------------------
 
     def take(self, n: int) -> bytes:
-        """The next `n` bytes. The length is checked before anything is sliced or allocated."""
+        """Return the next `n` bytes. The length is checked before anything is sliced or allocated."""
         end = self.at + n
         if end > len(self.data):
             raise OutOfDataError
@@ -416,7 +422,7 @@ def _short_binbytes(m: Machine) -> None:
 
 
 @_op(b"\x8e")
-@_op(b"\x96")  # BYTEARRAY8: we never change it, so bytes will do
+@_op(b"\x96")  # BYTEARRAY8: never changed here, so bytes will do
 def _binbytes8(m: Machine) -> None:
     m.push(m.take(m.number(_U64)))
 
@@ -673,12 +679,12 @@ def _build(m: Machine) -> None:
         raise DamagedFileError(f"the pickle sets the state of a {_noun(target)} at byte {m.at - 1:,}")
 
 
-#: What a loader calls on an object that it is building.
+#: Methods that an unpickler calls on an object while it builds it.
 _CALLED_WHILE_LOADING = frozenset({"__setstate__", "append", "extend", "add", "__reduce__", "__reduce_ex__"})
 
 
 def _replaced_methods(state: object) -> set[str]:
-    """Names in a state, which becomes the object's `__dict__`, that stand for methods."""
+    """Return the names of methods that this state, which becomes the object's `__dict__`, would replace."""
     parts = state if isinstance(state, tuple) else (state,)
     return {k for part in parts if isinstance(part, Dict) for k in part.keys if isinstance(k, str)} & (
         _CALLED_WHILE_LOADING
@@ -732,7 +738,11 @@ def read_pickle(data: bytes, start: int = 0, limits: Limits = LIMITS) -> Program
 
 
 def read_whole_pickle(data: bytes, start: int = 0) -> Program:
-    """The same where `data` is all there is: a missing end is an error of the file."""
+    """Read a pickle of which `data` holds everything, as `read_pickle` does.
+
+    Raises:
+        TruncatedFileError: `data` ends before STOP.
+    """
     try:
         return read_pickle(data, start)
     except OutOfDataError:

@@ -1,6 +1,6 @@
-"""What the pickle machine builds: inert nodes that stand for what a real unpickler would construct.
+"""Nodes that the pickle machine builds in place of the objects that a real unpickler would construct.
 
-Scalars, strings, bytes, tuples and lists are Python's own. Everything that would hash, call or import is a node.
+Scalars, strings, bytes, tuples and lists are Python's own. A node stands for what would be hashed, called or imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from inspectcli.display.text import clipped
 
 
 def shown(value: object) -> str:
-    """A node or a scalar for a message, short; containers by their kind, as they may be nested without end."""
+    """Return a short text for a message. Containers appear as their kind only: they may be nested without end."""
     if isinstance(value, Global):
         return value.path[:80]
     if value is None or isinstance(value, str | bytes | int | float | bool):
@@ -21,7 +21,7 @@ def shown(value: object) -> str:
 
 
 def key_of(value: object) -> str | None:
-    """A storage's or tensor's key: text, bytes or a number; None if it is something else."""
+    """Return the key of a storage or tensor (a string, bytes or an integer) as text; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -30,7 +30,7 @@ def key_of(value: object) -> str | None:
 
 
 class Global:
-    """`module.name`, as written in the file. Nobody looked it up."""
+    """A reference to `module.name`, as the file spells it. It was not looked up."""
 
     __slots__ = ("module", "name")
 
@@ -49,7 +49,7 @@ class Global:
 class Dict:
     """A dict as parallel lists of keys and values, in file order.
 
-    Keys are never hashed while the file is read: colliding integers and nested tuples cost nothing.
+    Keys are never hashed, so integers that collide and deeply nested tuples cost no more than other keys.
     """
 
     __slots__ = ("keys", "values")
@@ -66,7 +66,7 @@ class Dict:
         return zip(self.keys, self.values, strict=True)
 
     def get(self, key: str) -> object:
-        """The last value under this text key, or None."""
+        """Return the last value under this string key; None without one."""
         for k, v in zip(reversed(self.keys), reversed(self.values), strict=True):
             if isinstance(k, str) and k == key:
                 return v
@@ -74,7 +74,7 @@ class Dict:
 
 
 class Set:
-    """A set or frozenset: its members are listed, not hashed."""
+    """A set or frozenset as a list of its members, which are never hashed."""
 
     __slots__ = ("members",)
 
@@ -83,13 +83,13 @@ class Set:
 
 
 class Object:
-    """`func(*args, **kwargs)`, and what was then appended, set and built onto it. Nothing was called.
+    """The call `func(*args, **kwargs)`, and the items and state that the file gives its result. Nothing was called.
 
     Attributes:
         func: a Global, or any other node if the file calls the result of a call.
-        how: the opcode that asks for it: `reduce`, `new` (cls.__new__) or `inst`.
-        state: the argument of BUILD (`__setstate__` or `__dict__.update`), None without one.
-        position: where in the pickle the call stands.
+        how: the kind of opcode that asks for it: `reduce`, `new` (`cls.__new__`) or `inst`.
+        state: the argument of BUILD (for `__setstate__` or `__dict__.update`); None without one.
+        position: byte offset of the call in the pickle.
     """
 
     __slots__ = ("args", "entries", "func", "how", "kwargs", "members", "position", "state")
@@ -108,7 +108,7 @@ class Object:
 
     @property
     def path(self) -> str:
-        """`module.name` of what would be called; empty if that is itself a result."""
+        """`module.name` of the function that would be called; empty if that is itself the result of a call."""
         return self.func.path if isinstance(self.func, Global) else ""
 
 
@@ -124,7 +124,7 @@ def dict_of(node: object) -> Dict | None:
 
 
 class Persistent:
-    """A persistent id: what it means is up to the container."""
+    """A persistent id. Its meaning is up to the container: in torch's files it names a storage."""
 
     __slots__ = ("pid",)
 

@@ -1,7 +1,7 @@
-"""What torch's and NumPy's rebuild functions would make of their arguments, worked out by us.
+"""Tensors that torch's and NumPy's rebuild functions would make of their arguments, described without values.
 
     https://github.com/pytorch/pytorch/blob/v2.13.0/torch/_utils.py
-Nothing here allocates by a number from the file: a tensor is a description of a range of a storage.
+No number from the file sizes an allocation: a tensor is described as a range of a storage.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from inspectcli.tensors.dtypes import DTYPES, DType
 from inspectcli.tensors.stored import c_strides
 
 MAX_DIMENSIONS = 64
-#: Files kept as bytes inside a pickle, inside such a file, ...; torch writes one level.
+#: Depth of files kept as bytes inside a pickle; torch writes one level.
 MAX_NESTING = 8
-#: No file system holds more; and products stay far from what could be mistaken for 64-bit wrap-around.
+#: No file system holds more, and sizes stay below what wraps around in 64 bits.
 MAX_ELEMENTS = 1 << 62
 
 _STORAGE_CLASSES = {
@@ -59,7 +59,7 @@ TORCH_DTYPES = {
 
 
 class Place(Protocol):
-    """The bytes of one storage, wherever the container keeps them."""
+    """Where a container keeps the bytes of one storage."""
 
     def segment(self, start: int, nbytes: int) -> Segment: ...
 
@@ -73,13 +73,23 @@ class Storages(Protocol):
         ...
 
     def place(self, key: str, nbytes: int) -> Place:
-        """Where storage `key` lies; DamagedFileError if it is missing or not `nbytes` long."""
+        """Return where storage `key` lies.
+
+        Raises:
+            DamagedFileError: it is missing, or is not `nbytes` long.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A block of memory that tensors are views of. `shift` is the first byte of a view of another storage."""
+    """A block of memory that tensors are views of.
+
+    Attributes:
+        identity: equal for tensors that share memory.
+        nbytes: size in bytes.
+        shift: byte offset in `place`, for a storage that is a view of another one.
+    """
 
     identity: tuple[object, ...]
     dtype: DType
@@ -89,7 +99,13 @@ class Storage:
 
 
 class Quantizer(NamedTuple):
-    """scale and zero point of a whole tensor, or one pair per index of `axis` (as tensors, or old files' lists)."""
+    """Affine quantization: value = (code - zero point) * scale, per tensor or per index of `axis`.
+
+    Attributes:
+        scale, zero_point: of the whole tensor.
+        axis: the dimension of per-channel quantization; None if it is per tensor.
+        scales, zero_points: per channel; old files keep them as lists.
+    """
 
     scale: float = 1.0
     zero_point: float = 0.0
@@ -100,10 +116,16 @@ class Quantizer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as torch would rebuild it, with no value read.
+    """A tensor as torch would rebuild it. No value was read.
 
-    `parts` are the tensors inside a wrapper (torchao, ...); `values` what a sparse tensor or one rank of a
-    DTensor holds; `raw` the bytes of an array kept in the pickle itself.
+    Attributes:
+        strides, offset: in elements; `strides` is None for a tensor without a strided layout.
+        form: what is special about it, for people: `sparse_coo, 12 stored`; empty for a plain tensor.
+        negated, conjugated: torch's lazy operations, which the stored bytes lack.
+        implicit_zeros: elements that a sparse tensor does not store.
+        raw: bytes of an array that is kept in the pickle itself.
+        values: stored elements of a sparse tensor, or the local part of a DTensor.
+        parts: tensors inside a wrapper subclass, such as torchao's, by attribute.
     """
 
     dtype: DType
@@ -124,7 +146,7 @@ class Tensor:
 
 
 def span(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
-    """Elements of storage that a view covers, first to last."""
+    """Return how many elements of storage a view spans, from its first to its last one."""
     if 0 in shape:
         return 0
     if strides is None:
@@ -133,13 +155,12 @@ def span(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
 
 
 class Rebuilder:
-    """Turns nodes into Tensors where they stand for tensors; remembers by identity.
+    """Turn nodes into Tensors where they stand for tensors. Results are remembered by the identity of the node.
 
     Args:
-        storages: where persistent ids lead.
-        load_blob: reads the legacy file inside `torch.storage._load_from_bytes(blob)`, given how deep it lies,
-            returning its value and its storages.
-        nesting: how many such files are around this one.
+        storages: the storages that persistent ids refer to.
+        load_blob: reads the file inside `torch.storage._load_from_bytes(blob)`: (blob, depth) -> (value, rebuilder).
+        nesting: number of such files around this one.
     """
 
     def __init__(
@@ -155,10 +176,11 @@ class Rebuilder:
         self._blobs: dict[int, tuple[object, Storage]] = {}
 
     def tensor(self, node: object, depth: int = 0) -> Tensor | None:
-        """The tensor this node stands for, or None if it is something else.
+        """Return the tensor this node stands for; None if it stands for something else.
 
         Raises:
-            DamagedFileError, UnsafeFileError: it claims to be a tensor, but its arguments make no sense.
+            DamagedFileError: it claims to be a tensor, but its arguments contradict each other or the storage.
+            UnsafeFileError: items would be set on it while it is loaded, or its storage id is none of torch's.
         """
         if not isinstance(node, Object | Persistent):
             return None
@@ -166,7 +188,7 @@ class Rebuilder:
         if known is None:
             if depth > MAX_DIMENSIONS:
                 raise DamagedFileError("tensors nested in tensors without end")
-            # The node is kept, so that its id stays its own.
+            # Keep the node alive, so that its id is not reused.
             known = self._made[id(node)] = (node, self._rebuild(node, depth))
         return known[1]
 
@@ -206,7 +228,7 @@ class Rebuilder:
         return made
 
     def storage(self, node: object) -> Storage:
-        """The storage that a persistent id, or bytes holding a whole file, stand for."""
+        """Return the storage that a persistent id, a TypedStorage, or the bytes of a whole file stand for."""
         if isinstance(node, Persistent):
             return self._storage_from_id(node.pid)
         if isinstance(node, Object) and isinstance(node.func, Global) and canonical(node.func) in _TYPED_STORAGE:
@@ -232,7 +254,7 @@ class Rebuilder:
         nbytes = dtype.nbytes(numel) if dtype.bits >= 8 else numel
         shift, end = 0, None
         if view and view[0] is not None:
-            # Old files: this storage is a part of another one: (its key, first element, elements).
+            # Old files: a view of another storage, (its key, first element, number of elements).
             if not isinstance(view[0], tuple) or len(view[0]) != 3:
                 raise DamagedFileError(f"storage {key!r} is a view described by {shown(view[0])}: expected a triple")
             root, first, size = view[0]
@@ -244,7 +266,7 @@ class Rebuilder:
         return Storage((self.storages.identity, key), dtype, nbytes if end is None else end, place, shift)
 
     def _typed_storage(self, node: Object) -> Storage:
-        """TypedStorage(wrap_storage=..., dtype=...): whole pickled storages."""
+        """Read `TypedStorage(wrap_storage=..., dtype=...)`: a storage that was pickled whole."""
         state = node.kwargs or node.state
         inner = state.get("wrap_storage") if isinstance(state, Dict) else None
         inner = inner or (state.get("_untyped_storage") if isinstance(state, Dict) else None)
@@ -275,7 +297,11 @@ def _is_count(value: object) -> bool:
 
 
 def storage_dtype(cls: object) -> DType:
-    """`torch.FloatStorage` -> f32."""
+    """Return the element type of a storage class: `torch.FloatStorage` -> f32.
+
+    Raises:
+        DamagedFileError: no such class.
+    """
     if (
         isinstance(cls, Global)
         and cls.module in ("torch", "torch.cuda", "torch.storage")
@@ -287,14 +313,22 @@ def storage_dtype(cls: object) -> DType:
 
 
 def torch_dtype(node: object) -> DType:
-    """`torch.bfloat16` -> bf16."""
+    """Return the element type of a torch dtype: `torch.bfloat16` -> bf16.
+
+    Raises:
+        DamagedFileError: no such dtype.
+    """
     if isinstance(node, Global) and node.module == "torch" and node.name in TORCH_DTYPES:
         return DTYPES[TORCH_DTYPES[node.name]]
     raise DamagedFileError(f"an unknown element type: {shown(node)}")
 
 
 def sizes(node: object) -> tuple[int, ...]:
-    """A shape or strides: torch.Size(...), a tuple or a list of counts."""
+    """Return a shape or strides from `torch.Size(...)`, a tuple or a list of counts.
+
+    Raises:
+        DamagedFileError: not such a sequence, a negative or huge entry, or more than MAX_DIMENSIONS.
+    """
     if isinstance(node, Object) and node.path == "torch.Size":
         (node,) = node.args or ((),)
     if not isinstance(node, tuple | list):
@@ -307,7 +341,11 @@ def sizes(node: object) -> tuple[int, ...]:
 
 
 def view(storage: Storage, dtype: DType, offset: object, size: object, stride: object, **more: object) -> Tensor:
-    """A strided view, checked against its storage with unbounded integers."""
+    """Return a strided view of a storage; `offset`, `size` and `stride` are nodes, in elements.
+
+    Raises:
+        DamagedFileError: the view does not fit its storage. Integers are unbounded: nothing wraps around.
+    """
     shape, strides = sizes(size), sizes(stride)
     if len(shape) != len(strides):
         raise DamagedFileError(f"a shape of {len(shape)} dimensions with {len(strides)} strides")
@@ -323,13 +361,13 @@ def view(storage: Storage, dtype: DType, offset: object, size: object, stride: o
 
 
 def _bits(metadata: object) -> dict[str, bool]:
-    """{'conj': True}: torch's lazy operations; the stored bytes lack them."""
+    """Read the metadata of torch's lazy operations, `{'conj': True, 'neg': True}`: the stored bytes lack them."""
     if not isinstance(metadata, Dict):
         return {}
     return {"conjugated": metadata.get("conj") is True, "negated": metadata.get("neg") is True}
 
 
-# Each function has the arguments of torch's, as one Object: (rebuilder, node, depth) -> Tensor.
+# Each takes the call of the torch function of its name: (rebuilder, node, depth) -> Tensor.
 
 
 def _tensor_v1(r: Rebuilder, node: Object, depth: int) -> Tensor:
@@ -350,7 +388,7 @@ def _tensor_v3(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 
 def _parameter(r: Rebuilder, node: Object, depth: int) -> Tensor:
-    """Parameter(data, requires_grad, hooks), since 2.1 with a state: attributes, of which some may be tensors."""
+    """Rebuild `Parameter(data, requires_grad, hooks)`, since torch 2.1 with a state whose attributes may be tensors."""
     made = replace(r.need(node.args[0], depth), parameter=True)
     state = node.args[3] if len(node.args) > 3 else None
     inner = state.items() if isinstance(state, Dict) else ()
@@ -384,7 +422,7 @@ def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 
 def _numbers(r: Rebuilder, node: object, depth: int) -> Tensor:
-    """Per-channel scales: a tensor, in old files a list of numbers."""
+    """Return per-channel scales or zero points: a tensor, or in old files a list of numbers."""
     if isinstance(node, list | tuple):
         raw = struct.pack(f"<{len(node)}d", *node)
         return Tensor(DTYPES["f64"], (len(node),), raw=raw)
@@ -412,7 +450,7 @@ def _sparse(r: Rebuilder, node: Object, depth: int) -> Tensor:
     stored = prod(values.shape)
     if prod(shape) >= MAX_ELEMENTS:
         raise DamagedFileError(f"a tensor of impossible size: {shape}")
-    # Duplicate coordinates of an uncoalesced tensor add up; then fewer zeros are implied than this.
+    # A lower bound: where an uncoalesced tensor repeats coordinates, more zeros are implied.
     return Tensor(
         values.dtype,
         shape,
@@ -455,7 +493,7 @@ def _wrapper(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 
 def _from_type(r: Rebuilder, node: Object, depth: int) -> Tensor:
-    """A subclass, or a tensor with attributes: rebuild with `func`, then look for tensors in its state."""
+    """Rebuild a subclass, or a tensor with attributes: call `func`, then look for tensors in its state."""
     func, cls, args, state = node.args[:4]
     made = r.need(Object(func, _tuple(args), "reduce", node.position), depth)
     state = state[0] if isinstance(state, tuple) and state else state
@@ -473,7 +511,7 @@ def _from_type(r: Rebuilder, node: Object, depth: int) -> Tensor:
 
 
 def _shard(whole: Tensor, local: Tensor) -> Tensor:
-    """A DTensor: the file of one rank holds its part; shape and count are of the whole."""
+    """Describe a DTensor: the file of one rank holds its local part; the shape is that of the whole."""
     if local.shape == whole.shape:
         return replace(local, form="DTensor")
     shown = "×".join(map(str, local.shape)) or "scalar"
@@ -498,7 +536,7 @@ _NUMPY_CODES = {
 
 
 def numpy_dtype(node: object) -> tuple[DType, bool] | None:
-    """numpy.dtype('f4') with state (version, '<', ...) -> (f32, big-endian?); None for objects, text, records."""
+    """Return (element type, is it big-endian) of a pickled `numpy.dtype`; None for objects, text and records."""
     if not isinstance(node, Object) or node.path != "numpy.dtype" or not node.args:
         return None
     code, state = node.args[0], node.state
@@ -511,7 +549,7 @@ def numpy_dtype(node: object) -> tuple[DType, bool] | None:
 
 
 def text_bytes(node: object) -> bytes | None:
-    """Bytes, also as protocols 0 to 2 write them: `_codecs.encode(text, 'latin1')`."""
+    """Return bytes, also as protocols 0 to 2 pickle them: `_codecs.encode(text, 'latin1')`. None for anything else."""
     if isinstance(node, bytes):
         return node
     if isinstance(node, str):

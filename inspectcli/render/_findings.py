@@ -44,9 +44,15 @@ def rule_names(report: Report) -> Mapping[str, str]:
     return {rule["code"]: rule["name"] for rule in rules_of(report)}
 
 
+def about(finding: Mapping[str, Any]) -> str:
+    """The tensor, or the hyperparameter, escaped; empty if it is the file."""
+    name = finding["name"] if finding["tensor"] is None else finding["tensor"]
+    return "" if name is None else escape(name, LIMIT)
+
+
 def sentence(finding: Mapping[str, Any]) -> str:
     """Where, what, and what to do, escaped."""
-    where = f"{finding['tensor']}: " if finding["tensor"] is not None else ""
+    where = f"{about(finding)}: " if about(finding) else ""
     advice = finding["advice"]
     next_step = f" {advice[0].upper()}{advice[1:]}." if advice else ""
     return escape(f"{where}{finding['message']}.{next_step}", LIMIT)

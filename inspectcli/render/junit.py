@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from inspectcli.contract import Severity
 from inspectcli.display.blocks import Content, Report
-from inspectcli.render._findings import LIMIT, files_of, relative, rule_names, sentence
+from inspectcli.render._findings import LIMIT, about, files_of, relative, rule_names, sentence
 from inspectcli.render.base import Renderer, escape
 
 
@@ -37,8 +37,7 @@ def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Sev
         _case(suite, path, "readable", "error", escape(file["error"]["message"], LIMIT), file["error"]["code"])
     for finding in file["findings"]:
         name = f"{finding['code']} {names.get(finding['code'], '')}".strip()
-        if finding["tensor"] is not None:
-            name += f" {escape(finding['tensor'], LIMIT)}"
+        name = f"{name} {about(finding)}".rstrip()
         kind = "failure" if finding["severity"] in failing else "system-out"
         _case(suite, path, name, kind, sentence(finding), finding["severity"])
     if not len(suite):

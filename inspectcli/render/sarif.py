@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 from inspectcli import __version__
 from inspectcli.display.blocks import Content, Report
-from inspectcli.render._findings import LIMIT, files_of, findings_of, relative, rules_of, sentence
+from inspectcli.render._findings import LIMIT, about, files_of, findings_of, relative, rules_of, sentence
 from inspectcli.render.base import Renderer, escape
-from inspectcli.render.json import strict
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HOME = "https://pypi.org/project/inspectcli/"
@@ -48,7 +47,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         "results": [_result(file, finding, places) for file, finding in findings_of(report)],
     }
     document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(strict(document), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+    return json.dumps(document, allow_nan=False, ensure_ascii=True, indent=2) + "\n"
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,12 +62,10 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _result(file: Mapping[str, Any], finding: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
-    tensor = finding["tensor"]
     # GitHub shows no result without a line; a binary file has no better one.
     physical = {"artifactLocation": _location(file["path"]), "region": {"startLine": 1}}
     location: dict[str, Any] = {"physicalLocation": physical}
-    if tensor is not None:
-        name = escape(tensor, LIMIT)
+    if name := about(finding):
         location["logicalLocations"] = [{"name": name, "fullyQualifiedName": name, "kind": "member"}]
     fingerprint = _fingerprint(file, finding)
     return {
@@ -84,8 +81,9 @@ def _result(file: Mapping[str, Any], finding: Mapping[str, Any], places: Mapping
 
 
 def _fingerprint(file: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
-    """The same as long as path, code and tensor are: figures change with every training."""
-    identity = json.dumps([relative(file["path"]), finding["code"], finding["tensor"]])
+    """The same as long as path, code and what it is about are: figures change with every training."""
+    named = [name for name in (finding["name"],) if name is not None]
+    identity = json.dumps([relative(file["path"]), finding["code"], finding["tensor"], *named])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 

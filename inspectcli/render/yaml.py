@@ -7,7 +7,6 @@ from typing import Any
 
 from inspectcli.display.blocks import Content, Report
 from inspectcli.render.base import Renderer
-from inspectcli.render.json import strict, whole
 
 #: Texts that are safe without quotes: no YAML of any version reads them as something else.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./]|[A-Za-z_]")
@@ -15,7 +14,7 @@ _WORDS = frozenset("true false yes no on off null none y n nan inf".split())
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    return "\n".join(_lines(strict(whole(report)), "")) + "\n"
+    return "\n".join(_lines(dict(report.document), "")) + "\n"
 
 
 def _lines(value: Any, indent: str) -> list[str]:

@@ -1,7 +1,8 @@
 """The one table of element types: name, width, family, and how NumPy sees the raw bytes.
 
-Names are those of safetensors in lower case (`f32`, `bf16`, `f8_e4m3`); types that only torch has keep its
-short name (`qi8`, `c32`). NumPy is not imported here: a listing needs no arithmetic.
+Names are those of safetensors in lower case (`f32`, `bf16`, `f8_e4m3`); types that only torch has keep the name that
+torch gives them (`qint8`, `quint4x2`), or are named alike (`c32`). NumPy is not imported here: a listing needs no
+arithmetic.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a reader returns: descriptions of tensors and of the file that holds them, never values.
+"""Descriptions of tensors and of the file that holds them, as readers return them: without values.
 
-Everything here is plain frozen data without an open file. It can be pickled, sent to another process and
-scanned there.
+All classes are frozen and picklable: a local file travels as its path, and is reopened in the other process.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ class TensorRef:
 
 
 class Hazard(NamedTuple):
-    """Something in the file that would act on a machine that loads it carelessly."""
+    """Something in the file that would act when an unrestricted loader loads it."""
 
     what: str  # "os.system would be called with 'id'"
     where: str  # "data.pkl, byte 12"

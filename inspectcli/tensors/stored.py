@@ -104,6 +104,11 @@ def shape_once(ref: Stored) -> tuple[int, ...]:
     return shape if ref.strides is None else tuple(1 if s == 0 else d for d, s in zip(shape, ref.strides, strict=True))
 
 
+def values_held(ref: Stored) -> int:
+    """Number of values that reading gives: those of expanded dimensions once, two of an element that packs a pair."""
+    return ref.held // expansion(ref) * ref.dtype.per_element
+
+
 def is_reordered(ref: Stored) -> bool:
     """Whether `values.blocks` yields another order than C order."""
     return ref.strides is not None and ref.affine is None

@@ -125,12 +125,12 @@ def _finish(values: Array, ref: Stored) -> Block:
     dtype = decoded_dtype(ref)
     if ref.negated:
         values = _negative(values, dtype)
-    block = Block(values, dtype)
-    return Block(values, dtype, codec_of(ref).size(dtype, block.count // dtype.per_element))
+    codec = codec_of(ref)
+    return Block(values, dtype, codec.size(dtype, values.nbytes * 8 // dtype.bits) if codec.nbytes else values.nbytes)
 
 
 def _negative(values: Array, dtype: DType) -> Array:
-    """-x; of types that NumPy does not know, the sign bit turned (a zero of an `fnuz` type has none)."""
+    """Return -x. For bf16 and fp8, which NumPy lacks, flip the sign bit; zeros of fp8 stay, as `fnuz` has no -0."""
     if dtype.name == "bf16":
         return values ^ np.uint16(0x8000)
     if dtype.family is NumberClass.FLOAT and dtype.bits == 8:
@@ -280,13 +280,12 @@ def read_array(ref: Stored) -> Array:
 
 
 def _flat(parts: Iterator[Block], ref: Stored) -> Array:
-    made = [natural(block).copy() for block in parts]
-    return np.concatenate(made) if made else natural(Block(np.empty(0, ref.dtype.numpy), ref.dtype))
+    made = [natural(block.values, block.dtype).copy() for block in parts]
+    return np.concatenate(made) if made else natural(np.empty(0, ref.dtype.numpy), ref.dtype)
 
 
-def natural(block: Block) -> Array:
-    """A block in the type that a user expects."""
-    values, dtype = block.values, block.dtype
+def natural(values: Array, dtype: DType) -> Array:
+    """Elements as stored, in the type that a user expects."""
     if dtype.family is NumberClass.COMPLEX:
         wide = np.complex128 if dtype.name == "c128" else np.complex64
         real = values.astype(np.float64 if dtype.name == "c128" else np.float32)
@@ -297,24 +296,3 @@ def natural(block: Block) -> Array:
         codes = kernels.unpack_codes(values.view(np.uint8), dtype.bits // dtype.per_element)
         return kernels.code_table(dtype.name)[codes].astype(np.float32)
     return values.astype(np.bool_) if dtype.family is NumberClass.BOOL else values
-
-
-def first_nonfinite(ref: Stored) -> int | None:
-    """Flat C-order index of the first NaN or infinity of a tensor that is stored in another order."""
-    shape, once = shape_as_stored(ref), shape_once(ref)
-    assert ref.strides is not None
-    dense = is_dense(ref)
-    order = reading_order(ref) if dense else tuple(range(len(once)))
-    at, first = 0, None
-    for block in blocks(ref) if dense else in_order(ref):
-        bad = at + np.flatnonzero(~np.isfinite(natural(block)))
-        at += natural(block).size
-        if bad.size and once:
-            place = np.unravel_index(bad, [once[i] for i in order])
-            indices = np.ravel_multi_index([place[order.index(i)] for i in range(len(once))], shape)
-            first = int(indices.min()) if first is None else min(first, int(indices.min()))
-            if not dense:
-                return first
-        elif bad.size:
-            return 0
-    return first

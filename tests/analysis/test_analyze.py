@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 import torch
 
 from inspectcli.analysis.analyze import Analysis, analyze
-from inspectcli.analysis.findings import Rule, RuleHit, Severity
+from inspectcli.analysis.findings import Rule, RuleHit, Severity, all_rules
 from inspectcli.analysis.health.base import RuleContext
+from inspectcli.formats import open_checkpoint
 from inspectcli.formats.live import from_live
+from inspectcli.measure.plan import FIGURES
 from inspectcli.measure.scan import scan
 
 
 def judged(target: Any, read: bool = True, rules: list[Rule] | None = None) -> Analysis:
     checkpoint = from_live(target)
-    return analyze(checkpoint, list(scan(checkpoint, read)), read, rules)
+    return analyze(checkpoint, list(scan(checkpoint, FIGURES if read else ())), read, rules)
 
 
 def made(code: str, severity: Severity, *found: RuleHit, reads: bool = True) -> Rule:
@@ -83,7 +86,9 @@ def test_an_empty_checkpoint_is_clean() -> None:
     assert judged({}) == Analysis({}, ())
 
 
-def test_rules_that_are_off_run_only_when_they_are_chosen() -> None:
-    off = made("PI901", Severity.NOTE, RuleHit("a", ""))
-    off = Rule(off.code, off.name, off.severity, off.check, default=False)
-    assert [f.code for f in judged({}, rules=[off]).findings] == ["PI901"]
+def test_rules_that_are_off_run_only_when_they_are_chosen(fixtures: Path) -> None:
+    checkpoint = open_checkpoint(fixtures / "mlp.pt")
+    scanned = list(scan(checkpoint, read=False))
+    assert "PI506" not in {f.code for f in analyze(checkpoint, scanned, read=False).findings}
+    (off,) = (rule for rule in all_rules() if rule.code == "PI506")
+    assert [f.code for f in analyze(checkpoint, scanned, read=False, rules=[off]).findings] == ["PI506"]

@@ -68,7 +68,7 @@ def test_a_finding_says_what_the_rule_says_unless_it_says_so_itself() -> None:
         now. Or leave it.
         """
         yield RuleHit("a", "one", {"n": 1})
-        yield RuleHit(None, "two", advice="ask", severity=Severity.NOTE, hyperparameter="seed")
+        yield RuleHit(None, "two", advice="ask", severity=Severity.NOTE, name="seed")
 
     made = Rule("PI999", "wrong", Severity.ERROR, check)
     assert made.what == "It is wrong"

@@ -53,8 +53,9 @@ class Net(nn.Module):
         self.register_buffer("mask", torch.full((5, 5), -torch.inf).triu(1))
 
 
-def test_a_torch_state_dict() -> None:
-    assert parts(Net().state_dict()) == {
+@pytest.mark.parametrize("target", [Net(), Net().state_dict()], ids=["module", "state dict"])
+def test_a_torch_model(target: Any) -> None:
+    assert parts(target) == {
         "cls_token": "weight",
         "pos_embed": "weight",
         "logit_scale": "other",
@@ -97,10 +98,6 @@ def test_a_torch_state_dict() -> None:
         "pair.weight": "weight",
         "pair.bias": "bias",
     }  # fmt: skip
-
-
-def test_a_module_says_the_same_as_its_state_dict() -> None:
-    assert parts(Net()) == parts(Net().state_dict())
 
 
 def test_an_unnamed_norm_of_a_module_is_known_by_its_class() -> None:

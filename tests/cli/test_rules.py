@@ -62,7 +62,7 @@ def test_one_rule_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         "\n"
         "  The checkpoint is larger than `--max-size`.\n"
         "\n"
-        "  Why it matters: a repository keeps every version of a file for ever, and every clone pays for it.\n"
+        "  Why it matters: a repository keeps every version of a file forever, and every clone downloads it.\n"
         "\n"
         "  What to do: store large files with Git LFS or outside the repository. Training state is often two thirds of"
         " a checkpoint: save the model's own tensors alone.\n"

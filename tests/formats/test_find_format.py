@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.places import FIXTURES
+from support.places import FIXTURES, healthy_fixtures
 
 from inspectcli.errors import PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.formats import find_format, formats, open_checkpoint, open_source
@@ -38,7 +38,7 @@ EXPECTED = {
 }  # fmt: skip
 #: Readers share a zip or HDF5 container between checkpoint formats.
 BY_SUFFIX = {".npy": "NumPy .npy", ".npz": "NumPy .npz", ".keras": "Keras 3 archive", ".h5": "HDF5 / Keras"}
-NOT_CHECKPOINTS = {".json", ".py", ".md", ".txt"}
+NOT_CHECKPOINTS = {".json", ".txt"}
 
 
 def takers(path: Path) -> list[Format]:
@@ -48,11 +48,7 @@ def takers(path: Path) -> list[Format]:
 
 
 def test_every_fixture_is_in_the_table() -> None:
-    found = {
-        str(p.relative_to(FIXTURES))
-        for p in FIXTURES.rglob("*")
-        if p.is_file() and p.suffix not in NOT_CHECKPOINTS and "damaged" not in p.parts and "__pycache__" not in p.parts
-    }
+    found = {str(p.relative_to(FIXTURES)) for p in healthy_fixtures() if p.suffix not in NOT_CHECKPOINTS}
     assert found == set(EXPECTED)
 
 

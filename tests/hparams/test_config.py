@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from inspectcli.commands.hparams.result import HParams
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.errors import PinspectError
 from inspectcli.hparams._config import resolve
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams.base import Kind
-from inspectcli.hparams.collect import HParams, read_hparams
 
 
 def told(tmp_path: Path, name: str, text: str) -> HParams:
@@ -34,7 +35,7 @@ def told(tmp_path: Path, name: str, text: str) -> HParams:
 def test_the_same_config_in_every_syntax(tmp_path: Path, name: str, text: str) -> None:
     found = told(tmp_path, name, text)
     assert (found["learning_rate"], found["batch_size"]) == (1e-4, 8)
-    assert found.provenance("learning_rate")[0].origin.locator == "optim"
+    assert found.provenance("learning_rate")[0].source.locator == "optim"
 
 
 def test_python_is_read_and_never_run(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_hydra_folder(tmp_path: Path) -> None:
     told(tmp_path, ".hydra/hydra.yaml", "hydra:\n  run: {dir: /home/me/out}\n  job: {num: 3}\n")
     found = read_hparams(tmp_path)
     assert (found["learning_rate"], found["optimizer"], found["nesterov"]) == (0.05, "sgd", True)
-    assert {r.kind for r in found.rows if r.origin.file.endswith("hydra.yaml")} == {Kind.SETTING}
+    assert {r.kind for r in found.rows if r.source.file.endswith("hydra.yaml")} == {Kind.SETTING}
     assert found.findings == ()
 
 

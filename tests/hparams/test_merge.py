@@ -11,7 +11,7 @@ import torch
 
 from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
-from inspectcli.hparams.merge import HParamValue, is_comparable, merge_rows
+from inspectcli.hparams.merge import HParamValue, agree, merge_rows
 
 HERE = Origin("config.yaml", "", "yaml")
 
@@ -53,7 +53,6 @@ def test_what_is_not_set_comes_last() -> None:
 def test_a_note_decides_nothing(note: str) -> None:
     first, second = row(1.0, note=note), row(2.0)
     assert merged(first, second).value == 1.0
-    assert is_comparable(first)
 
 
 def test_of_layers_the_distinct_values_are_listed() -> None:
@@ -70,10 +69,42 @@ def test_of_an_indexed_name_all_of_its_file_are_listed() -> None:
     assert (merged(*units).value, merged(*units).layered) == ([64, 32], True)
 
 
-@pytest.mark.parametrize("reach", [reach for reach in Reach if reach is not Reach.RUN])
-def test_only_what_holds_for_the_whole_run_can_be_contradicted(reach: Reach) -> None:
-    assert is_comparable(row(1.0))
-    assert not is_comparable(row(1.0, reach=reach))
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [
+        (0.1, "0.1", True),
+        (0.05, 0.05000000074505806, True),
+        ([0.0005], 0.0005, True),
+        ("(0.9, 0.98)", [0.9, 0.98], True),
+        ("torch.optim.adamw.AdamW", "adamw_torch", True),
+        ("adam", "sgd", False),
+        (64, 64.0, True),
+        (1e-3, 2e-3, False),
+        (None, 0, False),
+    ],
+)
+def test_what_counts_as_the_same(a: object, b: object, wanted: bool) -> None:
+    assert agree(a, b) is wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0003, "3e-4"),
+        (0.05000000074505806, "0.05"),
+        (5.999999999999999e-4, "6e-4"),
+        (1e-8, "1e-8"),
+        (64.0, "64"),
+        (0.1, "0.1"),
+        (True, "yes"),
+        (None, "not set"),
+        ([1, 2.5], "[1, 2.5]"),
+        (float("nan"), "nan"),
+        (-2.5e-5, "-2.5e-5"),
+    ],
+)
+def test_values_for_people(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 # -- the sources say it ---------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def wanted(folder: Path) -> list[dict[str, Any]]:
 
 
 def fits(row: HParamRow, truth: dict[str, Any]) -> bool:
-    place = row.origin.locator
+    place = row.source.locator
     return (
         (row.name or "-") == truth["canonical"]
         and row.raw_key == truth["raw_key"]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support.places import CORPUS, corpus_truth
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.hparams.base import HParamRow, Kind
-from inspectcli.hparams.collect import read_hparams
 
 pytestmark = pytest.mark.corpus
 
@@ -53,7 +53,7 @@ def is_row(found: HParamRow, row: dict[str, Any]) -> bool:
     places = [row["locator"], *(place.split(" (")[0] for place in row["locator"].split(" / "))]
     return (
         found.raw_key == row["raw_key"]
-        and found.origin.locator in places
+        and found.source.locator in places
         and (found.name or "-") == row["canonical"]
         and str(found.kind) == row["kind"]
         and (same(found.value, row["value"]) or found.stored == row["value"])
@@ -64,7 +64,7 @@ def is_row(found: HParamRow, row: dict[str, Any]) -> bool:
 def test_row_is_found_in_its_file(name: str, row: dict[str, Any]) -> None:
     found = read_hparams(SAMPLES / name / row["file"], neighbors=False)
     assert any(is_row(r, row) for r in found.rows), [
-        (r.name, r.value, r.kind, r.origin.locator) for r in found.rows if r.raw_key == row["raw_key"]
+        (r.name, r.value, r.kind, r.source.locator) for r in found.rows if r.raw_key == row["raw_key"]
     ]
 
 
@@ -84,10 +84,10 @@ def test_folder_shows_every_row_and_claims_nothing_else(name: str, capsys: pytes
 def on_disk(row: HParamRow) -> bool:
     """An independent look: the key, or the value, stands in the bytes of the file it is said to be in."""
     if row.note == "told by the keys of its state":
-        return all(holds(row.origin.file, key.encode()) for key in row.raw_key.split(", "))
+        return all(holds(row.source.file, key.encode()) for key in row.raw_key.split(", "))
     key = row.raw_key.rpartition(".")[2].rpartition("/")[2]
-    place = re.split(r"[./]", row.origin.locator)[-1].split("[")[0].encode()
-    return holds(row.origin.file, key.encode()) or (key.isdigit() and holds(row.origin.file, place))
+    place = re.split(r"[./]", row.source.locator)[-1].split("[")[0].encode()
+    return holds(row.source.file, key.encode()) or (key.isdigit() and holds(row.source.file, place))
 
 
 def holds(file: str, text: bytes) -> bool:
@@ -131,8 +131,8 @@ def test_keys_and_values_of_real_checkpoints(name: str) -> None:
     have: dict[str, list[object]] = {}
     for row in found.rows:
         module = row.note.removeprefix("module ") if row.note.startswith("module ") else ""
-        inner = row.origin.locator.partition("__dict__")[2]
-        for path in (f"{row.origin.locator}.{row.raw_key}", row.raw_key, f"{module}.{inner}.{row.raw_key}"):
+        inner = row.source.locator.partition("__dict__")[2]
+        for path in (f"{row.source.locator}.{row.raw_key}", row.raw_key, f"{module}.{inner}.{row.raw_key}"):
             have.setdefault(plain_path(path), []).append(row.value)
     prefixes = {".".join(k.split(".")[:i]) for k in have for i in range(1, k.count(".") + 1)}
 

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 import inspectcli
 from inspectcli.encodings.zip import DEFLATE
+from inspectcli.measure.figures import Figures, Sample
+from inspectcli.measure.sample import Sampled
 from inspectcli.measure.scan import ScannedTensor, scan
+from inspectcli.measure.stats import Stats
 from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Checksum, Segment
 from inspectcli.tensors.dtypes import DTYPES
@@ -268,7 +271,7 @@ def test_headers_only_reads_no_values() -> None:
     source = Forbidden()
     refs = (ref("a", source, storage=("same",)), ref("b", source, storage=("same",)), ref("c", source, problem="cut"))
     checksums = (Checksum("a", source, 0, 40, 1),)
-    found = list(scan(checkpoint(*refs, checksums=checksums), read=False, progress=pytest.fail))
+    found = list(scan(checkpoint(*refs, checksums=checksums), (), progress=pytest.fail))
     assert found == [ScannedTensor(refs[0]), ScannedTensor(refs[1], "a"), ScannedTensor(refs[2], problem="cut")]
 
 
@@ -279,10 +282,10 @@ def test_reading_reads_what_headers_only_does_not() -> None:
 
 def test_scanned_tensors_do_not_keep_their_samples() -> None:
     (found,) = scan(checkpoint(good()))
-    assert found.stats is not None
-    assert found.stats.sample == ()
     assert found.sampled is not None
     assert found.sampled.size == 10
+    assert set(found.results) == {Figures, Sample}
+    assert [type(result) for result in found.results.values()] == [Stats, Sampled]
 
 
 # -- progress -------------------------------------------------------------------------------------------

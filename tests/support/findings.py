@@ -8,8 +8,8 @@ from inspectcli.analysis.findings import Finding, Rule, RuleHit, Severity
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.commands.check.result import CheckedFile, CheckReport
 from inspectcli.commands.check.view import CheckView, present_check
-from inspectcli.commands.inspect.result import FileError
 from inspectcli.display.blocks import Report
+from inspectcli.errors import FileError
 
 
 def nan_values(subject: RuleContext) -> Iterator[RuleHit]:

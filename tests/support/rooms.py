@@ -17,7 +17,8 @@ class Room(NamedTuple):
 LEVELS = (
     (
         Room("errors", "every error a user can meet"),
-        Room("contract", "schema name and exit codes"),
+        Room("contract", "schema name, exit codes, severities"),
+        Room("document", "results -> JSON: the one writer"),
         Room("words", "the base of enums of words"),
         Room("display.blocks", "what people see, before it is text"),
     ),
@@ -31,11 +32,11 @@ LEVELS = (
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
     (Room("formats", "bytes -> Checkpoint: a file or a folder for each format"),),
     (Room("measure", "the one loop that reads values, and what is worked out of them a block at a time"),),
-    (Room("hparams", "stores of hyperparameters -> HParams; in sources/ one file a tool"),),
+    (Room("hparams", "stores of hyperparameters -> what was set, what contradicts what; in sources/ one file a tool"),),
     (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
     (
         Room("commands.inspect", "paths -> InspectReport -> blocks"),
-        Room("commands.hparams", "HParams -> blocks"),
+        Room("commands.hparams", "a path -> HParams -> blocks"),
     ),
     (
         Room("commands.check", "the rules as a gate: policy, baseline"),

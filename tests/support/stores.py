@@ -39,7 +39,7 @@ def by_name(store: Store) -> dict[str, object]:
 
 def places(store: Store) -> set[tuple[str | None, str, str]]:
     """(canonical name, place, file)."""
-    return {(row.name, row.origin.locator, os.path.basename(row.origin.file)) for row in store.rows}
+    return {(row.name, row.source.locator, os.path.basename(row.source.file)) for row in store.rows}
 
 
 def truncations(data: bytes, steps: int = 60) -> Iterator[bytes]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.tensors.model import Checkpoint, Kind
 from inspectcli.tensors.names import pattern
+
+if TYPE_CHECKING:
+    from inspectcli.hparams.base import HParamRow
+    from inspectcli.hparams.conflicts import Conflict
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,13 @@ class RuleContext:
         checkpoint: what its reader understood.
         tensors: those of the file, in order.
         read: whether values were read.
+        hyperparameters: what the file itself says of how it was trained.
     """
 
     checkpoint: Checkpoint
     tensors: tuple[TensorFacts, ...]
     read: bool = True
+    hyperparameters: tuple[HParamRow, ...] = ()
 
     @cached_property
     def unique(self) -> tuple[TensorFacts, ...]:
@@ -41,6 +48,13 @@ class RuleContext:
             tensor.verdict for tensor in weights if tensor.verdict is not None and tensor.verdict.family != "constant"
         ]
         return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
+
+    @cached_property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """Where its hyperparameters, the configs beside it and the tensors contradict each other."""
+        from inspectcli.hparams.summary import conflicts
+
+        return conflicts(self.checkpoint, self.hyperparameters)
 
     @cached_property
     def last_weights(self) -> Mapping[Kind, TensorFacts]:

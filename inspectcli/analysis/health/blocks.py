@@ -1,4 +1,4 @@
-"""Blocks of a model by their numbers in the names, and those that are missing between others."""
+"""Blocks of a model by the numbers in names, and those that are missing between others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import NamedTuple
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 from inspectcli.tensors.names import is_index
 
-#: What a block is made of: (rest of the name, shape) of its tensors.
+#: Contents of a block: (rest of the name, shape) of its tensors.
 Made = frozenset[tuple[str, tuple[int, ...]]]
 
 
 class Gap(NamedTuple):
-    """Attributes:
-    prefix: the list that has it, `model.layers`; empty for the model itself.
-    present: numbers of its blocks.
-    missing: numbers that are not there.
+    """Blocks that are missing in a list.
+
+    Attributes:
+        prefix: name of the list, `model.layers`; empty for the model itself.
+        present: numbers of its blocks.
+        missing: numbers without a block.
     """
 
     prefix: str
@@ -26,11 +28,11 @@ class Gap(NamedTuple):
 
 
 def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
-    """Lists of blocks in which one is missing.
+    """Yield the lists of blocks in which one is missing.
 
-    Numbers are left out for many good reasons: layers without parameters, layers chosen for an adapter, keys of a
-    dictionary. So a gap counts only in a list that is mostly complete, between two blocks that are made of the same
-    tensors, of several layers each, as is a third one.
+    Numbers are skipped for many good reasons: layers without parameters, layers chosen for an adapter, keys of a
+    dictionary. So a gap counts only in a list that is mostly complete, between two blocks of the same tensors, of
+    several layers each, like at least one more block.
     """
     for prefix, blocks in _lists(tensors).items():
         present = sorted(blocks)
@@ -42,7 +44,7 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
 
 
 def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
-    """Prefix of a name -> number that follows it -> what is below."""
+    """Return prefix of names -> number that follows it -> contents of that block."""
     found: dict[str, dict[int, set[tuple[str, tuple[int, ...]]]]] = {}
     for ref in tensors:
         if ref.kind in TRAINING_STATE:
@@ -56,7 +58,7 @@ def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
 
 
 def _alike(blocks: Mapping[int, Made], before: int, after: int) -> bool:
-    """Whether the blocks on both sides of a gap are of one kind: of several layers, and not the only two."""
+    """Return whether the blocks around a gap have the same contents, of several layers, and are not the only two."""
     made = blocks[before]
     layers = {rest.rpartition(".")[0] for rest, _ in made}
     return made == blocks[after] and len(layers) > 1 and sum(other == made for other in blocks.values()) > 2

@@ -1,4 +1,4 @@
-"""Tensors of equal content: suspected by their figures, proved by their bytes."""
+"""Tensors of equal content, found by their figures and confirmed by their values."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import NamedTuple
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part, is_position_table
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import again
+from inspectcli.measure.content import ContentHash
 from inspectcli.tensors.model import Kind
 
-#: Small tensors are equal by chance or by design.
+#: Least number of values: smaller tensors are equal by chance or by design.
 LEAST = 256
-#: Fewer values than these in a tensor are a pattern, not what training made.
-LEAST_DISTINCT = 16
-#: Copies on purpose: averages, targets of reinforcement learning, teachers.
+#: Names of deliberate copies: averages, targets of reinforcement learning, teachers.
 _COPY = re.compile(
     r"(^|[._/])(\w*_)?(ema|target|teacher|shadow|averaged?|momentum|ref|reference|frozen|initial|previous|old)"
     r"(_\w*)?([._/]|$)",
@@ -29,11 +28,11 @@ _JUDGED = frozenset(
 
 
 class Copies(NamedTuple):
-    """Modules of which tensors are equal.
+    """Modules with equal tensors.
 
     Attributes:
-        modules: `h.3`, `h.4`.
-        groups: of each set of equal tensors one in each of the modules, in this order.
+        modules: their names, `h.3`, `h.4`.
+        groups: sets of equal tensors, each with one tensor of each module, in this order.
     """
 
     modules: tuple[str, ...]
@@ -41,12 +40,12 @@ class Copies(NamedTuple):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The modules, or the names of the tensors where one of a module is concerned."""
+        """Names of the modules; of the tensors if only one in each module is equal."""
         return self.modules if len(self.groups) > 1 else tuple(tensor.name for tensor in self.groups[0])
 
 
 def copies(subject: RuleContext) -> Iterator[Copies]:
-    """Equal tensors that are not tied, those of the same modules together."""
+    """Yield equal tensors that are not tied, grouped by their modules."""
     found: dict[tuple[str, ...], list[tuple[TensorFacts, ...]]] = {}
     for group in _equal(subject):
         found.setdefault(_modules([tensor.name for tensor in group]), []).append(group)
@@ -66,9 +65,9 @@ def _equal(subject: RuleContext) -> Iterator[tuple[TensorFacts, ...]]:
     for suspects in alike.values():
         if len(suspects) < 2:
             continue
-        same: dict[bytes, list[TensorFacts]] = {}
+        same: dict[str, list[TensorFacts]] = {}
         for tensor in suspects:
-            digest = _digest(tensor)
+            digest = again(tensor.ref, ContentHash)
             if digest:
                 same.setdefault(digest, []).append(tensor)
         yield from (tuple(group) for group in same.values() if len(group) > 1)
@@ -88,28 +87,8 @@ def _is_judged(tensor: TensorFacts) -> bool:
     )
 
 
-def _digest(tensor: TensorFacts) -> bytes:
-    """Of all values in C order; empty if they cannot be read, or are few different ones."""
-    import hashlib
-
-    import numpy as np
-
-    from inspectcli.tensors.values import in_order
-
-    made = hashlib.blake2b(digest_size=32)
-    distinct = 0
-    try:
-        for block in in_order(tensor.ref):
-            if distinct < LEAST_DISTINCT:
-                distinct = max(distinct, len(np.unique(block.values[:65_536])))
-            made.update(np.ascontiguousarray(block.values).data)
-    except PinspectError:
-        return b""
-    return made.digest() if distinct >= LEAST_DISTINCT else b""
-
-
 def _modules(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without the components that all end with: `h.3.attn.weight`, `h.4.attn.weight` -> `h.3`, `h.4`."""
+    """Return the names without the last components they share: `h.3.attn.weight`, `h.4.attn.weight` -> `h.3`, `h.4`."""
     parts = [re.split(r"[./]", name) for name in names]
     least = min(len(p) for p in parts) - 1
     cut = 0

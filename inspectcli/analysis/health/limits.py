@@ -1,4 +1,4 @@
-"""Rules of a team, not of arithmetic: each runs only when its limit is given."""
+"""Limits that a team sets (PI490, PI590): each rule runs only when its limit is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inspectcli.analysis.health.base import RuleContext
 def file_too_large(subject: RuleContext, limit: int | None = None) -> Iterator[RuleHit]:
     """The checkpoint is larger than `--max-size`.
 
-    Why it matters: a repository keeps every version of a file for ever, and every clone pays for it.
+    Why it matters: a repository keeps every version of a file forever, and every clone downloads it.
 
     What to do: store large files with Git LFS or outside the repository. Training state is often two thirds of a
     checkpoint: save the model's own tensors alone.

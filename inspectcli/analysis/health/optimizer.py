@@ -1,4 +1,4 @@
-"""What the optimizer left in a checkpoint: its groups, and which of its tensors belong to which parameter."""
+"""State of the optimizer in a checkpoint: its groups, and which of its tensors belong to which parameter."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from inspectcli.analysis.facts import TensorFacts
     from inspectcli.analysis.health.base import RuleContext
 
-#: Deeper nodes and longer lists hold no param_groups that anybody wrote.
+#: Depth and length of containers that are searched for param_groups.
 _DEPTH, _BREADTH = 6, 64
-#: Learning rates outside of this are rarely meant (Adam and its relatives 1e-6 to 1e-2, SGD up to 1).
+#: Ranges of learning rates; others are rarely meant (Adam and its relatives use 1e-6 to 1e-2, SGD up to 1).
 _USUAL_RATE = {"sgd": (1e-5, 2.0)}
 _USUAL_OTHER = (1e-7, 1e-2)
 _STATE = re.compile(r"^(?P<owner>.*?)(?:^|\.)state\.(?P<index>\d+)\.(?P<figure>\w+)$")
 
 
 class Group(NamedTuple):
-    """One of `param_groups`, as far as it is needed."""
+    """One of `param_groups`: its learning rate, epsilon, and the indices of its parameters."""
 
     lr: float
     eps: float
@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
 
 def groups(checkpoint: Checkpoint) -> tuple[Group, ...]:
-    """All groups of all torch optimizers in the file."""
+    """Return all groups of all torch optimizers in the file."""
     return tuple(_groups(checkpoint.objects, _DEPTH))
 
 
@@ -60,7 +60,10 @@ def _group(node: Mapping[str, object]) -> Group | None:
 
 
 def learning_rate_remark(checkpoint: Checkpoint) -> str:
-    """`; the learning rate is 1, typically 1e-7 to 0.01 for Adam` where it is outside; else nothing."""
+    """Return a remark on a learning rate outside the usual range; empty if all are in it.
+
+    `; the learning rate is 1, typically 1e-7 to 0.01 for Adam`
+    """
     kind = checkpoint.training.optimizer
     low, high = _USUAL_RATE.get(kind.lower(), _USUAL_OTHER)
     for group in groups(checkpoint):
@@ -71,7 +74,7 @@ def learning_rate_remark(checkpoint: Checkpoint) -> str:
 
 
 class State(NamedTuple):
-    """What the optimizer holds of one parameter: `exp_avg`, `exp_avg_sq`, ... by name."""
+    """Tensors that the optimizer keeps for one parameter, by name: `exp_avg`, `exp_avg_sq`, ..."""
 
     parameter: TensorFacts
     figures: Mapping[str, TensorFacts]
@@ -79,9 +82,9 @@ class State(NamedTuple):
 
 
 def states(subject: RuleContext) -> tuple[State, ...]:
-    """The optimizer's tensors with the parameters they belong to; none where that is not certain.
+    """Return the optimizer's tensors with the parameters they belong to; empty if that is not certain.
 
-    torch numbers parameters in the order of the model, buffers left out: believed only if every shape agrees.
+    torch numbers parameters in the order of the model, without buffers. This is believed only if every shape agrees.
     """
     found: dict[str, dict[int, dict[str, TensorFacts]]] = {}
     for tensor in subject.tensors:

@@ -1,4 +1,4 @@
-"""Safety (PI5xx): what a file would do to a machine that loads it carelessly. Headers are enough."""
+"""Safety (PI5xx): what a file would do when an unrestricted loader loads it. Headers are enough."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def runs_code(subject: RuleContext) -> Iterator[RuleHit]:
     """A pickle in the file would run code on the machine that loads it.
 
     Why it matters: `torch.load(weights_only=False)`, `pickle.load` and `np.load(allow_pickle=True)` do what the file
-    says. No tensor needs that. pinspect only names it.
+    says. No tensor needs that. pinspect reads the file without running any of it.
 
     What to do: do not load this file, and ask where it comes from.
     """
@@ -33,8 +33,8 @@ def runs_code(subject: RuleContext) -> Iterator[RuleHit]:
 def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     """The file names classes that are neither the library's nor Python's.
 
-    Why it matters: a loader imports them, so the file loads only beside the code that wrote it; a loader that is safe
-    refuses it.
+    Why it matters: a loader imports them, so the file loads only where the code that wrote it is installed, and safe
+    loaders refuse it.
 
     What to do: save `model.state_dict()` and plain settings instead of whole objects.
     """
@@ -49,11 +49,11 @@ def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
 
 @rule("PI503", "keras-code", Severity.ERROR, reads=False)
 def keras_code(subject: RuleContext) -> Iterator[RuleHit]:
-    """The config of a Keras model holds code, or names what a loader would call: a Lambda layer and its like.
+    """The config of a Keras model holds code, or names what a loader would call: a Lambda layer or the like.
 
     Why it matters: a Lambda layer is Python bytecode that Keras runs when `safe_mode` is off; older versions always do.
 
-    What to do: do not load it with `safe_mode=False`, and replace the layer by a registered class.
+    What to do: do not load it with `safe_mode=False`, and replace the layer with a registered class.
     """
     yield from _hazards(subject, "layer")
 
@@ -62,28 +62,28 @@ def keras_code(subject: RuleContext) -> Iterator[RuleHit]:
 def reads_other_files(subject: RuleContext) -> Iterator[RuleHit]:
     """The file makes a loader read other files of the machine, as if they were part of it.
 
-    Why it matters: an HDF5 link to `/etc/passwd` puts its bytes into a weight, which is then sent on.
+    Why it matters: an HDF5 link to `/etc/passwd` puts its bytes into a weight, which is then passed on.
 
-    What to do: do not load this file where there is something to read, and ask where it comes from.
+    What to do: do not load this file on a machine with private files, and ask where it comes from.
     """
     yield from _hazards(subject, "file")
 
 
-#: Controls, direction marks and what takes no room: nothing that a language needs.
+#: Control characters, direction marks and characters without width, as far as no language needs them.
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
     "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-#: The joiners of Persian, Hindi and emoji; among ASCII they join nothing.
+#: Joiners, which Persian, Hindi and emoji need; between ASCII characters they hide.
 _JOINERS = re.compile("[\u200c\u200d]")
 
 
 @rule("PI505", "hidden-characters", Severity.WARNING, reads=False)
 def hidden_characters(subject: RuleContext) -> Iterator[RuleHit]:
-    """The name of a tensor holds control characters, direction marks or characters that take no room.
+    """The name of a tensor holds control characters, direction marks or characters without width.
 
-    Why it matters: a terminal that prints the name obeys it, and what is shown is not what is there: two names that
-    look alike differ. Letters of any language are left alone.
+    Why it matters: a terminal obeys the control characters in a name that it prints, and names that look alike can
+    differ. Letters of any language are left alone.
 
     What to do: rename the tensor, and do not print its name without escaping it.
     """

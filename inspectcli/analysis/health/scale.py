@@ -1,4 +1,4 @@
-"""PI2xx: numbers of the wrong size, by what the tensor is for and by its siblings in other blocks."""
+"""Scale (PI2xx): values of the wrong size, by the role of the tensor and by its siblings in other blocks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
 from inspectcli.display.text import listed, significant
-from inspectcli.errors import PinspectError
+from inspectcli.measure.rows import ZeroSlices
 
-#: A fresh or a trained weight stays within a few hundred times its initial scale and its siblings.
+#: Times its initial scale, or that of its siblings: fresh and trained weights stay below a few hundred.
 _EXPLODED = 1e3
 _VANISHED = 1e-4
-#: Scales of normalizations and biases lie near 1: trained ones reach some hundreds.
+#: Usual sizes of scales of normalizations and of biases: trained ones reach some hundreds.
 _NEAR_ONE = 1e4
 #: Initial scales of embeddings.
 _TABLES = (0.01, 1.0)
 _COLLAPSED = 1e-20
-#: A share of the sum of squares that no healthy tensor has in one value.
+#: Share of the sum of squares that no healthy tensor has in one value.
 _DOMINATES = 0.9
-#: So many times the 99 % quantile of the magnitudes.
+#: Times the 99 % quantile of the magnitudes.
 _FAR_OUT = 30.0
 _LEAST = 16
 _LEAST_OUTLIER = 64
-#: Larger tensors are not read again to find rows of zeros.
-_MOST_READ = 1 << 26
-#: Tokens, tables and state matrices may begin with zeros (log 1 in Mamba's `A_log`).
+#: Tokens, tables and state matrices, which may begin with zeros (log 1 in Mamba's `A_log`).
 _OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
-#: Share of zeros outside of dead rows from which a weight was pruned.
+#: Share of zeros outside dead rows from which a weight counts as pruned.
 _PRUNED = 0.25
 _VECTORS = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
 
@@ -48,11 +46,11 @@ def _weights(subject: RuleContext) -> Iterator[TensorFacts]:
 
 
 def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
-    """(the largest magnitude, that of usual values) if one value dominates."""
+    """Return (largest magnitude, usual magnitude) if one value dominates; else None."""
     s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
         return None
-    # Of some tens of values, the 99 % quantile leans on the outlier itself.
+    # Of a few tens of values, the 99 % quantile depends on the outlier itself.
     next_ones = max(abs(float(sampled.knots[1])), abs(float(sampled.knots[-2])))
     usual = min(max(abs(sampled.q01), abs(sampled.q99)), next_ones)
     largest = float(s.abs_max)
@@ -61,10 +59,9 @@ def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
 
 
 def _against_siblings(subject: RuleContext, tensor: TensorFacts) -> tuple[float, int] | None:
-    """How many times the siblings' median root mean square this one has, and how many siblings there are.
+    """Return (root mean square over the median of those of its siblings, their number); None below two siblings.
 
-    Those that have collapsed do not count. Of an even number, neither of the two in the middle may excuse the other:
-    one of two siblings may be the odd one.
+    Siblings that have collapsed do not count. Of an even number, the two in the middle are a range: within it, 1.
     """
     own, sizes = tensor.rms, subject.sibling_sizes.get(tensor.name, ())
     first = bisect_left(sizes, _COLLAPSED)
@@ -77,24 +74,24 @@ def _against_siblings(subject: RuleContext, tensor: TensorFacts) -> tuple[float,
 
 
 def _from_range(x: float, low: float, high: float) -> float:
-    """How many times the nearest end of a range; 1 within."""
+    """Return x over the nearer end of a range; 1 within it."""
     return x / high if x > high else x / low if x < low else 1.0
 
 
 def _against_start(tensor: TensorFacts) -> float | None:
-    """How many times the initial scale; of a table without a default, how many times the usual ones."""
+    """Return the ratio to the initial scale; for a table without a default, to the range of usual scales."""
     if tensor.verdict is not None and tensor.verdict.ratio is not None:
         return None if _is_token(tensor) else tensor.verdict.ratio
     return _from_range(tensor.rms, *_TABLES) if tensor.role.kind is Part.EMBEDDING else None
 
 
 def _is_token(tensor: TensorFacts) -> bool:
-    """A class token of (1, 1, d), a layer scale of (d, 1, 1): may begin at 1e-6, and no layer's default is theirs."""
+    """Return whether this is a class token, (1, 1, d), or a layer scale, (d, 1, 1): both may begin at 1e-6."""
     return sum(n > 1 for n in tensor.ref.shape) <= 1 and not _OF_LAYER.search(tensor.role.leaf)
 
 
 def _scale(subject: RuleContext, tensor: TensorFacts) -> tuple[float, str] | None:
-    """The ratio that is farthest from 1, and against what."""
+    """Return (ratio, its wording): to the siblings, or without siblings to the initial scale; None without either."""
     found = []
     siblings, start = _against_siblings(subject, tensor), _against_start(tensor)
     if siblings is not None:
@@ -145,8 +142,8 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
 def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight is more than ten thousand times smaller than its siblings or than at its initialization.
 
-    Why it matters: its layer passes next to nothing on. Weight decay without a gradient does this, and so does a wrong
-    scale in a conversion.
+    Why it matters: its layer contributes next to nothing. Weight decay without a gradient does this, and so does a
+    wrong scale in a conversion.
 
     What to do: see whether the layer gets gradients at all; if it is not used, remove it from the model.
     """
@@ -165,7 +162,7 @@ def all_zero_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight of a trained model is all zeros.
 
     Why it matters: the layer's output does not depend on its input. A fresh model may begin like this on purpose (zero
-    convolutions, LoRA B), a trained one does not end like this.
+    convolutions, LoRA B); a trained one does not end like this.
 
     What to do: check that the layer was in the optimizer, and that saving or converting did not lose it.
     """
@@ -199,7 +196,7 @@ def constant_weight(subject: RuleContext) -> Iterable[RuleHit]:
 def collapsed_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight is not zero, but has decayed to almost nothing (root mean square below 1e-20).
 
-    Why it matters: weight decay without a gradient shrinks a layer for ever: it was never used in training.
+    Why it matters: weight decay without a gradient shrinks a layer forever: it was never used in training.
 
     What to do: remove the layer from the model, or find out why no gradient reaches it.
     """
@@ -217,7 +214,7 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     """One value of a tensor outweighs all others together.
 
     Why it matters: a flipped bit in an exponent looks like this, from failing memory or a damaged file. Every output
-    that the value takes part in is wrong.
+    that depends on the value is wrong.
 
     What to do: compare the file's checksum with its origin, and fetch it again.
     """
@@ -234,9 +231,9 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
             )
 
 
-@rule("PI207", "dead-rows", Severity.WARNING)
+@rule("PI207", "dead-rows", Severity.WARNING, needs=(ZeroSlices,))
 def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
-    """Whole rows or columns of a weight are zeros: units that give nothing, or inputs that are ignored.
+    """Whole rows or columns of a weight are zeros: units without output, or inputs that are ignored.
 
     Why it matters: the units are dead weight in every forward pass, and stay dead in training. Padding rows of
     embeddings are left alone, and so are pruned models.
@@ -250,41 +247,29 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
             continue
         if not _OF_LAYER.search(tensor.role.leaf):
             continue
-        if tensor.ref.numel > _MOST_READ or tensor.ref.stored_shape is not None:  # a sparse tensor has them by design
+        if tensor.ref.stored_shape is not None:  # sparse tensors have them by design
             continue
         least = tensor.ref.numel // max(shape)
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
             continue
-        dead = _dead(tensor)
-        if dead is None:
-            continue
-        for axis, word in zip(dead, ("rows", "columns"), strict=True):
-            indices = dead[axis]
-            gone = len(indices) * (tensor.ref.numel // shape[axis])
+        slices = tensor.get(ZeroSlices) or {}
+        for axis, word in zip(_units(tensor), ("rows", "columns"), strict=True):
+            if axis not in slices:
+                continue
+            dead = slices[axis]
+            gone = dead.count * (tensor.ref.numel // shape[axis])
             if s.zeros - gone > _PRUNED * (s.count - gone):
                 continue
-            if indices and 2 * len(indices) < shape[axis]:
+            if dead.count and 2 * dead.count < shape[axis]:
                 yield RuleHit(
                     tensor.name,
-                    f"{len(indices):,} of {shape[axis]:,} {word} are all zeros: {listed(indices, 5)}",
-                    {"axis": axis, "count": len(indices), "indices": indices[:100]},
+                    f"{dead.count:,} of {shape[axis]:,} {word} are all zeros: {listed(dead.first, 5, of=dead.count)}",
+                    {"axis": axis, "count": dead.count, "indices": list(dead.first)},
                 )
                 break
 
 
-def _dead(tensor: TensorFacts) -> dict[int, list[int]] | None:
-    """Axis -> indices along it at which everything is 0, for the two axes of units: Keras has them last."""
-    import numpy as np
-
-    from inspectcli.tensors.values import read_array
-
-    try:
-        values = read_array(tensor.ref)
-    except (PinspectError, ValueError):
-        return None
-    used = values != 0
-    found = {}
-    for axis in (used.ndim - 2, used.ndim - 1) if "kernel" in tensor.role.leaf else (0, 1):
-        others = tuple(i for i in range(used.ndim) if i != axis)
-        found[axis] = np.flatnonzero(~used.any(axis=others)).tolist()
-    return found
+def _units(tensor: TensorFacts) -> tuple[int, int]:
+    """The two axes of units: Keras has them last."""
+    dims = len(tensor.ref.shape)
+    return (dims - 2, dims - 1) if "kernel" in tensor.role.leaf else (0, 1)

@@ -1,4 +1,4 @@
-"""Structure (PI4xx): what files, index and names say of each other. The headers are enough for all rules but one."""
+"""Structure (PI4xx): contradictions between files, index and names. Headers are enough for most rules."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from inspectcli.analysis.health.blocks import gaps
 from inspectcli.analysis.health.copies import Copies, copies
 from inspectcli.analysis.roles import Part
 from inspectcli.display.text import is_or_are, listed, runs
+from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
 from inspectcli.tensors.names import pattern
 
-#: A file that is one of several of a model: its blocks do not begin at 0, and may end anywhere.
-_PART_OF_MODEL = re.compile(r"-\d+-of-\d+\.|(^|_)(mp|pp|tp)_rank_\d+|^adapter_")
-#: DeepSpeed's own file of a model under ZeRO-3, where every parameter is an empty placeholder.
+#: DeepSpeed's file of a model under ZeRO-3, in which every parameter is an empty placeholder.
 _ZERO_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt$")
 _WEIGHT = re.compile(r"(^|_)(weight|kernel|embeddings)$")
-#: Weights that an adapter's training saves beside its own, and that lose their values first.
+#: Weights that training of an adapter saves beside its own, and that lose their values first.
 _ENDS = re.compile(r"(^|[._])(embed\w*|\w*embeddings?|wte|lm_head|\w*head|classifier|score)\.", re.IGNORECASE)
 
 
 def _of_files(subject: RuleContext, what: str) -> Iterator[RuleHit]:
-    """The reader's own findings of one kind."""
+    """Yield the findings of one kind that the reader of the format made."""
     for defect in subject.checkpoint.defects:
         if defect.what == what:
             yield RuleHit(defect.tensors[0] if len(defect.tensors) == 1 else None, defect.message, defect.figures)
@@ -61,9 +60,9 @@ def extra_shard(subject: RuleContext) -> Iterator[RuleHit]:
 def index_mismatch(subject: RuleContext) -> Iterator[RuleHit]:
     """The index places a tensor in a shard that does not hold it.
 
-    Why it matters: index and shards are of different saves. A loader that goes by the index does not find the tensor.
+    Why it matters: index and shards are from different saves. A loader that goes by the index does not find the tensor.
 
-    What to do: get index and shards from one save, or write the index anew from the shards.
+    What to do: get index and shards from one save, or rewrite the index from the shards.
     """
     yield from _of_files(subject, "index-mismatch")
 
@@ -72,9 +71,9 @@ def index_mismatch(subject: RuleContext) -> Iterator[RuleHit]:
 def not_in_index(subject: RuleContext) -> Iterator[RuleHit]:
     """A shard holds a tensor that the index does not name, or names elsewhere.
 
-    Why it matters: loaders that go by the index pass over it, others load it: the same files give two models.
+    Why it matters: loaders that go by the index skip it, others load it: the same files give two models.
 
-    What to do: write the index anew from the shards, or remove the tensor from the shard.
+    What to do: rewrite the index from the shards, or remove the tensor from the shard.
     """
     yield from _of_files(subject, "not-in-index")
 
@@ -83,9 +82,9 @@ def not_in_index(subject: RuleContext) -> Iterator[RuleHit]:
 def total_size(subject: RuleContext) -> Iterator[RuleHit]:
     """`metadata.total_size` of the index is not the number of bytes that the shards hold.
 
-    Why it matters: loaders plan memory by it; and a shard may be of another save, or of another element type.
+    Why it matters: loaders plan memory by it; and a shard may be from another save, or of another element type.
 
-    What to do: write the index anew from the shards, after making sure that they are of one save.
+    What to do: rewrite the index from the shards, after making sure that they are from one save.
     """
     yield from _of_files(subject, "total-size")
 
@@ -94,10 +93,10 @@ def total_size(subject: RuleContext) -> Iterator[RuleHit]:
 def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
     """Tensors under different names hold the same values, and are not tied.
 
-    Why it matters: trained layers are never equal. A conversion wrote one of them twice, in the place of another; or
-    tied tensors were saved as copies, and will be trained apart after loading. Copies on purpose (averages, target
-    networks), constants and small tensors are left alone. Embedding and head saved twice, and layers that are not
-    trained yet, are a note.
+    Why it matters: trained layers are never equal. A conversion wrote one of them twice, in place of another; or tied
+    tensors were saved as copies, and will be trained separately after loading. Deliberate copies (averages, target
+    networks), constants and small tensors are left alone. An embedding and head saved twice, and layers that are not
+    trained yet, are only a note.
 
     What to do: compare with the model that it was converted from, and tie the tensors if they are one by design.
     """
@@ -119,12 +118,12 @@ def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
 
 
 def _severity(found: Copies) -> Severity:
-    """A warning for what training cannot have made: equal blocks, equal parts of one layer."""
+    """Return WARNING for what training cannot have made: equal blocks, equal parts of one layer; else NOTE."""
     tensors = [group[0] for group in found.groups]
     if any(tensor.role.kind is Part.EMBEDDING for tensor in tensors):
         return Severity.NOTE
     if all(tensor.verdict is not None and tensor.verdict.strength.value != "moved" for tensor in tensors):
-        return Severity.NOTE  # a layer that was copied to make the others, as nn.TransformerEncoder does
+        return Severity.NOTE  # untrained layers copied from one another, as nn.TransformerEncoder makes them
     blocks = len({pattern(module) for module in found.modules}) == 1
     parents = {module.rpartition(".")[0] for module in found.modules}
     return Severity.WARNING if blocks or (len(parents) == 1 and parents != {""}) else Severity.NOTE
@@ -134,11 +133,11 @@ def _severity(found: Copies) -> Severity:
 def mixed_dtypes(subject: RuleContext) -> Iterator[RuleHit]:
     """A tensor has another floating point type than the same tensor of the other blocks.
 
-    Why it matters: a block was converted and the others were not, or was put in from elsewhere. Recipes that keep
-    norms or routers in float32 do so in every block, and quantized blocks beside plain ones are a recipe too: both
-    are left alone.
+    Why it matters: a block was converted and the others were not, or it comes from elsewhere. Recipes that keep norms
+    or routers in float32 do so in every block, and quantized blocks beside plain ones are a recipe too: both are left
+    alone.
 
-    What to do: cast the model to one type before saving, or say why this block differs.
+    What to do: cast the model to one type before saving, or document why this block differs.
     """
     groups: dict[tuple[object, ...], list[TensorFacts]] = {}
     for tensor in subject.tensors:
@@ -172,10 +171,10 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
     Why it matters: a loader that is not strict leaves that block as it was initialized. Blocks that were removed at
     the end, and numbers of layers without parameters, are left alone.
 
-    What to do: look for the missing block in the model that this one was made from, and number the blocks anew if it
-    was removed on purpose.
+    What to do: look for the missing block in the model that this one was made from, or renumber the blocks if it was
+    removed on purpose.
     """
-    if any(_PART_OF_MODEL.search(os.path.basename(path)) for path in (subject.checkpoint.path, *_only_file(subject))):
+    if any(_is_part(path) for path in (subject.checkpoint.path, *_only_file(subject))):
         return
     tensors = [ref for ref in subject.checkpoint.tensors if "lora_" not in ref.name]
     for gap in gaps(tensors):
@@ -190,12 +189,17 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
             )
 
 
+def _is_part(path: str) -> bool:
+    """Whether it holds some blocks of a model on purpose: a shard, an adapter."""
+    return is_part_of_a_model(path) or os.path.basename(path).startswith("adapter_")
+
+
 def _only_file(subject: RuleContext) -> Sequence[str]:
     return subject.checkpoint.files if len(subject.checkpoint.files) == 1 else ()
 
 
 def _is_shared(subject: RuleContext, prefix: str, number: int) -> bool:
-    """Whether `safetensors.torch.save_model` noted that this block is another one's tensors."""
+    """Return whether `safetensors.torch.save_model` noted that this block shares the tensors of another one."""
     noted = subject.checkpoint.objects
     block = f"{prefix}.{number}." if prefix else f"{number}."
     return isinstance(noted, dict) and any(isinstance(key, str) and key.startswith(block) for key in noted)
@@ -203,9 +207,9 @@ def _is_shared(subject: RuleContext, prefix: str, number: int) -> bool:
 
 @rule("PI409", "unreadable-tensor", Severity.ERROR, reads=False)
 def unreadable_tensor(subject: RuleContext) -> Iterator[RuleHit]:
-    """The values of a tensor cannot be read: cut off, changed since they were written, or outside of the file.
+    """The values of a tensor cannot be read: cut off, changed since they were written, or outside the file.
 
-    Why it matters: nothing is known of these values, and a loader may take what it finds for them.
+    Why it matters: nothing is known of these values, and a loader may read something else in their place.
 
     What to do: get the file again, and compare its checksum with the publisher's.
     """
@@ -217,11 +221,12 @@ def unreadable_tensor(subject: RuleContext) -> Iterator[RuleHit]:
 
 @rule("PI410", "empty-parameter", Severity.ERROR, reads=False)
 def empty_parameter(subject: RuleContext) -> Iterator[RuleHit]:
-    """Weights have the shape [0]: placeholders of DeepSpeed's ZeRO-3, saved in the place of the values.
+    """Weights have the shape [0]: placeholders of DeepSpeed's ZeRO-3, saved in place of the values.
 
     Why it matters: under ZeRO-3 every process holds a part of each weight, and `state_dict()` holds none. A model saved
-    so has lost its weights. In DeepSpeed's own files the values lie beside, in the optimizer states. A few empty
-    weights among others are a design (e3nn has them), and left alone unless they are an embedding or a head.
+    like this has lost its weights. In DeepSpeed's own checkpoints the values are in files beside this one, in the
+    optimizer states. A few empty weights among others are a design (e3nn has them), and are left alone unless they are
+    an embedding or a head.
 
     What to do: save with `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the
     checkpoint folder.
@@ -252,7 +257,7 @@ def _is_weight(tensor: TensorFacts) -> bool:
 
 
 def _is_deepspeed(subject: RuleContext) -> bool:
-    """Whether the values lie beside this file, as DeepSpeed writes them."""
+    """Return whether DeepSpeed wrote the values into files beside this one."""
     held = subject.checkpoint.objects
     return bool(_ZERO_FILE.search(subject.checkpoint.path)) or (
         isinstance(held, Dict) and held.get("ds_version") is not None and held.get("param_shapes") is not None

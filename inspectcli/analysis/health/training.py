@@ -1,11 +1,10 @@
-"""PI3xx: what training did not touch, and what the optimizer's memory of gradients says."""
+"""Training (PI3xx): weights that training did not touch, and what the optimizer's state tells of gradients."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
@@ -13,7 +12,8 @@ from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
 from inspectcli.display.text import setting, significant
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import again
+from inspectcli.measure.first_values import FirstValues
 from inspectcli.tensors.arithmetic import median
 from inspectcli.tensors.model import Kind
 
@@ -22,15 +22,13 @@ _HEAD = re.compile(
     r"fc|qa_outputs|classification_head|last_linear|decoder)([._/]|$)",
     re.IGNORECASE,
 )
-#: Updates of Adam are usually about a thousandth of the weights.
+#: Updates of Adam over weights outside of which one is odd; about a thousandth is usual.
 _UPDATE = (1e-7, 1e-1)
 _GRADIENT = 1e4
-#: Values of the optimizer's state that are looked at, from the beginning.
-_PREFIX = 1 << 16
 
 
 def _is_untouched(tensor: TensorFacts) -> bool:
-    """A sharp verdict about drawn values: constants may be as they were in any trained model."""
+    """Return whether drawn values are untouched. Constants do not count: any trained model may have some."""
     verdict = tensor.verdict
     return verdict is not None and verdict.strength == "untouched" and verdict.family != "constant"
 
@@ -74,8 +72,8 @@ def untouched_layer(subject: RuleContext) -> Iterable[RuleHit]:
 def untrained_head(subject: RuleContext) -> Iterable[RuleHit]:
     """The last layer of a trained model is exactly as an initializer drew it.
 
-    Why it matters: a new head on a pretrained body gives random answers until it is trained: the warning `some weights
-    were newly initialized` that scrolled by.
+    Why it matters: a new head on a pretrained body gives random answers until it is trained. Loading one prints the
+    warning `some weights were newly initialized`, which is easy to miss.
 
     What to do: fine-tune the model before using its head, or load the checkpoint that has one.
     """
@@ -133,7 +131,7 @@ def unused_batchnorm(subject: RuleContext) -> Iterable[RuleHit]:
 def ema_at_start(subject: RuleContext) -> Iterable[RuleHit]:
     """The moving average of the weights is as initialized, though the weights have moved.
 
-    Why it matters: evaluation usually takes the average: it would evaluate an untrained model.
+    Why it matters: evaluation usually uses the average, and would evaluate an untrained model.
 
     What to do: check that the average is updated in every step, and that its decay is not 1.
     """
@@ -166,9 +164,9 @@ def update_ratio(subject: RuleContext) -> Iterable[RuleHit]:
 
 @rule("PI307", "dead-parameter", Severity.WARNING)
 def dead_parameter(subject: RuleContext) -> Iterable[RuleHit]:
-    """The optimizer has never seen a gradient of this parameter, but of others.
+    """The optimizer has never seen a gradient of this parameter, though it has of others.
 
-    Why it matters: the parameter is given to the optimizer and does not take part in the loss.
+    Why it matters: the parameter was given to the optimizer, but the loss does not depend on it.
 
     What to do: check that it is used in `forward`, and that nothing detaches it.
     """
@@ -183,7 +181,7 @@ def dead_parameter(subject: RuleContext) -> Iterable[RuleHit]:
 def gradient_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     """The gradients of a parameter are ten thousand times those of the others.
 
-    Why it matters: clipping by the norm of all gradients then stops every other layer.
+    Why it matters: clipping by the norm of all gradients then all but stops the other layers.
 
     What to do: look at the scale of the layer's inputs and of its loss; clip it in a group of its own.
     """
@@ -211,25 +209,15 @@ def _all_zero(tensor: TensorFacts) -> bool:
 
 
 def _ratio(state: State) -> float | None:
-    """lr * rms(m / (sqrt(v) + eps)) over rms(w), of the first values; None where something cannot be read."""
+    """Return lr * rms(m / (sqrt(v) + eps)) over rms(w) of the first values; None if something cannot be read."""
     import numpy as np
 
     if state.group is None or not state.group.lr or not state.parameter.rms or not state.parameter.role.is_weight:
         return None
-    try:
-        m, v = (next(_prefix(state.figures[name])) for name in ("exp_avg", "exp_avg_sq"))
-    except (PinspectError, StopIteration):
+    m, v = (again(state.figures[name].ref, FirstValues) for name in ("exp_avg", "exp_avg_sq"))
+    if m is None or v is None or not m.size or m.size != v.size:
         return None
-    if m.size != v.size or not np.isfinite(m).all() or not np.isfinite(v).all() or (v < 0).any():
+    if not np.isfinite(m).all() or not np.isfinite(v).all() or (v < 0).any():
         return None
     step = m / (np.sqrt(v) + state.group.eps)
     return state.group.lr * float(np.sqrt(np.mean(step * step))) / state.parameter.rms
-
-
-def _prefix(tensor: TensorFacts) -> Iterator[Any]:
-    import numpy as np
-
-    from inspectcli.tensors.values import in_order, natural
-
-    for block in in_order(tensor.ref):
-        yield np.asarray(natural(block)[:_PREFIX], np.float64)

@@ -1,4 +1,4 @@
-"""PI1xx: numbers that are not numbers, or that will not be in another type."""
+"""Values (PI1xx): NaN, infinities, and values that another element type cannot hold."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inspectcli.display.text import significant
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import TRAINING_STATE
 
-#: Largest finite values (IEEE 754; bfloat16 as in torch 2.13).
+#: Element type -> its largest finite value (IEEE 754; bfloat16 as in torch 2.13).
 _F16_MAX = 65504.0
 _BF16_MAX = 3.3895313892515355e38
-#: Share of a tensor's non-zero values.
+#: Share of subnormal values among those that are not 0.
 _FLOOD = 0.25
 _FLOOD_LEAST = 64
 
@@ -46,7 +46,7 @@ def nan_values(subject: RuleContext) -> Iterable[RuleHit]:
     Why it matters: one NaN spreads to every output that depends on it. Training has diverged, or the file was damaged.
 
     What to do: go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient
-    clipping. In mixed precision, look at the loss scale; in the data, for empty batches and logarithms of 0.
+    clipping. Check the loss scale in mixed precision, and the data for empty batches and logarithms of 0.
     """
     for tensor in subject.unique:
         if tensor.stats is not None and tensor.stats.nan and not _state(tensor):
@@ -57,7 +57,7 @@ def nan_values(subject: RuleContext) -> Iterable[RuleHit]:
 def infinite_values(subject: RuleContext) -> Iterable[RuleHit]:
     """A tensor holds +Inf or -Inf.
 
-    Why it matters: an infinity becomes NaN with the next subtraction. Masks of -inf are healthy and are left alone.
+    Why it matters: infinity minus infinity is NaN. Masks of -inf are healthy and are left alone.
 
     What to do: find the step at which the values overflowed, and train on from before it. A model that was converted
     to float16 can be converted again, to bfloat16.
@@ -71,7 +71,7 @@ def infinite_values(subject: RuleContext) -> Iterable[RuleHit]:
 
 
 def _is_mask(tensor: TensorFacts) -> bool:
-    """Zeros (or one other value) and infinities of one sign; or a constant that the model was built with."""
+    """Return whether this is a mask: infinities of one sign beside one other value, or a constant of the model."""
     s = tensor.stats
     if s is None or (s.posinf and s.neginf):
         return False
@@ -82,9 +82,9 @@ def _is_mask(tensor: TensorFacts) -> bool:
 def overflow_in_half(subject: RuleContext) -> Iterable[RuleHit]:
     """A tensor holds values that a cast to float16 (or, from float64, to bfloat16) would make infinite.
 
-    Why it matters: `model.half()` for serving would put Inf into the weights without a word.
+    Why it matters: `model.half()` for serving would put Inf into the weights without a warning.
 
-    What to do: serve this model in bfloat16 or float32. Or scale the layer before the cast.
+    What to do: serve this model in bfloat16 or float32. Otherwise, scale the layer before the cast.
     """
     for tensor in subject.unique:
         largest = tensor.stats.abs_max if tensor.stats is not None else None
@@ -106,7 +106,7 @@ def subnormal_flood(subject: RuleContext) -> Iterable[RuleHit]:
     """A large share of a weight's values is subnormal: too small for the full precision of its type.
 
     Why it matters: such values have few significant bits left, are slow on many processors, and are flushed to zero
-    on others: the model then computes something else.
+    on others, where the model gives other results.
 
     What to do: store the tensor in float32 or bfloat16. If it is float32 already, the layer has decayed away.
     """
@@ -114,7 +114,7 @@ def subnormal_flood(subject: RuleContext) -> Iterable[RuleHit]:
         s = tensor.stats
         if s is None or not tensor.role.is_weight:
             continue
-        # Half of a float16 tensor may well be below 6.1e-5 where the weights are small.
+        # Where weights are small, half of a float16 tensor may well be below 6.1e-5.
         dtype = tensor.ref.dtype.name
         limit = 2 * _FLOOD if dtype == "f16" else _FLOOD
         nonzero = s.finite - s.zeros

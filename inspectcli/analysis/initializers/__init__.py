@@ -1,1 +1,1 @@
-"""Which initializer do these numbers look like: fans, a table of families, and tests that fit no parameter."""
+"""Recognition of initializers: fans, a table of distributions, and tests without fitted parameters."""

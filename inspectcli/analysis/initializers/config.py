@@ -1,4 +1,4 @@
-"""What the files beside a checkpoint say of its initialization: `initializer_range` and the like in config.json."""
+"""Settings of initialization in the config.json beside a checkpoint: `initializer_range` and the like."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ _BLOCK = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|layer)\.([0-9]{1,6})\.")
 
 
 class ModelConfig(NamedTuple):
-    """Attributes:
-    stds: (key, standard deviation) of each that the config gives.
-    layers: number of blocks, from the config or counted in the names; 0 if unknown.
+    """Settings that initializers depend on.
+
+    Attributes:
+        stds: (key, standard deviation) of each normal initializer in the config.
+        layers: number of blocks, from the config or counted in the names; 0 if unknown.
     """
 
     stds: tuple[tuple[str, float], ...] = ()
@@ -36,7 +38,7 @@ class ModelConfig(NamedTuple):
 
 
 def read_config(checkpoint: Checkpoint) -> ModelConfig:
-    """From `config.json` in the folder of the checkpoint. A file that cannot be read says nothing."""
+    """Read `config.json` in the folder of the checkpoint. A file that is missing or cannot be read counts as empty."""
     found = _beside(checkpoint.path)
     text = found.get("text_config")
     sections = [found, *([text] if isinstance(text, dict) else [])]

@@ -1,4 +1,4 @@
-"""Families of initializers, and which of them may have made a tensor: few candidates, the library's default first."""
+"""Distributions of initializers, and the few candidates for a tensor, the library's default first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.roles import Part, Role, is_position_table
 from inspectcli.display.text import significant
 
-#: Standard deviation of N(0, 1) cut at ±2.
+#: Standard deviation of N(0, 1) truncated at ±2.
 CUT = 0.87962566103423978
 _WITHIN_2 = math.erf(2 / math.sqrt(2))
 
@@ -22,14 +22,14 @@ def _normal_cdf(z: float) -> float:
 
 
 class Distribution(NamedTuple):
-    """A distribution about 0 with one scale.
+    """A distribution symmetric about 0, with one scale parameter.
 
     Attributes:
-        name: in the field's words.
-        kurtosis: fourth moment over squared variance.
-        std: standard deviation for scale 1.
-        bound: largest magnitude for scale 1; infinite without one.
-        cdf: distribution function for scale 1.
+        name: its usual name.
+        kurtosis: fourth central moment over squared variance: 3 for a normal distribution.
+        std: standard deviation at scale 1.
+        bound: largest magnitude at scale 1; may be infinite.
+        cdf: cumulative distribution function at scale 1.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Distribution(NamedTuple):
     cdf: Callable[[float], float]
 
 
-#: Its scale is the bound.
+#: The scale is the bound.
 UNIFORM = Distribution("uniform", 1.8, 1 / math.sqrt(3), 1.0, lambda x: min(max((x + 1) / 2, 0.0), 1.0))
 NORMAL = Distribution("normal", 3.0, 1.0, math.inf, _normal_cdf)
-#: Cut at two standard deviations of the uncut distribution; its scale is the standard deviation that results.
+#: Truncated at two standard deviations of the normal distribution. The scale is the resulting standard deviation.
 TRUNCATED = Distribution(
     "truncated-normal",
     2.3655,
@@ -50,17 +50,18 @@ TRUNCATED = Distribution(
     2 / CUT,
     lambda x: min(max((_normal_cdf(min(max(x * CUT, -2.0), 2.0)) - _normal_cdf(-2.0)) / _WITHIN_2, 0.0), 1.0),
 )
-#: As Keras draws on torch: where all of four draws lie beyond the cut it keeps the first, 4 values in a million.
+#: As Keras draws on torch: it draws four times, and keeps the first if all lie beyond the cut, 4 in a million.
 ALMOST_CUT = TRUNCATED._replace(bound=2.25 * TRUNCATED.bound)
 
 
 class Candidate(NamedTuple):
-    """One initializer with all its numbers: nothing is fitted.
+    """One initializer with all its parameters: nothing is fitted.
 
     Attributes:
-        formula: in the field's words, with the numbers.
-        known: the library's default for this layer, or what a config beside the file says: believed without siblings.
-        label: formula without numbers, to see whether layers agree.
+        formula: in the usual notation, with numbers.
+        known: whether it is the library's default for this layer, or in a config beside the file. Others need siblings
+            that agree.
+        label: the formula without numbers, equal for layers of one initializer.
     """
 
     family: Distribution
@@ -94,7 +95,7 @@ def _truncated(label: str, std: float, known: bool = False, family: Distribution
 
 
 _RESIDUAL = re.compile(r"(c_proj|o_proj|out_proj|down_proj|wo|fc2|dense_4h_to_h|attention\.dense|proj)$")
-#: Standard deviations that people write down.
+#: Standard deviations that people choose.
 _COMMON_STD = (0.02, 0.01, 0.006, 0.1, 1.0)
 
 
@@ -107,16 +108,16 @@ def candidates(
     hidden: int | None = None,
     in1: int | None = None,
 ) -> Iterator[Candidate]:
-    """Initializers that may have made a tensor, the default first.
+    """Yield the initializers that may have drawn a tensor, the default first.
 
     Args:
         shape: of the tensor, or of one part of a fused one.
-        role: what it is for.
+        role: of the tensor in its layer.
         framework: whose conventions to follow.
-        config: what the files beside it say.
+        config: settings of files beside the checkpoint.
         fan_in: of the weight beside a bias.
-        hidden: units of a recurrent layer.
-        in1: of a weight of three dimensions beside a bias.
+        hidden: number of units of a recurrent layer.
+        in1: first input size of a bilinear layer, for its bias.
     """
     if role.kind is Part.BIAS:
         if framework is Framework.TORCH and fan_in:
@@ -157,7 +158,7 @@ def _from_config(role: Role, config: ModelConfig) -> Iterator[Candidate]:
 
 
 def _of_weights(shape: tuple[int, ...], role: Role, framework: Framework, config: ModelConfig) -> Iterator[Candidate]:
-    """Uniform families first: their bounds are sharp. A formula's gain is part of its label."""
+    """Yield the candidates for weights, uniform ones first: their bounds are sharp. The gain is part of the label."""
     keras = framework is Framework.KERAS
     family = ALMOST_CUT if keras else TRUNCATED
     first, *others = [pair for pair in fans(shape, framework) if pair.fan_in and pair.fan_out]

@@ -1,4 +1,4 @@
-"""fan_in and fan_out: how many values enter and leave one unit of a layer, by the convention of each library."""
+"""fan_in and fan_out of weights: number of inputs and outputs of a unit, by the conventions of each library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inspectcli.words import Word
 
 
 class Framework(Word):
-    """Whose conventions a tensor follows."""
+    """Library whose conventions a tensor follows."""
 
     TORCH = "PyTorch"
     KERAS = "Keras"
@@ -23,7 +23,7 @@ class Fans(NamedTuple):
 
 
 def fans(shape: tuple[int, ...], framework: Framework) -> Iterator[Fans]:
-    """The fans of a weight; more than one where a library's versions disagree.
+    """Yield the fans of a weight: more than one where versions of a library differ.
 
     torch 2.13 `_calculate_fan_in_and_fan_out`: Linear (out, in), convolutions (out, in/groups, k...); transposed
     convolutions (in, out/groups, k...) are computed the same way. Keras 3.15 `compute_fans`: Dense (in, out),

@@ -1,7 +1,7 @@
-"""Do these numbers come from that distribution: tests without a fitted parameter, each at about one in ten thousand.
+"""Tests whether values were drawn from a distribution without fitted parameters, each at a level of about 1 in 10,000.
 
-The thresholds were measured on 60 fresh layers a type and on 2,328 real tensors: uniform and orthogonal families had no
-false alarm in 1,127 matrices, normal ones 4 % below 4,096 values.
+The thresholds were measured on 60 fresh layers of each type and on 2,328 real tensors. Uniform and orthogonal families
+had no false alarm in 1,127 matrices; normal ones had 4 % below 4,096 values.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy.typing as npt
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.analysis.initializers.numbers import Numbers
 
-#: Standard errors that a mean, a mean square or a kurtosis may be off.
+#: Standard errors by which a mean, a mean square or a kurtosis may be off.
 _Z = 3.9
-#: Probability below which an extreme value is not believed.
+#: Probability below which an extreme value rejects a candidate.
 _RARE = 1e-4
 #: Kolmogorov-Smirnov distance times sqrt(n).
 _KS = 2.23
 #: Rounding of the float32 bound itself, and of one more multiplication.
 _BOUND = 3e-7
-#: Gains of orthogonal initializers that people write down, and how a formula shows them; 0.01 is of a policy's head.
+#: Gains of orthogonal initializers that people choose, as formulas show them; 0.01 is for the head of a policy.
 GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 0.01: ", gain 0.01"}
-#: Rows and columns that are read to see whether a matrix is orthogonal.
+#: Rows and columns that are read to test whether a matrix is orthogonal.
 _GRAM = 256
 
 
 def fits(x: Numbers, candidate: Candidate) -> bool:
-    """Whether the numbers may be a draw from the candidate."""
+    """Return whether the values may be a draw from the candidate."""
     family, std, rounding = candidate.family, candidate.std, x.rounding
     if std <= 0 or x.rms <= 0:
         return False
@@ -42,7 +42,7 @@ def fits(x: Numbers, candidate: Candidate) -> bool:
 
 
 def _extreme_fits(x: Numbers, candidate: Candidate) -> bool:
-    """The largest of n draws: neither beyond the bound, nor so far below it that it would be rare."""
+    """Test the largest of n draws: neither beyond the bound, nor so far below it that this would be rare."""
     largest = x.largest
     if candidate.family is NORMAL:
         beyond = math.erfc(largest / candidate.std / math.sqrt(2))
@@ -63,18 +63,18 @@ def _kurtosis_fits(x: Numbers, candidate: Candidate) -> bool:
 
 
 def _distance_fits(x: Numbers, candidate: Candidate) -> bool:
-    """Kolmogorov-Smirnov, at the knots."""
+    """Kolmogorov-Smirnov test, evaluated at the knots."""
     expected = np.array([candidate.family.cdf(knot / candidate.scale) for knot in x.knots.tolist()])
     distance = float(np.abs(x.levels - expected).max())
-    # A knot's own value is on either side of its step.
+    # The empirical distribution steps at a knot: the distance counts on both sides.
     return distance <= _KS / math.sqrt(x.sample) + 1 / x.sample + x.rounding
 
 
 def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, rounding: float) -> float | None:
-    """The gain, if the sum of squares is that of `parts` orthogonal matrices side by side; else None."""
+    """Return the gain if the sum of squares is that of `parts` orthogonal matrices side by side; else None."""
     if min(rows, columns) < 2:
         return None
-    # Rounding errors of many values cancel.
+    # Rounding errors of many values partly cancel.
     tolerance = 1e-5 + rounding * (1 / 8 + 6 / math.sqrt(parts * rows * columns))
     for gain in GAINS:
         if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < tolerance:
@@ -83,7 +83,7 @@ def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, round
 
 
 def is_orthogonal(x: npt.NDArray[Any], gain: float, rounding: float) -> bool:
-    """Whether rows (or columns, if there are fewer of them) are orthogonal and of length `gain`."""
+    """Return whether the rows (or the columns, if they are fewer) are orthogonal and of length `gain`."""
     matrix = np.asarray(x, np.float64)
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     short = short[:_GRAM]
@@ -92,10 +92,10 @@ def is_orthogonal(x: npt.NDArray[Any], gain: float, rounding: float) -> bool:
 
 
 def is_independent(x: npt.NDArray[Any], candidate: Candidate) -> bool:
-    """Whether rows and columns of a matrix are alike, as in independent draws: training leaves directions.
+    """Return whether rows and columns of a matrix are alike, as in independent draws: training singles out directions.
 
-    Energies and means of rows and of columns, and the largest singular value against the Tracy-Widom edge (Johnstone
-    2001) where it is quick to compute.
+    Compares energies and means of rows and of columns; and the largest singular value with the Tracy-Widom edge
+    (Johnstone 2001) where it is quick to compute.
     """
     matrix = np.asarray(x, np.float64).reshape(len(x), -1) / candidate.std
     for one in (matrix, matrix.T):

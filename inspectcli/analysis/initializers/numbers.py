@@ -1,4 +1,4 @@
-"""What the tests of an initializer need to know of a tensor, or of one part of it."""
+"""Figures of a tensor, or of one part of it, that the tests of initializers need."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from inspectcli.analysis.facts import TensorFacts
-from inspectcli.measure.stats import knot_ranks
+from inspectcli.measure.sample import knot_ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Figures about 0, of `n` values; the distribution function is that of `sample` of them.
+    """Figures of `n` values; the distribution function is that of a sample of them.
 
     Attributes:
-        knots: values of the sorted sample, evenly apart in rank.
-        levels: share of the sample below or at each knot.
-        rounding: relative rounding of the stored type.
+        rms: root mean square.
+        kurtosis: fourth central moment over squared variance; None for equal values.
+        knots: values of the sorted sample, at evenly spaced ranks.
+        levels: share of the sample that is at most each knot.
+        sample: size of the sample.
+        rounding: relative rounding error of the stored type.
     """
 
     n: int
@@ -39,14 +42,14 @@ class Numbers:
         return max(abs(self.low), abs(self.high))
 
 
-#: Relative rounding of a stored type: half a unit in the last place of the mantissa, with room for rounding twice.
+#: Relative rounding error of a stored type: half a unit in the last place, doubled for values that were rounded twice.
 ROUNDING = {"f64": 0.0, "f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}
 
 
 def of_tensor(tensor: TensorFacts, without_zeros: bool = False) -> Numbers | None:
-    """Of a scanned tensor; None where there is nothing to test.
+    """Return the figures of a scanned tensor; None if there is nothing to test.
 
-    `without_zeros` leaves the zeros out: the padding row of an embedding is not drawn.
+    `without_zeros` leaves zeros out: the padding row of an embedding is not drawn.
     """
     s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or s.nonfinite or s.low is None or s.high is None:
@@ -78,7 +81,7 @@ def of_tensor(tensor: TensorFacts, without_zeros: bool = False) -> Numbers | Non
 
 
 def of_array(x: npt.NDArray[Any], rounding: float) -> Numbers:
-    """Of the values themselves."""
+    """Return the figures of an array, of which every value is in the sample."""
     flat = np.sort(np.asarray(x, np.float64).ravel())
     ranks = knot_ranks(flat.size)
     mean, square = float(flat.mean()), float((flat * flat).mean())

@@ -1,16 +1,17 @@
-"""Which initializer a tensor's numbers look like, or how far they have moved from it."""
+"""Recognize the initializer that drew a tensor, or tell how far the tensor has moved from it."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from inspectcli.analysis.facts import InitMatch, Strength, TensorFacts
 from inspectcli.analysis.initializers import matching, numbers
@@ -20,28 +21,30 @@ from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles
 from inspectcli.display.text import significant
-from inspectcli.errors import PinspectError
+from inspectcli.measure.again import whole
 from inspectcli.tensors.model import Checkpoint
 from inspectcli.tensors.names import pattern
-from inspectcli.tensors.values import read_array
 
-#: Fewer values say nothing about bounds.
+#: Least number of values from which bounds tell something.
 LEAST = 64
-#: Fewer values are too often near a normal distribution by chance.
+#: Least number of values to believe a normal distribution: fewer fit one too often by chance.
 LEAST_NORMAL = 4096
-#: From this many uniform values, a move by a thousandth of the spread passes the bounds somewhere.
+#: From this many uniform values on, a move by a thousandth of the spread takes one out of bounds.
 _SHARP = 1024
-#: Fewer values are near a normal distribution by chance in any file, even a new one.
+#: Least number of values to believe a normal distribution in a new file: fewer fit one by chance in any file.
 _LEAST_FRESH = 256
-#: Share of a file's weights that fit an initializer, from which its small and single ones are believed too.
+#: Share of weights that fit an initializer, from which the small and the single ones in the file are believed too.
 _FRESH = 0.75
-#: Above this many values the marginal tests are sharp enough; below, rows and columns are looked at too.
+#: Up to this many values, rows and columns are tested too; above, the marginal tests are sharp enough.
 _MOST_INDEPENDENT = 1 << 18
 #: Larger tensors are not read a second time, to look at their parts or at their orthogonality.
 _MOST_READ = 1 << 22
 
 
-#: What a vector of one value is called, by the part it plays.
+#: All values of a tensor, or None if it is too large.
+_Values = Callable[[], "npt.NDArray[Any] | None"]
+
+#: (Role, value) of a constant tensor -> its usual name.
 _CONSTANTS = {
     (Part.NORM_SCALE, 1.0): "ones, as every new normalization",
     (Part.NORM_SCALE, 0.0): "zeros, as a zero-init residual",
@@ -64,7 +67,7 @@ _FUSED_MODULE = re.compile(
 
 
 def recognize(checkpoint: Checkpoint, tensors: Sequence[TensorFacts]) -> Mapping[str, InitMatch]:
-    """Verdicts by name; tensors of which nothing can be said are left out, tied ones carry that of the first."""
+    """Return name -> initializer. Tensors of which nothing can be told are left out; tied ones share the result."""
     model = _Model(checkpoint, read_config(checkpoint))
     matches = {
         tensor.name: model.match(tensor)
@@ -84,7 +87,7 @@ def recognize(checkpoint: Checkpoint, tensors: Sequence[TensorFacts]) -> Mapping
 
 
 class _Match(NamedTuple):
-    """What the tests say of one tensor, before the layers are compared."""
+    """Results of the tests of one tensor, before layers are compared."""
 
     exact: InitMatch | None = None
     fitting: tuple[Candidate, ...] = ()  # normal families that fit
@@ -93,7 +96,7 @@ class _Match(NamedTuple):
 
     @property
     def enough(self) -> bool:
-        """Values to judge a normal family."""
+        """Whether there are enough values to judge a normal distribution."""
         return self.n >= LEAST_NORMAL
 
     @property
@@ -103,7 +106,7 @@ class _Match(NamedTuple):
     def verdict(
         self, name: str, agreed: Collection[tuple[str, str]], labels: Mapping[str, int], fresh: bool
     ) -> InitMatch | None:
-        """Of several that fit, the one that most tensors fit, then the default."""
+        """Choose among the candidates that fit: the one that fits most tensors of the file, then the default."""
         if self.exact is not None:
             return self.exact
         believed = [
@@ -118,14 +121,14 @@ class _Match(NamedTuple):
 
 
 def _is_fresh(weights: Sequence[_Match]) -> bool:
-    """Whether nearly all weights of the file fit an initializer; small ones and constants say nothing of it."""
+    """Return whether nearly all weights of the file fit an initializer. Small ones and constants do not count."""
     drawn = [m for m in weights if m.enough or (m.exact is not None and m.exact.family != "constant")]
     alike = sum(m.exact is not None or bool(m.fitting) for m in drawn)
     return len(drawn) > 2 and alike >= _FRESH * len(drawn)
 
 
 def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
-    """(pattern of a name, label) that siblings agree on: two or more, and not a minority that fits by chance."""
+    """Return the (pattern of names, label) on which siblings agree: two or more, not a minority that fits by chance."""
     large = [name for name, m in matches.items() if m.enough]
     fitting = [(name, label) for name in large for label in matches[name].labels]
     anywhere, alike = Counter(label for _, label in fitting), Counter((pattern(name), label) for name, label in fitting)
@@ -140,7 +143,7 @@ def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Model:
-    """What a tensor's verdict needs to know of the rest of the file."""
+    """The rest of the file, as far as judging a tensor depends on it."""
 
     checkpoint: Checkpoint
     config: ModelConfig
@@ -161,7 +164,7 @@ class _Model:
         return Framework.TORCH
 
     def _beside(self, tensor: TensorFacts, leaf: str) -> tuple[int, ...]:
-        """Shape of another tensor of the layer; empty if there is none."""
+        """Return the shape of another tensor of the layer; empty without one."""
         other = self.roles.modules.get(tensor.role.module, {}).get(leaf)
         return other.shape if other is not None else ()
 
@@ -169,25 +172,26 @@ class _Model:
         constant = _constant(tensor)
         if constant is not None:
             return _Match(exact=constant)
-        if tensor.ref.stored_shape is not None:  # sparse, or one rank's part
+        if tensor.ref.stored_shape is not None:  # sparse, or the part of one rank
             return _Match()
         padded = tensor.role.kind is Part.EMBEDDING and _has_padding(tensor)
         x = numbers.of_tensor(tensor, without_zeros=padded)
         if x is None or x.rms == 0:
             return _Match()
-        orthogonal = self._orthogonal(tensor, x)
+        values = lru_cache(maxsize=1)(partial(whole, tensor.ref, _MOST_READ))  # read once more, by whoever asks first
+        orthogonal = self._orthogonal(tensor, x, values)
         if orthogonal is not None:
             return _Match(exact=orthogonal)
         tried = self._candidates(tensor, tensor.ref.shape)
         fitting: list[Candidate] = []
         if x.n >= LEAST:
             for candidate in tried:
-                if not matching.fits(x, candidate) or not self._independent(tensor, candidate, padded):
+                if not matching.fits(x, candidate) or not self._independent(tensor, candidate, padded, values):
                     continue
                 if candidate.family is UNIFORM:
                     return _Match(exact=InitMatch(Strength.UNTOUCHED, candidate.formula, candidate.family.name))
                 fitting.append(candidate)
-            parts = self._parts(tensor, x) if not fitting else None
+            parts = self._parts(tensor, x, values) if not fitting else None
             if parts is not None:
                 return _Match(exact=parts)
         return _Match(fitting=tuple(fitting), n=x.n, moved=_moved(tensor, x, tried))
@@ -205,7 +209,7 @@ class _Model:
         return self._tried[key]
 
     def _hidden(self, tensor: TensorFacts) -> int | None:
-        """Units of a recurrent layer: `weight_hh` is (gates * hidden, hidden or projection)."""
+        """Return the number of units of a recurrent layer: `weight_hh` is (gates * hidden, hidden or projection)."""
         if tensor.role.kind not in (Part.RNN_WEIGHT, Part.RNN_BIAS):
             return None
         suffix = re.sub(r"^(weight|bias)_(ih|hh|hr)", "", tensor.role.leaf)
@@ -215,7 +219,7 @@ class _Model:
         return recurrent[-1] if recurrent else None
 
     def is_doubtful(self, tensor: TensorFacts, verdicts: Mapping[str, InitMatch]) -> bool:
-        """Whether a small tensor looks untouched only because a short step stays within its bounds.
+        """Return whether a small tensor may look untouched only because a short step keeps it in bounds.
 
         The rest of its layer tells: it took the same step.
         """
@@ -227,7 +231,7 @@ class _Model:
 
     # -- what needs the values once more ---------------------------------------------------------------
 
-    def _orthogonal(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
+    def _orthogonal(self, tensor: TensorFacts, x: Numbers, values: _Values) -> InitMatch | None:
         shape, n = tensor.ref.shape, tensor.ref.numel
         if len(shape) < 2 or not LEAST <= n <= _MOST_READ:
             return None
@@ -238,17 +242,17 @@ class _Model:
                     continue
                 part = (rows // parts, columns) if axis == 0 else (rows, columns // parts)
                 gain = matching.may_be_orthogonal(squares, *part, parts, x.rounding)
-                whole = _values(tensor) if gain is not None else None
-                if gain is None or whole is None:
+                array = values() if gain is not None else None
+                if gain is None or array is None:
                     continue
-                pieces = np.split(whole.reshape(rows, columns), parts, axis)
+                pieces = np.split(array.reshape(rows, columns), parts, axis)
                 if all(matching.is_orthogonal(piece, gain, x.rounding) for piece in pieces):
                     formula = "orthogonal" + matching.GAINS[gain]
                     each = f", each of {parts} gates" if parts > 1 else ""
                     return InitMatch(Strength.UNTOUCHED, formula + each, "orthogonal")
         return None
 
-    def _independent(self, tensor: TensorFacts, candidate: Candidate, padded: bool) -> bool:
+    def _independent(self, tensor: TensorFacts, candidate: Candidate, padded: bool, values: _Values) -> bool:
         if (
             candidate.family is not NORMAL
             or padded
@@ -256,20 +260,19 @@ class _Model:
             or tensor.ref.numel > _MOST_INDEPENDENT
         ):
             return True
-        values = _values(tensor)
-        return values is None or matching.is_independent(values, candidate)
+        array = values()
+        return array is None or matching.is_independent(array, candidate)
 
-    def _parts(self, tensor: TensorFacts, x: Numbers) -> InitMatch | None:
-        """Of a fused matrix: gates of a recurrent layer, query, key and value, gate and up."""
+    def _parts(self, tensor: TensorFacts, x: Numbers, values: _Values) -> InitMatch | None:
+        """Judge the parts of a fused matrix: gates of a recurrent layer; query, key and value; gate and up."""
         shape, role = tensor.ref.shape, tensor.role
         fused = role.kind is Part.RNN_WEIGHT or (
             _FUSED.search(role.leaf) and _FUSED_MODULE.search(role.module + role.leaf)
         )
         if len(shape) != 2 or not fused or x.n > _MOST_READ:
             return None
-        values = None
         for axis in (0, 1):
-            # Of four gates, or else of query, key and value: a part of a part would fit too.
+            # The likelier number of parts first: a part of a part would fit too.
             for count in (4, 3) if role.kind is Part.RNN_WEIGHT else (3, 2, 4):
                 if shape[axis] % count or (axis == 0) != (
                     self.framework(tensor) is Framework.TORCH and "c_attn" not in role.module
@@ -279,10 +282,10 @@ class _Model:
                 part_shape = (size, shape[1]) if axis == 0 else (shape[0], size)
                 if math.prod(part_shape) < LEAST:
                     continue
-                values = _values(tensor) if values is None else values
-                if values is None:
+                array = values()
+                if array is None:
                     return None
-                pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(values, count, axis)]
+                pieces = [numbers.of_array(piece, x.rounding) for piece in np.split(array, count, axis)]
                 for candidate in self._candidates(tensor, part_shape):
                     if candidate.family.name != "uniform":
                         continue
@@ -295,13 +298,6 @@ class _Model:
         return None
 
 
-def _values(tensor: TensorFacts) -> Any:
-    try:
-        return read_array(tensor.ref)
-    except (PinspectError, ValueError):
-        return None
-
-
 def _constant(tensor: TensorFacts) -> InitMatch | None:
     s, role = tensor.stats, tensor.role
     if s is None or s.nonfinite or s.low is None or s.high is None:
@@ -309,10 +305,10 @@ def _constant(tensor: TensorFacts) -> InitMatch | None:
     if s.low == s.high:
         name = _CONSTANTS.get((role.kind, s.low))
         if name is None and (s.finite == 1 or role.kind is Part.COUNTER):
-            return None  # one number is always all the same
+            return None  # a single value is always constant
         name = name or (f"all {significant(s.low, 6)}" if s.low else "zeros")
         return InitMatch(Strength.UNTOUCHED, name, "constant")
-    # A quarter are not 0, and none is above 1: if their squares sum to a quarter of all, they are ones.
+    # A quarter of the values are not 0, and none is above 1: if their squares sum to a quarter of n, they are ones.
     ones = s.finite / 4
     forget = s.finite - s.zeros == ones and math.isclose(s.l2**2, ones)
     if role.kind is Part.RNN_BIAS and (s.low, s.high) == (0, 1) and forget:
@@ -321,13 +317,13 @@ def _constant(tensor: TensorFacts) -> InitMatch | None:
 
 
 def _has_padding(tensor: TensorFacts) -> bool:
-    """Whether a few whole rows of a table are zeros."""
+    """Return whether the zeros of a table may be a few whole rows."""
     s, width = tensor.stats, tensor.ref.shape[-1] if tensor.ref.shape else 0
     return bool(s is not None and width and s.zeros and s.zeros % width == 0 and s.zeros < s.finite / 2)
 
 
 def _moved(tensor: TensorFacts, x: Numbers, tried: Sequence[Candidate]) -> InitMatch | None:
-    """None while too few values to say so: a small bias within its bounds may be as it was."""
+    """Return MOVED, or None if the tensor is too small to tell: a small bias within its bounds may be untouched."""
     default = tried[0] if tried and tried[0].known else None
     if default is None:
         return InitMatch(Strength.MOVED) if tensor.role.kind is not Part.OTHER or x.n >= LEAST else None

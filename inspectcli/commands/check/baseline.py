@@ -2,7 +2,8 @@
 
 {"pinspect-baseline": 1, "findings": [{"path": "models/a.pt", "code": "PI101", "tensor": "w", "count": 1}, ...]}
 
-Paths are relative to the file itself, so that it says the same on every machine.
+A finding of a hyperparameter has its name too. Paths are relative to the file itself, so that it says the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class Key(NamedTuple):
     path: str
     code: str
     tensor: str | None
+    name: str | None = None
+
+    @staticmethod
+    def of(finding: Finding, path: str) -> Key:
+        return Key(path, finding.code, finding.tensor, finding.name)
 
 
 def place(path: str, baseline: str) -> str:
@@ -66,8 +72,10 @@ def _parsed(table: Mapping[str, object]) -> Counter[Key]:
         raise ValueError
     known: Counter[Key] = Counter()
     for row in rows:
-        key, n = Key(row["path"], row["code"], row["tensor"]), row["count"]
-        if not (isinstance(key.path, str) and isinstance(key.code, str) and isinstance(key.tensor, str | None)):
+        key, n = Key(row["path"], row["code"], row["tensor"], row.get("name")), row["count"]
+        if not (isinstance(key.path, str) and isinstance(key.code, str)):
+            raise ValueError
+        if not (isinstance(key.tensor, str | None) and isinstance(key.name, str | None)):
             raise ValueError
         if type(n) is not int or n < 0:
             raise ValueError
@@ -80,7 +88,7 @@ def split(findings: Sequence[Finding], where: str, known: Counter[Key]) -> tuple
     left = known.copy()
     new = []
     for finding in findings:
-        key = Key(where, finding.code, finding.tensor)
+        key = Key.of(finding, where)
         if left[key] > 0:
             left[key] -= 1
         else:
@@ -104,7 +112,7 @@ def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) 
     counted = Counter(
         {k: n for k, n in old.items() if k.path not in now and os.path.exists(os.path.join(home, k.path))}
     )
-    counted.update(Key(where, f.code, f.tensor) for where, findings in now.items() for f in findings)
+    counted.update(Key.of(finding, where) for where, findings in now.items() for finding in findings)
     try:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(_text(counted))
@@ -115,9 +123,14 @@ def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) 
 
 def _text(counted: Counter[Key]) -> str:
     """One finding a line, in order: changes of the file read well in a review."""
-    rows = sorted(counted.items(), key=lambda item: (item[0].path, item[0].code, item[0].tensor or ""))
-    lines = (json.dumps({**key._asdict(), "count": n}) for key, n in rows)
+    rows = sorted(counted.items(), key=lambda item: [part or "" for part in item[0]])
+    lines = (json.dumps({**_row(key), "count": n}) for key, n in rows)
     return f'{{"pinspect-baseline": {VERSION}, "findings": [' + _joined(lines) + "]}\n"
+
+
+def _row(key: Key) -> dict[str, str | None]:
+    row = key._asdict()
+    return row if key.name is not None else {k: v for k, v in row.items() if k != "name"}
 
 
 def _joined(lines: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
 
 
 class TensorIgnore(NamedTuple):
-    """Findings of a rule that are meant to be there, in tensors of these names.
+    """Findings of a rule that are meant to be there, in tensors or hyperparameters of these names.
 
     Attributes:
         code: of the rule, or the first letters of several.
@@ -31,8 +31,9 @@ class TensorIgnore(NamedTuple):
     reason: str = ""
 
     def fits(self, finding: Finding) -> bool:
-        name = finding.tensor
-        return name is not None and finding.code.startswith(self.code) and fits(name, self.patterns)
+        """Whether it is one of these findings."""
+        names = [name for name in (finding.tensor, finding.name) if name is not None]
+        return finding.code.startswith(self.code) and any(fits(name, self.patterns) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Policy:
 
     Attributes:
         select: codes, their first letters, or names of rules; empty for those that run by default.
-        ignore: the same, of rules that do not run. Of `select` and `ignore` the longer code wins.
+        ignore: the same, of rules that do not run. Where `select` and `ignore` both apply, the longer code counts.
         fail_on: findings this bad, or worse, fail.
         fast: only rules that need no values; none are read.
         max_size: bytes; None for any.
@@ -157,9 +158,10 @@ def parse_size(text: str | int) -> int:
 
 
 def severity_of(word: str) -> Severity:
-    """
+    """Return the severity of this name.
+
     Raises:
-        UsageError: not a severity.
+        UsageError: there is no such severity.
     """
     try:
         return Severity(word)

@@ -1,4 +1,4 @@
-"""What `pinspect check` found, as plain data: the `pinspect/1` object."""
+"""What `pinspect check` found, and what `pinspect rules` lists, as plain data: the `pinspect/1` objects."""
 
 from __future__ import annotations
 
@@ -7,17 +7,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from inspectcli.analysis.findings import Finding, Rule, Severity
+from inspectcli.analysis.findings import Finding, Rule
 from inspectcli.commands.check.policy import TensorIgnore
-from inspectcli.commands.inspect.result import FileError
-from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, RANK, SCHEMA
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, RANK, Severity
+from inspectcli.document import report_document, written
+from inspectcli.errors import FileError
+from inspectcli.tensors.model import Hazard
 
 
 class Ignored(NamedTuple):
-    """A finding that does not count, and why."""
+    """A finding that does not count, and why.
 
-    finding: Finding
-    by: TensorIgnore
+    Attributes:
+        code: of the rule.
+        tensor: its name; None if it is of no single tensor.
+        name: the canonical name of the hyperparameter it is of; None if it is of none.
+        patterns: those of the configuration, of which one fits the name.
+        reason: why, as the configuration says it; may be empty.
+    """
+
+    code: str
+    tensor: str | None
+    name: str | None
+    patterns: tuple[str, ...]
+    reason: str
+
+    @staticmethod
+    def of(finding: Finding, by: TensorIgnore) -> Ignored:
+        return Ignored(finding.code, finding.tensor, finding.name, by.patterns, by.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +42,14 @@ class CheckedFile:
     """One checkpoint, judged.
 
     Attributes:
+        path: what was named.
+        format: how it is stored: `torch-zip`, `safetensors`, ...; empty if that is not known.
+        size: bytes of all its files.
+        error: why it could not be read, or not completely; None if it was.
         findings: those that count, worst first.
         ignored: those that are meant to be there.
         known: how many are in the baseline.
+        hazards: what would act on a careless loader, whichever rules ran.
     """
 
     path: str
@@ -37,14 +59,18 @@ class CheckedFile:
     findings: tuple[Finding, ...]
     ignored: tuple[Ignored, ...] = ()
     known: int = 0
+    hazards: tuple[Hazard, ...] = ()
 
 
+@written(also=("exit_code", "statistics"))
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` returns: the same data as `pinspect check --format json`.
 
     Attributes:
+        files: one for each checkpoint.
         rules: those that ran.
+        fail_on: findings this bad, or worse, fail.
         passed_over: files that a hook was given and that are no checkpoints.
     """
 
@@ -71,37 +97,25 @@ class CheckReport:
 
     def document(self) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`."""
-        return {
-            "schema": SCHEMA,
-            "command": "check",
-            "exit_code": self.exit_code,
-            "fail_on": self.fail_on,
-            "files": [_file_document(file) for file in self.files],
-            "passed_over": self.passed_over,
-            "statistics": self.statistics,
-            "rules": [_rule_document(rule) for rule in self.rules],
-        }
+        return report_document("check", self)
 
 
-def _file_document(file: CheckedFile) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "format": file.format,
-        "size": file.size,
-        "error": file.error and file.error._asdict(),
-        "findings": [finding._asdict() for finding in file.findings],
-        "ignored": [
-            {"code": f.code, "tensor": f.tensor, "patterns": by.patterns, "reason": by.reason} for f, by in file.ignored
-        ],
-        "known": file.known,
-    }
+@written(also=("exit_code",))
+@dataclass(frozen=True, slots=True)
+class RulesReport:
+    """What `pinspect rules` lists.
 
+    Attributes:
+        rules: by code.
+    """
 
-def _rule_document(rule: Rule) -> dict[str, Any]:
-    return {
-        "code": rule.code,
-        "name": rule.name,
-        "severity": rule.severity,
-        "what": rule.what,
-        "doc": rule.doc,
-    }
+    rules: tuple[Rule, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Always 0."""
+        return EXIT_CLEAN
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object of schema `pinspect/1`."""
+        return report_document("rules", self)

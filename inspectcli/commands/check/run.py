@@ -12,9 +12,9 @@ from inspectcli.analysis.findings import Finding, all_rules
 from inspectcli.commands.check import baseline as baselines
 from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size, severity_of
 from inspectcli.commands.check.result import CheckedFile, CheckReport, Ignored
-from inspectcli.commands.inspect.result import FileError, FileReport
+from inspectcli.commands.inspect.result import FileReport
 from inspectcli.commands.inspect.run import inspect_checkpoint, inspect_path, unreadable
-from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError, UsageError
+from inspectcli.errors import FileError, NotReadableError, PinspectError, UnsupportedFormatError, UsageError
 from inspectcli.formats.discovery import expand, is_lfs_pointer, is_named_like_a_checkpoint, may_be_something_else
 
 
@@ -27,8 +27,8 @@ def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
         if by is None:
             kept.append(finding)
         else:
-            ignored.append(Ignored(finding, by))
-    return CheckedFile(file.path, file.format, file.size, file.error, tuple(kept), tuple(ignored))
+            ignored.append(Ignored.of(finding, by))
+    return CheckedFile(file.path, file.format, file.size, file.error, tuple(kept), tuple(ignored), hazards=file.hazards)
 
 
 class Checker:

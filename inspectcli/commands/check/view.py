@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from inspectcli.analysis.findings import Finding, Rule, Severity
-from inspectcli.commands.check.result import CheckReport
+from inspectcli.commands.check.result import CheckReport, RulesReport
 from inspectcli.commands.inspect.health_view import TONES
-from inspectcli.contract import RANK, SCHEMA
+from inspectcli.contract import RANK
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Table, Tone, table_of
 from inspectcli.display.text import FORMAT_NAMES, plural, size
+from inspectcli.document import Deferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def present_check(report: CheckReport, view: CheckView) -> Report:
     blocks.append(_summary(report))
     blocks.extend(Note(text, Tone.DIM) for text in _asides(report))
     blocks.extend(Note(text, Tone.DIM) for text in view.notes)
-    return Report("check", tuple(blocks), report.document(), exit_code=report.exit_code)
+    return Report("check", tuple(blocks), Deferred(report.document), exit_code=report.exit_code)
 
 
 def _rows(
@@ -61,7 +62,7 @@ def _rows(
         shown = members[: view.most] if view.most else members
         explain = view.explain and code not in explained and code in rules
         for finding, following in zip(shown, [*shown[1:], None], strict=True):
-            where = f"{finding.tensor}: " if finding.tensor is not None else ""
+            where = f"{finding.about}: " if finding.about else ""
             yield f"{severity} {code}", Cell(where + finding.message, TONES[severity])
             if not explain and finding.advice and (following is None or following.advice != finding.advice):
                 yield "", Cell(f"→ {finding.advice}", Tone.DIM)
@@ -119,8 +120,8 @@ def _asides(report: CheckReport) -> Iterator[str]:
     """What does not count, and why."""
     codes: dict[tuple[str, str], list[str]] = {}
     for file in report.files:
-        for finding, by in file.ignored:
-            codes.setdefault((" ".join(by.patterns), by.reason), []).append(finding.code)
+        for ignored in file.ignored:
+            codes.setdefault((" ".join(ignored.patterns), ignored.reason), []).append(ignored.code)
     for (patterns, reason), found in codes.items():
         of = ", ".join(sorted(set(found)))
         yield f"{plural(len(found), 'finding')} of {of} ignored in {patterns}" + (f": {reason}" if reason else "")
@@ -145,7 +146,7 @@ _SILENCE = (
 
 def present_rules(rules: Sequence[Rule]) -> Report:
     """The list of rules, a table for each family; one rule alone is explained."""
-    document: dict[str, object] = {"schema": SCHEMA, "command": "rules", "rules": [_document(r) for r in rules]}
+    document = Deferred(RulesReport(tuple(rules)).document)
     if len(rules) == 1:
         return Report("rules", tuple(_explained(rules[0])), document)
     blocks: list[Block] = []
@@ -158,19 +159,6 @@ def present_rules(rules: Sequence[Rule]) -> Report:
     if any(not rule.default for rule in rules):
         blocks += [Note(""), Note("(off) runs only when it is selected, or its limit is given", Tone.DIM)]
     return Report("rules", tuple(blocks), document)
-
-
-def _document(rule: Rule) -> dict[str, object]:
-    return {
-        "code": rule.code,
-        "name": rule.name,
-        "family": rule.family,
-        "severity": rule.severity,
-        "what": rule.what,
-        "doc": rule.doc,
-        "reads_values": rule.reads_values,
-        "default": rule.default,
-    }
 
 
 _RULE_FIELDS: tuple[Field[Rule], ...] = (

@@ -1,1 +1,1 @@
-"""Two checkpoints side by side: what is the same, what changed, and what that amounts to."""
+"""Comparison of two checkpoints: which tensors are equal, which changed, and what that amounts to."""

@@ -1,4 +1,4 @@
-"""Compare one tensor with another: equal bits, equal values, a rounded copy, or how far apart."""
+"""Comparison of two tensors: equal bits, equal values, a rounded copy, or how far apart."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
 from inspectcli.measure import pairing
-from inspectcli.measure.scan import is_averaged
+from inspectcli.measure.base import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.values import Array, Bytes, new_buffer
 from inspectcli.words import Word
 
-#: Values on which a supposed cast must hold before whole pieces are cast.
+#: Number of values that are tested for a cast before whole pieces are.
 _HEAD = 64
-#: Where the types do not tell of a cast, it must have moved this share of the values: else it proves nothing that a
-#: few values of one side are shorter than the other's.
+#: Share of the values that a cast must have changed if the element types do not show one: that a few values are
+#: shorter than their counterparts proves nothing.
 _CAST_CHANGES = 0.5
 
 
 class Status(Word):
-    """What became of a tensor."""
+    """Result of comparing a tensor of A with its counterpart in B."""
 
     IDENTICAL = "identical"
     EQUAL_VALUES = "equal-values"
@@ -43,7 +43,7 @@ SAME = (Status.IDENTICAL, Status.EQUAL_VALUES)
 
 
 class Rounded(NamedTuple):
-    """One side is the other after a cast."""
+    """A cast that leads from one side to the other."""
 
     side: str  # "a" or "b": the one that was rounded
     dtype: str
@@ -51,7 +51,7 @@ class Rounded(NamedTuple):
 
 @dataclass(slots=True)
 class Tools:
-    """What one thread works with."""
+    """Buffers of one thread, and what is told the bytes that it read."""
 
     buffers: tuple[Bytes, Bytes] = field(default_factory=lambda: (new_buffer(), new_buffer()))
     workspace: Workspace = field(default_factory=lambda: Workspace(pairing.PIECE))
@@ -59,12 +59,13 @@ class Tools:
 
 
 class Comparison(NamedTuple):
-    """Two tensors compared. `figures` is None where the bits are equal, or have no values.
+    """Result of comparing two tensors.
 
     Attributes:
-        max_at, nonfinite_at: C-order positions in A.
-        nan: NaN on both sides, of tensors that were found equal.
-        varied: of bits that are equal: whether there is more than one value.
+        figures: None if the bits are equal, or have no values.
+        max_at, nonfinite_at: positions in A, in C order, of the largest difference and of the first non-finite one.
+        nan: number of NaN, of tensors that are equal.
+        varied: whether tensors of equal bits hold more than one value.
     """
 
     status: Status
@@ -83,7 +84,7 @@ def compare(
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     tools: Tools | None = None,
 ) -> Comparison:
-    """Compare two tensors of equally many elements, in C order or under a layout.
+    """Compare two tensors with the same number of elements, in C order or under a layout.
 
     Raises:
         PinspectError: the bytes of one cannot be read.
@@ -94,7 +95,7 @@ def compare(
     if permutation is None and a.shape != b.shape:
         b = replace(b, shape=a.shape, strides=None) if b.strides is None else b
     p = pairing.pair(a, b, permutation)
-    # libhdf5 decodes a whole dataset or none: it is not asked twice only to learn that the first block differs.
+    # libhdf5 decodes whole datasets only: it is not asked twice just to learn that the first block differs.
     if pairing.are_plain(p) and not _is_decoded(a) and not _is_decoded(b):
         equal, nan, varied = _equal_bits(p, tools)
         if equal:
@@ -111,7 +112,7 @@ def compare(
 
 
 def _same_encoding(p: pairing.Pair, tools: Tools) -> bool:
-    """Whether equal bits are equal values, for those that were compared as numbers first."""
+    """Return whether equal bits mean equal values, of tensors whose values were compared first."""
     a, b = p.a.affine, p.b.affine
     if a is None or b is None:
         return pairing.are_plain(p)
@@ -131,7 +132,7 @@ def _is_decoded(ref: TensorRef) -> bool:
 
 
 def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
-    """Packed words and bits without a meaning: the same or not."""
+    """Compare packed words, and bits without a numeric meaning: equal or not."""
     if not (a.has_values and b.has_values):
         same = a.has_values == b.has_values and a.dtype == b.dtype and a.shape == b.shape
         return Comparison(Status.IDENTICAL if same else Status.CHANGED)
@@ -145,10 +146,9 @@ def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
 
 
 def _equal_bits(p: pairing.Pair, tools: Tools) -> tuple[bool, int, bool]:
-    """Whether every bit is the same, told by the first difference; then how many NaN there are, and whether the values
-    are not all one.
+    """Return (whether all bits are equal, number of NaN, whether there is more than one value); stops at a difference.
 
-    Checksums are not compared here: two equal copies are equal, and those that differ are read again.
+    Checksums are not checked here: equal copies are equal, and tensors that differ are read again.
     """
     a, b = _unchecked(p.a), _unchecked(p.b)
     nan, varied = 0, False
@@ -175,7 +175,7 @@ def _same_bytes(a: Array, b: Array) -> bool:
     return words and np.array_equal(x[whole:], y[whole:])
 
 
-#: All exponent bits: a magnitude above them is a NaN.
+#: All bits of the exponent: a larger magnitude is a NaN.
 _TOP = {"f64": 0x7FF << 52, "f32": 0xFF << 23, "f16": 0x1F << 10, "bf16": 0xFF << 7}
 
 
@@ -184,12 +184,12 @@ def _count_nan(raw: Array, ref: TensorRef) -> int:
         return 0
     top = _TOP.get(ref.dtype.name)
     if top is None:
-        from inspectcli.tensors.values import Block, natural
+        from inspectcli.tensors.values import natural
 
-        return int(np.count_nonzero(np.isnan(natural(Block(raw, ref.dtype)))))
+        return int(np.count_nonzero(np.isnan(natural(raw, ref.dtype))))
     bits = raw.view(f"u{raw.itemsize}")
     one = bits.dtype.type
-    # As signed numbers, positive NaN lie above infinity; as unsigned ones, negative NaN lie above everything.
+    # As signed integers, positive NaN are above infinity; as unsigned ones, negative NaN are above everything.
     if bits.view(f"i{raw.itemsize}").max() <= top and bits.max() <= top | 1 << (8 * raw.itemsize - 1):
         return 0
     return int(np.count_nonzero(bits & one((1 << (8 * raw.itemsize - 1)) - 1) > one(top)))
@@ -224,7 +224,7 @@ def _measured(p: pairing.Pair, tolerance: Tolerance, tools: Tools) -> Comparison
 
 
 def agrees(a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools) -> bool:
-    """Whether the values are the same, or those of a cast; told by the first difference."""
+    """Return whether the values are equal, or equal after a cast; stops at the first difference."""
     p = pairing.pair(a, b, permutation)
     casts = _possible_casts(p.a, p.b) if a.dtype != b.dtype else []
     for piece in pairing.pieces(p, tools.buffers):
@@ -238,7 +238,7 @@ def agrees(a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools)
 
 
 def _placed(found: Difference, places: Array) -> Difference:
-    """With positions in the order of reading, where the piece's elements are not consecutive."""
+    """Return the difference with positions in the order of reading: the elements of a box are not consecutive."""
     return replace(
         found,
         max_at=None if found.max_at is None else int(places[found.max_at]),
@@ -247,7 +247,7 @@ def _placed(found: Difference, places: Array) -> Difference:
 
 
 def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
-    """Casts that could lead from one side to the other, by their types."""
+    """Return the casts that could lead from one side to the other, by their element types."""
     families = {a.dtype.family, b.dtype.family}
     if families != {NumberClass.FLOAT} or a.affine or b.affine:
         return []

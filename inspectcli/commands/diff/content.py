@@ -1,7 +1,7 @@
-"""Which tensor of A is which tensor of B, by their values: renames, and layouts.
+"""Matching tensors of A and B by their values: renames and layouts.
 
-What two tensors have in common whatever their order (bounds, zeros, deviation) tells where to look; a match is only
-ever concluded from comparing the values themselves.
+Figures that do not depend on the order of elements (bounds, zeros, deviation) find candidates. A match is concluded
+only from comparing the values themselves.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from inspectcli.commands.diff.compare import Tools, agrees, compare
 from inspectcli.commands.diff.layout import layouts
 from inspectcli.commands.diff.match import How, Match, Matching
 from inspectcli.errors import PinspectError
-from inspectcli.measure.scan import is_averaged, stats_of
+from inspectcli.measure.base import is_averaged
+from inspectcli.measure.scan import stats_of
 from inspectcli.measure.stats import Stats
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 from inspectcli.tensors.names import parts
 
-#: A layout that no framework's convention asks for needs values at least as similar as this.
+#: Least cosine of the values under a layout that no framework uses.
 LIKELY_CORRELATION = 0.5
-#: How far bounds may move by a cast to 8 bits, relative to the largest value.
+#: How far a cast to 8 bits may move bounds, relative to the largest value.
 _CAST_MOVES = 0.07
-#: Orders tried on one pair whose values were changed.
+#: Most layouts that are tried on one pair whose values were changed.
 _MOST_GUESSES = 3
 
 
 def resolve_layouts(made: Matching, tools: Tools) -> None:
-    """Find how the elements lie where names agree and shapes are each other's permutation."""
+    """Find the layouts of pairs whose names agree, and whose shapes are permutations of each other."""
     channels = _channels(made)
     made.pairs = [_settled(match, channels, tools) for match in made.pairs]
     if any(m.layout is not None and m.how is not How.CONVENTION for m in made.pairs):
-        # One kernel is transposed: square ones, whose shape cannot tell, may be too.
+        # One kernel is transposed: square ones may be too, though their shapes do not show it.
         made.pairs = [_square(match, tools) for match in made.pairs]
 
 
@@ -63,14 +64,14 @@ def _settled(match: Match, channels: Sequence[int], tools: Tools) -> Match:
 
 
 def _crosses(match: Match) -> bool:
-    """Whether one side is a Keras kernel and the other a torch weight."""
+    """Return whether one side is a Keras kernel and the other a torch weight."""
     assert match.a is not None
     assert match.b is not None
     return match.how is How.CONVENTION and names.is_kernel(match.a.name) != names.is_kernel(match.b.name)
 
 
 def _likeliest(match: Match, candidates: Sequence[Layout], tools: Tools) -> Match:
-    """A layout under which trained values still resemble each other."""
+    """Return the match with the layout under which the values resemble each other most, if any do."""
     assert match.a is not None
     assert match.b is not None
     for permutation in candidates:
@@ -92,7 +93,7 @@ def _square(match: Match, tools: Tools) -> Match:
 
 
 def _channels(made: Matching) -> list[int]:
-    """Sizes that convolution kernels have: of channels, among others."""
+    """Return the sizes of dimensions of convolution kernels, among them the numbers of channels."""
     refs = [ref for m in made.pairs for ref in (m.a, m.b) if ref is not None] + made.left + made.right
     return sorted({n for ref in refs if len(ref.shape) > 2 for n in ref.shape})
 
@@ -101,7 +102,7 @@ def _channels(made: Matching) -> list[int]:
 
 
 def by_content(made: Matching, tools: Tools) -> None:
-    """Match what no name explains by equal values. Constant tensors prove nothing and are left alone."""
+    """Match the remaining tensors by equal values. Constant tensors prove nothing and are left alone."""
     channels = _channels(made)
     known: dict[int, Stats | None] = {}
     taken: set[int] = set()
@@ -126,7 +127,7 @@ def by_content(made: Matching, tools: Tools) -> None:
 
 
 class _ByFigures:
-    """Tensors found by their figures: those of one type by equal ones, those of another by a smallest value nearby."""
+    """Index of tensors by figures: equal ones within an element type, a smallest value nearby across types."""
 
     def __init__(self, refs: Iterable[TensorRef], figures: Callable[[TensorRef], Stats | None]) -> None:
         self._equal: defaultdict[_Key, list[TensorRef]] = defaultdict(list)
@@ -142,7 +143,7 @@ class _ByFigures:
                 rows.sort(key=itemgetter(0, 1))
 
     def like(self, a: TensorRef, stats: Stats | None) -> Iterator[TensorRef]:
-        """Those that may hold the values of `a`."""
+        """Yield the tensors that may hold the values of `a`."""
         if stats is None or stats.low is None or stats.high is None:
             return
         yield from self._equal.get(_key(a, stats), ())
@@ -161,7 +162,7 @@ def _key(ref: TensorRef, stats: Stats) -> _Key:
 
 
 def _can_tell(ref: TensorRef) -> bool:
-    """Whether its values are evidence. A buffer may be computed (a mask, a window), and equal in strangers."""
+    """Return whether equal values are evidence. A buffer may be computed (a mask, a window) and equal in any model."""
     return is_averaged(ref) and ref.numel > 1 and ref.kind not in (*TRAINING_STATE, Kind.BUFFER)
 
 
@@ -170,7 +171,7 @@ def _leaf(ref: TensorRef) -> str:
 
 
 def _same_checksum(a: TensorRef, b: TensorRef) -> bool:
-    """A hint where to look first."""
+    """Return whether the checksums are equal: a hint where to look first."""
     return bool(a.segments and b.segments and a.segments[0].crc and a.segments[0].crc == b.segments[0].crc)
 
 
@@ -209,7 +210,7 @@ def _could_be(a: TensorRef, b: TensorRef, known: dict[int, Stats | None], tools:
 
 
 def _figures(ref: TensorRef, known: dict[int, Stats | None], tools: Tools) -> Stats | None:
-    """Figures that do not depend on the order; None of a tensor that holds one value only."""
+    """Return figures that do not depend on the order of elements; None for a constant tensor."""
     if id(ref) not in known:
         known[id(ref)] = None
         with suppress(PinspectError):  # an unreadable tensor is matched by nothing

@@ -1,6 +1,6 @@
-"""Difference: what is known of two runs of values after reading them once. A monoid: parts merge into the whole.
+"""Figures of the difference of two arrays, read once. A monoid: figures of parts merge into those of the whole.
 
-NaN equals NaN, and an infinity itself; places where either side is not finite enter no sum.
+NaN equals NaN, and an infinity equals itself. Places where either side is not finite enter no sum.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from inspectcli.tensors.values import Array
 
 _Bools = npt.NDArray[np.bool_]
 
-#: Sums of squares of float32 values between which none of the values was too small or too large for the sum.
+#: Range of sums of squares of float32 values in which no square was lost to underflow or overflow.
 _LEAST_SQUARES, _MOST_SQUARES = 1e-70, 1e100
-#: Differences are rounded to float32: where one side's spread, squared, is this often the other's, too much is lost.
+#: Ratio of the variances of both sides beyond which differences rounded to float32 lose too much.
 _OF_ONE_SIZE = 100.0
 _NOTHING = Moments()
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Values are close if |a - b| <= absolute + relative * max(|a|, |b|): the same from either side."""
+    """Values are close if |a - b| <= absolute + relative * max(|a|, |b|), which is symmetric."""
 
     absolute: float = 0.0
     relative: float = 0.0
@@ -37,20 +37,20 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Sums over two runs of values, a and b.
+    """Sums over two arrays, a and b.
 
     Attributes:
         count: places.
         finite: places where both are finite.
         changed: places where the values differ.
         beyond: places where they differ by more than the tolerance.
-        nan_a, nan_b: NaN on each side.
+        nan_a, nan_b: number of NaN on each side.
         nonfinite: places where one side is NaN or infinite, and the other is not the same.
         first_nonfinite: the first of these.
-        max_abs: largest |a - b| of the finite places.
-        max_at: where; None if nothing differs.
-        a, b: moments of each side, over the finite places; of complex values, of their magnitudes, as `Stats`.
-        d: moments of the differences, or of their magnitudes, over the finite places.
+        max_abs: largest |a - b| at finite places.
+        max_at: its place; None if nothing differs.
+        a, b: moments of each side over the finite places; of magnitudes if the values are complex.
+        d: moments of a - b, or of its magnitudes, over the finite places.
         products: sum of the products of the deviations of a and b from their means.
     """
 
@@ -70,7 +70,7 @@ class Difference:
     products: float = 0.0
 
     def merge(self, other: Difference) -> Difference:
-        """Of these places and the others together."""
+        """Return the figures of both sets of places together."""
         larger = other if other.max_at is not None and other.max_abs > self.max_abs else self
         if self.max_at is None:
             larger = other
@@ -99,30 +99,30 @@ class Difference:
 
     @property
     def l2(self) -> float:
-        """||a - b||"""
+        """||a - b||, the Euclidean norm of the difference."""
         return self.d.norm
 
     @property
     def rel_l2(self) -> float | None:
-        """||a - b|| / ||a||: 0 if both are 0, None if only a is."""
+        """||a - b|| / ||a||: 0 if both norms are 0, None if only ||a|| is."""
         if not self.l2:
             return 0.0
         return self.l2 / self.a.norm if self.a.norm else None
 
     @property
     def cosine(self) -> float | None:
-        """Of two zero tensors 1, as they are equal; None if one alone is zero, or a norm overflows."""
+        """Cosine of the angle between a and b: 1 if both are 0, None if only one is, or if a norm overflows."""
         d, a, b = self.l2, self.a.norm, self.b.norm
         if not d:
             return 1.0
         if not (a and b and all(map(math.isfinite, (a, b, d)))):
             return None
-        # (aa + bb - dd) / 2ab, of ratios: a product could overflow.
+        # (aa + bb - dd) / 2ab by ratios: the product could overflow.
         return max(-1.0, min(1.0, (a / b + b / a - d / a * (d / b)) / 2))
 
     @property
     def correlation(self) -> float | None:
-        """Pearson's: two independent models have none. None of constants."""
+        """Pearson's correlation, near 0 for independent models; None if a side is constant."""
         spread = math.sqrt(self.a.m2) * math.sqrt(self.b.m2)
         return max(-1.0, min(1.0, self.products / spread)) if spread else None
 
@@ -147,7 +147,7 @@ class Difference:
 
 
 class Workspace:
-    """Memory for one thread: what is new each time costs more than the arithmetic."""
+    """Buffers of one thread: allocating them anew would take longer than the arithmetic."""
 
     def __init__(self, size: int) -> None:
         self._d = np.empty(size, np.float32)
@@ -168,14 +168,14 @@ def difference(
     workspace: Workspace | None = None,
     least: float = 0.0,
 ) -> Difference:
-    """Of two one-dimensional arrays of equal length.
+    """Return the difference of two one-dimensional arrays of equal length.
 
     Args:
         a, b: the values.
-        start: the first place.
-        tolerance: what counts as close.
-        room: memory to work in.
-        least: a largest difference known from other places; one that is not larger is not located.
+        start: place of the first one.
+        tolerance: which values count as close.
+        workspace: buffers; None to allocate them.
+        least: largest difference at other places: one that is not larger is not located.
     """
     workspace = workspace or Workspace(0)
     with np.errstate(all="ignore"):
@@ -193,7 +193,7 @@ def _single(values: Array) -> Array:
 def _of_floats(
     a: Array, b: Array, start: int, tolerance: Tolerance, workspace: Workspace, least: float
 ) -> Difference | None:
-    """The quick way, all in float32; None if anything is not finite, or overflows."""
+    """Compute in float32, which is fast; None if anything is not finite, or overflows."""
     d = workspace.subtract(a, b)
     high, low = float(d.max()), float(d.min())
     peak = max(high, -low)
@@ -207,7 +207,7 @@ def _of_floats(
     changed = int(np.count_nonzero(workspace.unequal(a, b)))
     max_abs, max_at = 0.0, None
     if peak and peak >= np.float32(least):
-        # Rounding keeps the order: the largest exact difference is among those whose rounded one is largest.
+        # Rounding is monotonic: the largest exact difference is among those that are largest after rounding.
         best = np.flatnonzero((d == peak) | (d == -peak))
         exact = np.abs(a[best].astype(np.float64) - b[best])
         winner = int(exact.argmax())
@@ -231,7 +231,7 @@ def _of_floats(
 
 
 def _moments(x: Array, sums: tuple[float, float] | None = None) -> Moments:
-    """Of finite values. The bounds, a pass of their own, are asked for only where the sums do not suffice."""
+    """Return the moments of finite values. The bounds, another pass, are computed only if the sums do not suffice."""
     if not x.size:
         return Moments()
     if sums is not None and _LEAST_SQUARES < sums[1] < _MOST_SQUARES:
@@ -243,7 +243,7 @@ def _moments(x: Array, sums: tuple[float, float] | None = None) -> Moments:
 
 
 def _products(a: Array, b: Array, of_a: Moments, of_b: Moments, sums_d: tuple[float, float]) -> float:
-    """Sum of products of deviations: from the spread of the differences, where rounding leaves enough of it."""
+    """Return the sum of products of deviations, from the variance of the differences where that is accurate."""
     m2_d = sums_d[1] - sums_d[0] * sums_d[0] / a.size
     ample = m2_d >= CANCELLATION * sums_d[1] and of_a.scale == of_b.scale == 1.0
     small, large = sorted((of_a.m2, of_b.m2))
@@ -253,7 +253,7 @@ def _products(a: Array, b: Array, of_a: Moments, of_b: Moments, sums_d: tuple[fl
 
 
 def _careful(a: Array, b: Array, start: int, tolerance: Tolerance) -> Difference:
-    """Any types, any values."""
+    """Compute for any types and values, in float64."""
     equal = (a == b) | (np.isnan(a) & np.isnan(b)) if _has_nan(a) and _has_nan(b) else a == b
     wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
     x, y = a.astype(wide), b.astype(wide)
@@ -289,7 +289,7 @@ def _has_nan(values: Array) -> bool:
 
 
 def _integer_distance(a: Array, b: Array) -> Array:
-    """|a - b| without overflow: exact before it becomes a float."""
+    """Return |a - b| of integers without overflow, exact before it becomes a float."""
     if a.dtype.kind != b.dtype.kind and 8 in (a.dtype.itemsize, b.dtype.itemsize):
         return np.abs(a.astype(np.float64) - b.astype(np.float64))
     high, low = np.maximum(a, b).astype(np.int64), np.minimum(a, b).astype(np.int64)

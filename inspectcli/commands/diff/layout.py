@@ -1,4 +1,4 @@
-"""Axis permutations that may turn A's order of elements into B's: those of frameworks first, then all others."""
+"""Axis permutations that may turn A's order of elements into B's: those that frameworks use, then all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KNOWN_AXES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 def can_be_viewed(ref: TensorRef) -> bool:
-    """Whether its elements can be addressed one by one: whole bytes, one run, each element once."""
+    """Return whether elements can be addressed one by one: whole bytes, one segment, each element once."""
     return (
         0 not in (plain(ref).strides or ())
         and ref.stored_shape is None
@@ -34,11 +34,11 @@ def can_be_viewed(ref: TensorRef) -> bool:
 
 
 def layouts(a: TensorRef, b: TensorRef, channels: Iterable[int] = ()) -> Iterator[Layout]:
-    """Orders in which A's elements could lie in B, the usual ones first.
+    """Yield the layouts that could turn A into B, the usual ones first.
 
     Args:
-        a, b: tensors of equally many elements.
-        channels: of the convolutions of the model, for the kernel behind a Flatten.
+        a, b: tensors with the same number of elements.
+        channels: numbers of channels of the model's convolutions, for the kernel after a Flatten.
     """
     if a.numel != b.numel or not a.numel or not (can_be_viewed(a) and can_be_viewed(b)):
         return
@@ -56,12 +56,12 @@ def layouts(a: TensorRef, b: TensorRef, channels: Iterable[int] = ()) -> Iterato
 
 
 def _merged(turned: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """A depthwise kernel: input channel and multiplier are one dimension in torch, followed by a 1."""
+    """Return whether this is a depthwise kernel: torch merges input channel and multiplier, then adds a 1."""
     return len(turned) == 4 == len(shape) and shape == (turned[0] * turned[1], 1, *turned[2:])
 
 
 def _behind_flatten(a: tuple[int, ...], b: tuple[int, ...], channels: Iterable[int]) -> Iterator[Layout]:
-    """Keras flattens (height, width, channel), torch (channel, height, width): rows of the next kernel are permuted."""
+    """Yield layouts of the kernel after a Flatten: Keras flattens (height, width, channel), torch (channel, ...)."""
     if len(a) != 2 or b != (a[1], a[0]):
         return
     for channel in sorted(set(channels)):

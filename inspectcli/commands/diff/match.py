@@ -1,4 +1,4 @@
-"""Which tensor of A is which tensor of B, by what the headers say."""
+"""Matching tensors of A and B by names, shapes and order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Matching:
     prefixes: list[names.Rewrite] = field(default_factory=list)
 
     def take(self, found: Iterable[Match]) -> int:
-        """Add pairs and strike their tensors from what is left; how many there were."""
+        """Add pairs, and remove their tensors from what is left. Returns the number of pairs."""
         made = list(found)
         self.pairs.extend(made)
         gone_a, gone_b = {id(m.a) for m in made}, {id(m.b) for m in made}
@@ -67,7 +67,7 @@ class Matching:
         return len(made)
 
     def by_key(self, key_a: Callable[[TensorRef], Hashable], key_b: Callable[[TensorRef], Hashable], how: How) -> int:
-        """Pair tensors whose keys are equal; of several with one key, in order. A key of None fits nothing."""
+        """Pair tensors with equal keys; several with one key are paired in order. A key of None matches nothing."""
         waiting: defaultdict[Hashable, list[TensorRef]] = defaultdict(list)
         for ref in reversed(self.right):
             waiting[key_b(ref)].append(ref)
@@ -80,10 +80,10 @@ class Matching:
 
 
 def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str, str]) -> Matching:
-    """Match by the user's map, by name, by separator, by prefix, and by the words of the other framework.
+    """Match by the user's map, by name, by separator, by prefix, and by the naming of the other framework.
 
     Raises:
-        UsageError: the map names a tensor that is not there.
+        UsageError: the map names a tensor that does not exist.
     """
     made = Matching(list(a), list(b))
     _by_map(made, mapped)
@@ -127,7 +127,7 @@ def _by_prefix(made: Matching, words: Callable[[str], Parts], state: bool, how: 
 
 
 def by_module(made: Matching) -> None:
-    """Match what is left of modules whose other tensors were renamed: `ln_f.bias` goes where `ln_f.weight` went."""
+    """Match the rest of modules of which a tensor was matched: `ln_f.bias` goes where `ln_f.weight` went."""
     moved = {
         (parts(m.a.name)[:-1], _is_state(m.a)): parts(m.b.name)[:-1]
         for m in made.pairs
@@ -153,8 +153,8 @@ def _dimensions(ref: TensorRef) -> tuple[int, ...]:
 def by_position(made: Matching) -> None:
     """Match numbered siblings in order: `net.0, net.2` with `net.1, net.3`.
 
-    Only where both sides have equally many of one shape, none of which was matched by its name: else those that are
-    left were truly added and removed.
+    Only if both sides have equally many of one shape, and none of them was matched by its name: otherwise, those that
+    are left were added and removed.
     """
     settled = {_family(ref) for match in made.pairs for ref in (match.a, match.b) if ref is not None}
     sides: list[defaultdict[Hashable, list[TensorRef]]] = [defaultdict(list), defaultdict(list)]

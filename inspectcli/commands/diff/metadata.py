@@ -1,4 +1,4 @@
-"""What a checkpoint says besides its tensors, as flat keys; and which keys differ."""
+"""Metadata, configuration and training state of checkpoints as flat keys, and which of them differ."""
 
 from __future__ import annotations
 
@@ -7,44 +7,49 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from inspectcli.document import ABSENT, Absent
 from inspectcli.encodings.files import read_json
 from inspectcli.errors import PinspectError
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
 from inspectcli.tensors.model import Checkpoint
 
-#: Nodes that are looked at, since a pickle can hold one list a million times.
+#: Most nodes that are visited: a pickle can hold one list a million times.
 MAX_NODES = 200_000
 MAX_DEPTH = 24
 MAX_TEXT = 2_000
 MAX_CONFIG = 4 << 20
 
-#: Facts of the container, not of the model: two copies of one model differ in them.
+#: Keys of the container, not of the model: copies of a model differ in them.
 _CONTAINER = frozenset(
     "archive_root archive_version format_version pickle_protocol header_bytes hdf5_library shards total_size "
     "shard_format code_files system date_saved values metadata backend".split()
 )
-#: Numbers that Keras draws anew whenever a model is saved; versions that torch keeps of every module.
+#: Numbers that Keras draws whenever it saves a model, and versions that torch keeps of every module.
 _NOISE = frozenset({"shared_object_id", "_metadata"})
 
 
 class Changed(NamedTuple):
-    """A key whose value differs; None where it is absent."""
+    """A key besides the tensors whose value differs.
+
+    Attributes:
+        key: where it stands, with dots.
+        a: the value in A; absent if the key is not there.
+        b: the value in B; absent if the key is not there.
+    """
 
     key: str
-    a: object
-    b: object
-    in_a: bool
-    in_b: bool
+    a: object | Absent
+    b: object | Absent
 
 
 def changes(a: Checkpoint, b: Checkpoint) -> list[Changed]:
-    """Keys of metadata, configuration and training state that differ, sorted."""
+    """Return the keys of metadata, configuration and training state that differ, sorted."""
     left, right = facts(a), facts(b)
-    # What another format does not hold is no difference of the models.
+    # What another format cannot hold is not a difference of the models.
     alike = a.format.removesuffix("-sharded") == b.format.removesuffix("-sharded")
     keys = sorted(left.keys() | right.keys() if alike else left.keys() & right.keys())
     differing = [k for k in keys if k not in left or k not in right or not _equal(left[k], right[k])]
-    return [Changed(k, left.get(k), right.get(k), k in left, k in right) for k in differing]
+    return [Changed(k, left.get(k, ABSENT), right.get(k, ABSENT)) for k in differing]
 
 
 def _equal(a: object, b: object) -> bool:
@@ -54,7 +59,7 @@ def _equal(a: object, b: object) -> bool:
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, object]:
-    """Every key that is not about a tensor, with its value."""
+    """Return every key that is not about a tensor, with its value."""
     made: dict[str, object] = {}
     nodes = itertools.count()
     for root in _roots(checkpoint):
@@ -65,7 +70,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, object]:
 
 def _roots(checkpoint: Checkpoint) -> Iterator[object]:
     yield {k: v for k, v in checkpoint.metadata.items() if k not in _CONTAINER}
-    if isinstance(checkpoint.objects, dict) and checkpoint.files:  # of each shard: said once
+    if isinstance(checkpoint.objects, dict) and checkpoint.files:  # the same in each shard
         yield from checkpoint.objects.values()
     else:
         yield checkpoint.objects
@@ -81,7 +86,7 @@ def _config_beside(checkpoint: Checkpoint) -> Iterator[object]:
         try:
             yield {"config": read_json(os.path.join(folder, "config.json"), MAX_CONFIG)}
         except PinspectError:
-            return  # it is not the model: what it lacks is not an error of the comparison
+            return  # it is not the model: the comparison does not fail without it
 
 
 #: A model under one of these names has its configuration beside it.
@@ -92,7 +97,7 @@ _NAMES_IN_FOLDERS = frozenset(
 
 
 def _flat(value: object, key: str, depth: int, nodes: Iterator[int]) -> Iterator[tuple[str, object]]:
-    """(key, scalar) of nested containers; tensors are passed over."""
+    """Yield (key, scalar) of nested containers, without tensors."""
     if isinstance(value, str | int | float | bool) or value is None:
         yield key, value[:MAX_TEXT] if isinstance(value, str) else value
         return
@@ -123,9 +128,9 @@ def _members(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _parts(value: Object) -> Iterator[tuple[str, object]]:
-    """Of an object: what it was built from, and what was put into it, under the names they have in memory."""
+    """Yield arguments, items and attributes of an object, under the names they have in memory."""
     pairs = value.args[0] if value.path == "collections.OrderedDict" and value.args else None
-    if isinstance(pairs, list):  # protocol 2 of Python 2 lists the items
+    if isinstance(pairs, list):  # Python 2 pickles the items as a list
         yield from ((_name(p[0]), p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2)
         return
     if value.args and value.entries is None and value.state is None:

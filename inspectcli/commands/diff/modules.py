@@ -1,4 +1,4 @@
-"""What was trained and what was frozen, by module."""
+"""Changes by module: which were trained, and which frozen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Module(NamedTuple):
     """The tensors below one name.
 
     Attributes:
-        untouched: with equal values.
-        rel_l2: ||a - b|| / ||a|| over the tensors that changed; None if none did, or all were zero.
+        untouched: number of tensors with equal values.
+        rel_l2: ||a - b|| / ||a|| over the tensors that changed; None if none did, or if all were zero.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Module(NamedTuple):
 
 
 def by_module(tensors: Iterable[TensorDiff]) -> list[Module]:
-    """One entry for each module, in the order of their first tensors; blocks that are counted stand apart."""
+    """Return the modules in the order of their first tensors; each numbered block is one of its own."""
     rows = list(tensors)
     prefix = common_prefix([t.name for t in rows])
     groups: dict[str, list[TensorDiff]] = {}

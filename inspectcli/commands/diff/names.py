@@ -1,4 +1,4 @@
-"""Prefixes that explain most of the names, and what Keras and torch call the same thing."""
+"""Changes of prefix, and what Keras and torch call the same weight."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from inspectcli.tensors.names import Parts
 
-#: What wrappers and trainers put before every name; any other prefix is found too, these need no majority.
+#: Prefixes that wrappers and trainers put before every name. Others are found too; these need no majority.
 WRAPPERS = frozenset(
     "module _orig_mod model net network state_dict model_state_dict _model base_model transformer".split()
 )
 
-#: Keras's names of a layer's weights -> torch's.
+#: Name of a weight in Keras -> in torch.
 _CONVENTIONS = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
@@ -23,43 +23,43 @@ _CONVENTIONS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-#: Of recurrent layers: (cell's parts in Keras, parts in torch).
+#: Recurrent layers: (components of the cell in Keras, in torch).
 _CELLS: dict[Parts, Parts] = {
     ("lstm_cell", "kernel"): ("weight_ih_l0",),
     ("lstm_cell", "recurrent_kernel"): ("weight_hh_l0",),
     ("lstm_cell", "bias"): ("bias_ih_l0",),
 }
-#: Rewriting rounds: EMA copies and sub-models have prefixes of their own.
+#: Most changes of prefix: EMA copies and sub-models have prefixes of their own.
 _MAX_ROUNDS = 4
-#: Endings of each name that are looked at.
+#: Most endings of each name that are tried.
 _MAX_DEPTH = 12
 
 
 class Rewrite(NamedTuple):
-    """A change of prefix: `before` of A is `after` of B."""
+    """A change of prefix: `before` in A is `after` in B."""
 
     before: Parts
     after: Parts
 
     @property
     def is_wrapper(self) -> bool:
-        """Whether it only adds or takes away a prefix."""
+        """Whether it only adds or removes a prefix."""
         return not (self.before and self.after)
 
 
 def in_torch_words(path: Parts) -> Parts:
-    """Keras's name of a weight as torch would have it."""
+    """Return the components of a Keras name as torch would name the weight."""
     cell = _CELLS.get(path[-2:])
     return (*path[:-2], *cell) if cell else (*path[:-1], _CONVENTIONS.get(path[-1], path[-1]))
 
 
 def is_kernel(name: str) -> bool:
-    """Whether Keras holds it with inputs first, torch with outputs first."""
+    """Return whether this is a kernel, for which Keras puts inputs first, and torch outputs."""
     return name.endswith("kernel") or name.endswith("kernel:0")
 
 
 def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
-    """Changes of prefix, each of which explains most of the names that no earlier one explains."""
+    """Return changes of prefix, each of which explains most of the names that no earlier one explains."""
     left, right, found = list(a), set(b), []
     for _ in range(_MAX_ROUNDS):
         best = _best(left, right)
@@ -73,7 +73,7 @@ def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
 
 
 def applied(rewrite: Rewrite, path: Parts) -> Parts | None:
-    """The name in B, or None if the prefix is not there."""
+    """Return the name in B; None if the name does not have the prefix."""
     n = len(rewrite.before)
     return (*rewrite.after, *path[n:]) if path[:n] == rewrite.before else None
 

@@ -1,7 +1,7 @@
-"""The rank of the difference of two matrices: of a LoRA that was merged in, its own.
+"""Rank of the difference of two matrices, which tells the rank of a LoRA that was merged in.
 
-A matrix stored in floats carries rounding noise of full rank. Singular values count that lie above what noise alone
-gives: sigma * (sqrt(rows) + sqrt(columns)), with sigma from the spacing of the stored values.
+The rounding of stored values is noise of full rank. Singular values count if they are above those of noise alone:
+sigma * (sqrt(rows) + sqrt(columns)), with sigma from the spacing of the stored values.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from inspectcli.tensors.model import TensorRef
 
 Matrix = npt.NDArray[np.float32]
 
-#: Singular values looked for: of a larger rank only "at least" is known.
+#: Most singular values that are computed: of a larger rank, only a lower bound is known.
 MOST = 128
-#: Matrices that lie in different orders are held whole, up to this many elements.
+#: Most elements of matrices in different orders, which have to be held whole.
 MOST_TURNED = 1 << 22
-#: What stands between a singular value and the noise.
+#: Factor by which a singular value must exceed the noise.
 _MARGIN = 1.5
-#: Rounding of the sketch itself.
+#: Relative rounding error of the sketch.
 _SKETCH_NOISE = 1e-6
 _SEED = 20_250_101
-#: Bits of the fraction, the implicit one included.
+#: Element type -> bits of the significand, with the implicit one.
 _PRECISION = {"f64": 53, "f32": 24, "f16": 11, "bf16": 8, "f8_e4m3": 4, "f8_e5m2": 3}
 
 
 class Rank(NamedTuple):
-    """Singular values above the noise; `at_least` if there may be more."""
+    """Number of singular values above the noise; `at_least` if there may be more."""
 
     rank: int
     at_least: bool
 
 
 def rank_of_difference(a: TensorRef, b: TensorRef, permutation: Layout | None, tools: Tools) -> Rank | None:
-    """Rank of A - B as a matrix (first dimension, all others); None if it is none, or its type has no known spacing.
+    """Return the rank of A - B as a matrix (first dimension, all others); None for other tensors.
 
-    Two passes: a random sketch finds the space of the rows, the singular values within it are exact. Memory is that of
+    Two passes: a random sketch finds the space of the rows, in which the singular values are exact. Memory is that of
     `MOST` rows.
     """
     precision = min(_PRECISION.get(a.dtype.name, 0), _PRECISION.get(b.dtype.name, 0))
@@ -75,7 +75,7 @@ def rank_of_difference(a: TensorRef, b: TensorRef, permutation: Layout | None, t
 
 
 def _rows(p: pairing.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix, Matrix]]:
-    """(rows of A, rows of B): whole rows, some at a time."""
+    """Yield (rows of A, rows of B), some whole rows at a time."""
     if p.a.strides is not None or p.b.strides is not None:
         x, y = (side.astype(np.float32).reshape(-1, columns) for side in pairing.whole(p))
         yield x, y
@@ -83,7 +83,7 @@ def _rows(p: pairing.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix,
     held: list[pairing.Piece] = []
     size = 0
     for piece in pairing.pieces(p, tools.buffers):
-        # Pieces are views of buffers that the next one overwrites.
+        # Pieces are views of buffers, which the next piece overwrites.
         held.append(piece._replace(a=piece.a.astype(np.float32), b=piece.b.astype(np.float32)))
         size += piece.a.size
         if size >= columns:
@@ -95,7 +95,7 @@ def _rows(p: pairing.Pair, columns: int, tools: Tools) -> Iterator[tuple[Matrix,
 
 
 def _rounding(x: Matrix, y: Matrix, precision: int) -> float:
-    """Sum of the variances of what rounding to the stored type moved."""
+    """Return the sum of the variances of the rounding errors of the stored values."""
     _, exponent = np.frexp(np.maximum(np.abs(x), np.abs(y)))
     spacing = np.ldexp(1.0, exponent - precision)
     return float(np.square(spacing).sum()) / 12

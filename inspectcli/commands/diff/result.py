@@ -12,28 +12,57 @@ from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.names import Rewrite
-from inspectcli.contract import SCHEMA
-from inspectcli.tensors.model import TRAINING_STATE, Kind
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
+from inspectcli.document import report_document, written
+from inspectcli.tensors.model import TRAINING_STATE, Hazard, Kind
 from inspectcli.words import Word
 
 
+@written(
+    quiet=(
+        "layout", "rounded_to", "rounded_side", "rank", "rank_at_least", "note", "problem", "nonfinite_index",
+        "within_tolerance",
+    )
+)  # fmt: skip
 class TensorDiff(NamedTuple):
     """One tensor: on both sides, or on one.
 
     Attributes:
-        a, b: its names; None where it is not.
-        status: None if it could not be read: see `problem`.
+        a: its name in A; None if it is not there.
+        b: its name in B; None if it is not there.
+        status: what became of it; None if it could not be read: see `problem`.
         how_matched: by what; empty for a tensor of one side only.
+        kind: what it is for.
+        shape_a: in A.
+        shape_b: in B.
+        dtype_a: element type in A.
+        dtype_b: element type in B.
         layout: how the elements lie in B, in words; empty if as in A.
-        max_abs: largest |a - b| of finite values, at `max_abs_index` of A.
+        max_abs: largest |a - b| of finite values.
+        max_abs_index: where in A.
+        l2: ||a - b||.
         rel_l2: ||a - b|| / ||a||.
         cosine: of the two as vectors; 1 of two zero tensors.
         correlation: the cosine after the means are taken away.
         changed: values that differ.
+        changed_fraction: their share.
+        mean_a: mean of the finite values in A.
+        mean_b: mean of the finite values in B.
+        std_a: their standard deviation in A.
+        std_b: their standard deviation in B.
+        norm_a: ||a||.
+        norm_b: ||b||.
+        nan_a: NaN in A.
+        nan_b: NaN in B.
         nonfinite_changed: places where one side is NaN or infinite, and the other is not the same.
-        rounded_to, rounded_side: the cast, and the side that was cast.
-        rank: of the difference, above the rounding of the stored values; `rank_at_least`: no more were looked for.
+        nonfinite_index: the first of them.
+        within_tolerance: whether all values are close; None if no tolerance was given.
+        rounded_to: the element type of the cast that makes one side the other.
+        rounded_side: `a` or `b`, the side that was cast.
+        rank: of the difference, above the rounding of the stored values.
+        rank_at_least: whether the rank may be larger: no more were looked for.
         note: what else a reader should know: tied tensors.
+        problem: why it could not be compared.
     """
 
     a: str | None
@@ -101,7 +130,17 @@ class TensorDiff(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One of the two checkpoints."""
+    """One of the two checkpoints.
+
+    Attributes:
+        path: what was named.
+        format: how it is stored: `torch-zip`, `safetensors`, ...
+        size: bytes of all its files.
+        tensors: number of them.
+        parameters: elements of the model, tied ones once.
+        writer: the library that wrote it, as far as known.
+        hazards: what would act on a careless loader.
+    """
 
     path: str
     format: str
@@ -109,6 +148,28 @@ class Side(NamedTuple):
     tensors: int
     parameters: int
     writer: str = ""
+    hazards: tuple[Hazard, ...] = ()
+
+
+class Prefix(NamedTuple):
+    """A change of prefix that explains many names.
+
+    Attributes:
+        a: what stands before them in A; empty if nothing.
+        b: what stands before them in B; empty if nothing.
+    """
+
+    a: str
+    b: str
+
+    @staticmethod
+    def of(rewrite: Rewrite) -> Prefix:
+        return Prefix(".".join(rewrite.before), ".".join(rewrite.after))
+
+    @property
+    def is_wrapper(self) -> bool:
+        """Whether one side only adds a prefix."""
+        return not (self.a and self.b)
 
 
 class VerdictCode(Word):
@@ -131,22 +192,43 @@ class VerdictCode(Word):
     NOT_COMPARED = "not-compared"
 
 
+class Correlation(NamedTuple):
+    """How alike the values are that changed.
+
+    Attributes:
+        mean: of the tensors' correlations, each weighted by its number of values.
+        tensors: how many are large enough to tell.
+    """
+
+    mean: float
+    tensors: int
+
+
 class DiffVerdict(NamedTuple):
     """What the differences amount to.
 
     Attributes:
         code: for programs.
-        text: one sentence, with no more certainty than the evidence has.
+        text: one sentence, no more certain than the evidence.
         evidence: what it rests on, a sentence each.
+        correlation: how alike the values are that changed; None if too few did.
     """
 
     code: VerdictCode
     text: str
     evidence: tuple[str, ...] = ()
+    correlation: Correlation | None = None
 
 
 class Asked(NamedTuple):
-    """What counts as a difference."""
+    """What counts as a difference.
+
+    Attributes:
+        rounding_allowed: whether a rounded copy counts as the same.
+        names_strict: whether a wrapper's prefix on all names counts as a difference.
+        metadata_strict: whether differing metadata count as a difference.
+        tolerance: whether close values count as the same.
+    """
 
     rounding_allowed: bool = False
     names_strict: bool = False
@@ -154,14 +236,19 @@ class Asked(NamedTuple):
     tolerance: bool = False
 
 
+@written(also=("exit_code", "same", "counts"))
 @dataclass(frozen=True)
 class DiffReport:
     """What `diff` returns: the same data as `pinspect diff --format json`.
 
     Attributes:
+        a: the first checkpoint.
+        b: the second.
+        verdict: what the differences amount to.
         tensors: in A's order, those only in B at the end.
         metadata: keys besides the tensors that differ.
         prefixes: changes of prefix that explain most names.
+        asked: what counts as a difference.
     """
 
     a: Side
@@ -169,7 +256,7 @@ class DiffReport:
     verdict: DiffVerdict
     tensors: tuple[TensorDiff, ...]
     metadata: tuple[Changed, ...] = ()
-    prefixes: tuple[Rewrite, ...] = ()
+    prefixes: tuple[Prefix, ...] = ()
     asked: Asked = Asked()  # noqa: RUF009  (immutable)
 
     @property
@@ -209,8 +296,14 @@ class DiffReport:
         """Tensors that could not be compared."""
         return tuple(t for t in self.tensors if t.problem)
 
-    def counts(self) -> dict[str, int]:
-        """Tensors by status."""
+    @property
+    def exit_code(self) -> int:
+        """2 if a tensor could not be compared, 0 if all is the same, else 1."""
+        return EXIT_FAILED if self.problems else EXIT_CLEAN if self.same else EXIT_FOUND
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of tensors by status."""
         made = {status.value: 0 for status in Status}
         for tensor in self.tensors:
             if tensor.status is not None:
@@ -226,36 +319,5 @@ class DiffReport:
         return {name: row for row in reversed(self.tensors) for name in (row.a, row.b) if name is not None}
 
     def document(self) -> dict[str, Any]:
-        """The JSON object of schema `pinspect/1`, with numbers as numbers."""
-        return {
-            "schema": SCHEMA,
-            "command": "diff",
-            "same": self.same,
-            "verdict": self.verdict._asdict(),
-            "a": self.a._asdict(),
-            "b": self.b._asdict(),
-            "counts": self.counts(),
-            "prefixes": [{"a": ".".join(p.before), "b": ".".join(p.after)} for p in self.prefixes],
-            "metadata": [_metadata_document(c) for c in self.metadata],
-            "tensors": [tensor_document(t) for t in self.tensors],
-        }
-
-
-def _metadata_document(changed: Changed) -> dict[str, Any]:
-    return {
-        "key": changed.key,
-        **({"a": changed.a} if changed.in_a else {}),
-        **({"b": changed.b} if changed.in_b else {}),
-    }
-
-
-#: Left out of the JSON where they say nothing.
-_QUIET: Mapping[str, object] = {
-    "layout": "", "rounded_to": "", "rounded_side": "", "rank": None, "rank_at_least": False, "note": "",
-    "problem": "", "nonfinite_index": None, "within_tolerance": None,
-}  # fmt: skip
-
-
-def tensor_document(tensor: TensorDiff) -> dict[str, Any]:
-    """One tensor for programs."""
-    return {name: value for name, value in tensor._asdict().items() if name not in _QUIET or value != _QUIET[name]}
+        """The JSON object of schema `pinspect/1`."""
+        return report_document("diff", self)

@@ -1,6 +1,6 @@
-"""What a cast to a smaller float gives: round to nearest, ties to even, as torch, NumPy and ml_dtypes do it.
+"""Casts to smaller floats: to the nearest value, ties to even, as torch, NumPy and ml_dtypes do.
 
-They do not agree beyond the largest value: see `saturated`.
+They differ beyond the largest value: see `saturated`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from inspectcli.tensors.values import Array
 
 Floats = npt.NDArray[np.float32]
 
-#: Types that weights are rounded to, the narrowest last.
+#: Types to which weights are rounded, the narrowest last.
 ROUNDED_TO = ("f32", "bf16", "f16", "f8_e4m3", "f8_e5m2", "f8_e4m3fnuz", "f8_e5m2fnuz")
-#: Looked for where both sides are stored in one wide type: rounded once, and widened again.
+#: Types that are tried if both sides are stored in one wide type: values may have been rounded and widened again.
 WIDENED_FROM = ("bf16", "f16", "f8_e4m3", "f8_e5m2")
 
 
 def cast(values: Array, dtype: str) -> Array:
-    """The values after a cast to `dtype` and back. Beyond the largest value: NaN, or infinity where there is one."""
+    """Return the values after a cast to `dtype` and back. Beyond its largest value: infinity, or NaN if it has none."""
     with np.errstate(all="ignore"):
         if dtype == "f32":
             return values.astype(np.float32)
         if dtype == "f16":
             return values.astype(np.float16).astype(np.float32)
-        # torch casts a double to these types through a float.
+        # torch casts float64 to these types by way of float32.
         narrow = values.astype(np.float32, copy=False)
         return _to_bf16(narrow) if dtype == "bf16" else _to_small(narrow, dtype)
 
@@ -41,7 +41,7 @@ def _to_bf16(values: Floats) -> Floats:
 
 @cache
 def _ladder(dtype: str) -> tuple[Floats, Floats]:
-    """(values of the codes of positive numbers, midpoints between them); what follows the largest comes last."""
+    """Return (values of the positive codes, midpoints between them); the last is what follows the largest value."""
     table = kernels.code_table(dtype)[:128].astype(np.float32)
     finite = table[np.isfinite(table)]
     beyond = 2 * finite[-1] - finite[-2]
@@ -60,18 +60,18 @@ def _to_small(values: Floats, dtype: str) -> Floats:
 
 
 def saturated(values: Array, dtype: str) -> Array:
-    """A cast that gives the largest value where `cast` gives NaN or infinity: torch's of e4m3, and of many trainers."""
+    """Return a cast that gives the largest value where `cast` gives NaN or infinity, as many trainers cast to e4m3."""
     rungs, _ = _ladder(dtype)
     top = rungs[-2]
     return cast(np.clip(values, -top, top), dtype)
 
 
-#: Bits at the end of a float that are zero in one that was widened: from f32, and from f16 or less.
+#: Last bits of a float that are 0 if it was widened: from f32, and from f16 or less.
 _TAILS: dict[int, np.unsignedinteger] = {8: np.uint64((1 << 29) - 1), 4: np.uint32((1 << 13) - 1)}
 
 
 def is_short(values: Array) -> bool:
-    """Whether these could have been rounded to a narrower type; quick to say no."""
+    """Return whether these values may have been rounded to a narrower type; fast if they were not."""
     tail = _TAILS.get(values.dtype.itemsize) if values.dtype.kind == "f" else None
     if tail is None:
         return True
@@ -80,10 +80,10 @@ def is_short(values: Array) -> bool:
 
 
 def is_cast(values: Array, other: Array, dtype: str) -> bool:
-    """Whether `other` is exactly what a cast of `values` gives, in one of the ways in which libraries cast."""
+    """Return whether `other` is exactly a cast of `values`, in one of the ways in which libraries cast."""
     if _same(cast(values, dtype), other):
         return True
-    if dtype == "f16" and values.dtype == np.float64:  # torch goes through a float, NumPy does not
+    if dtype == "f16" and values.dtype == np.float64:  # torch casts by way of float32, NumPy does not
         return _same(cast(values.astype(np.float32), dtype), other)
     return dtype.startswith("f8") and _same(saturated(values, dtype), other)
 

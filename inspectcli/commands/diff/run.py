@@ -1,4 +1,4 @@
-"""`diff`: open both, match, compare, judge."""
+"""Run of `pinspect diff`: open two checkpoints, match their tensors, compare them, and classify the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inspectcli.commands.diff.difference import Tolerance
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
 from inspectcli.commands.diff.rank import rank_of_difference
-from inspectcli.commands.diff.result import Asked, DiffReport, Side, TensorDiff
+from inspectcli.commands.diff.result import Asked, DiffReport, Prefix, Side, TensorDiff
 from inspectcli.commands.diff.verdict import classify
 from inspectcli.errors import PinspectError
 from inspectcli.measure.workers import Progress, WorkerPool
@@ -26,13 +26,13 @@ class Options:
     """What is compared, and how.
 
     Attributes:
-        tolerance: values this close count as equal.
+        tolerance: which values count as equal.
         rounding_allowed: a rounded copy counts as equal.
         names_strict: a prefix on all names counts as a difference.
-        metadata_strict: so do metadata.
+        metadata_strict: differing metadata count as a difference.
         rank: find the rank of the difference of matrices.
-        mapped: names of A -> names of B, where the user knows better.
-        wanted: which tensors, by name; None for all.
+        mapped: names in A -> names in B, given by the user.
+        wanted: tells by name which tensors to compare; None for all.
     """
 
     tolerance: Tolerance = Tolerance()  # noqa: RUF009  (immutable)
@@ -60,7 +60,7 @@ def diff(
     rank: bool = False,
     mapped: Mapping[str, str] | None = None,
 ) -> DiffReport:
-    """Compare two checkpoints: every tensor, every value, and what stands beside them.
+    """Compare two checkpoints: every value of every tensor, and the metadata.
 
     Args:
         a, b: paths, checkpoints from `open_checkpoint`, live `nn.Module`s or state dicts.
@@ -68,14 +68,14 @@ def diff(
         allow_rounding: a copy rounded to bf16, f16 or fp8 counts as the same.
         strict_names: a wrapper's prefix on all names counts as a difference.
         strict_metadata: differing metadata count as a difference.
-        rank: find the rank of the difference of matrices, as of a LoRA that was merged in.
-        mapped: names of A -> names of B.
+        rank: find the rank of the difference of matrices, such as that of a merged LoRA.
+        mapped: names in A -> names in B.
 
     Returns:
-        `.same` says whether all is equal, `.verdict` what the differences amount to.
+        A report: `.same` tells whether all is equal, `.verdict` what the differences amount to.
 
     Raises:
-        PinspectError: one of them cannot be opened. A single tensor that cannot be read has its `problem`.
+        PinspectError: one of them cannot be opened. A tensor that cannot be read has a `problem` instead.
 
     >>> report = diff("fixtures/mlp.pt", "fixtures/mlp.safetensors")
     >>> report.same, report.verdict.text
@@ -87,7 +87,7 @@ def diff(
 
 
 def opened(target: object) -> Checkpoint:
-    """A path, a live model or a checkpoint as a checkpoint."""
+    """Return the checkpoint at a path or of a live model; a checkpoint is returned as it is."""
     if isinstance(target, Checkpoint):
         return target
     if isinstance(target, str | os.PathLike):
@@ -128,13 +128,13 @@ def diff_checkpoints(
         verdict=classify(tensors, metadata),
         tensors=tensors,
         metadata=metadata,
-        prefixes=tuple(made.prefixes),
+        prefixes=tuple(map(Prefix.of, made.prefixes)),
         asked=options.asked,
     )
 
 
 def _complete(made: Matching, a: Checkpoint, b: Checkpoint) -> None:
-    """A filter names tensors of either side: the partner of one is wanted too, whatever it is called."""
+    """Add the counterparts of tensors that the filter accepts: it may accept the name on one side only."""
     if not (made.left or made.right):
         return
     whole = match.by_names(a.tensors, b.tensors, {})
@@ -148,7 +148,7 @@ def _is_listed_alike(made: Matching) -> bool:
 
 
 def _in_file_order(made: Matching, left: Sequence[TensorRef]) -> list[Match]:
-    """A's tensors in their order, those of B alone at the end."""
+    """Return the matches in A's order, followed by the tensors that only B has."""
     order = {id(ref): i for i, ref in enumerate(left)}
     matches = [*made.pairs, *(Match(ref, None) for ref in made.left)]
     matches.sort(key=lambda m: order.get(id(m.a), len(order)))
@@ -166,6 +166,7 @@ def _side(checkpoint: Checkpoint) -> Side:
         counted.tensors,
         counted.unique_model_parameters,
         checkpoint.writer,
+        checkpoint.hazards,
     )
 
 
@@ -173,7 +174,7 @@ def _side(checkpoint: Checkpoint) -> Side:
 
 
 def _ties(a: Checkpoint, b: Checkpoint) -> dict[tuple[str, str], str]:
-    """(side, name) -> the first tensor that it is tied to on that side."""
+    """Return (side, name) -> the first tensor to which it is tied on that side."""
     made = {}
     for side, checkpoint in (("a", a), ("b", b)):
         for position, first in aliases(checkpoint.tensors).items():
@@ -195,10 +196,10 @@ def _noted(row: TensorDiff, ties: Mapping[tuple[str, str], str]) -> TensorDiff:
 
 
 def _all_compared(matches: Sequence[Match], options: Options, progress: Progress | None) -> list[TensorDiff]:
-    """A row for each match; pairs are compared by several threads."""
+    """Return a row for each match. Pairs are compared by several threads."""
     rows = [_listed(m) for m in matches]
     pairs = [i for i, m in enumerate(matches) if m.a is not None and m.b is not None]
-    # One child process a file decodes HDF5, one dataset after the other.
+    # HDF5 is decoded by one child process for each file, a dataset at a time.
     decoded = [i for i in pairs if _is_decoded(matches[i])]
     jobs = [[i] for i in pairs if not _is_decoded(matches[i])] + ([decoded] if decoded else [])
     crew = WorkerPool(((sum(_nbytes(matches[i]) for i in job), job) for job in jobs), progress)
@@ -225,7 +226,7 @@ def _is_decoded(m: Match) -> bool:
 
 
 def _listed(m: Match) -> TensorDiff:
-    """What the headers say of a match."""
+    """Return the row of a match, as far as headers tell."""
     ref = m.b if m.b is not None else m.a
     assert ref is not None
     return TensorDiff(
@@ -263,7 +264,7 @@ def _compared(m: Match, options: Options, tools: Tools) -> TensorDiff:
 
 
 def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, tools: Tools) -> TensorDiff:
-    """Another shape; of equally many elements in C order, also how their values compare."""
+    """Return the row of tensors of different shapes; of equally many elements, with a comparison in C order."""
     row = row._replace(status=Status.RESHAPED)
     if a.numel != b.numel or a.strides or b.strides or a.held != a.numel or b.held != b.numel:
         return row

@@ -1,30 +1,28 @@
-"""A checkpoint as text, a line for each tensor: what git compares in place of its bytes.
+"""Checkpoints as text, a line for each tensor, which git compares in place of the bytes.
 
-Every line ends with a digest of the tensor's values, so that no change hides behind rounded figures.
+Each line ends with a digest of the values, so that no change is hidden by rounded figures.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from inspectcli.commands.diff.metadata import facts
 from inspectcli.commands.diff.run import opened
 from inspectcli.display.text import number, shape
 from inspectcli.errors import PinspectError
+from inspectcli.measure.content import Digest
+from inspectcli.measure.figures import Figures
 from inspectcli.measure.scan import ScannedTensor, scan
-from inspectcli.tensors.model import Checkpoint, TensorRef
-from inspectcli.tensors.values import blocks, in_order
+from inspectcli.tensors.model import Checkpoint
 
-#: Hexadecimal digits of a digest.
-_DIGITS = 16
-#: A file that is no checkpoint is shown as it is, if it is text and no longer than this: a Git LFS pointer.
+#: Longest text file, in bytes, that is shown as it is: a Git LFS pointer, for example.
 _MOST_TEXT = 4096
 
 
 def text_lines(path: str) -> Iterator[str]:
-    """The text of a file, raw. Never fails: git would show nothing at all, so what is wrong becomes the text."""
+    """Yield the lines for a file. Errors become lines too, since git shows nothing if the command fails."""
     try:
         yield from list(_lines(opened(path)))
     except PinspectError as error:
@@ -36,7 +34,7 @@ def _lines(checkpoint: Checkpoint) -> Iterator[str]:
     for key, value in sorted(facts(checkpoint).items()):
         yield f"{key}: {value}"
     yield ""
-    for scanned in sorted(scan(checkpoint), key=lambda s: s.ref.name):
+    for scanned in sorted(scan(checkpoint, (Figures, Digest)), key=lambda s: s.ref.name):
         yield _line(scanned)
 
 
@@ -51,14 +49,7 @@ def _line(scanned: ScannedTensor) -> str:
     if s is not None and s.finite:
         figures = f"  mean {number(s.mean)} std {number(s.std)} min {number(s.low)} max {number(s.high)}"
         figures += f" NaN {s.nan:,}" if s.nan else ""
-    return f"{name}{figures}  #{_digest(ref)}"
-
-
-def _digest(ref: TensorRef) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGITS // 2)
-    for block in in_order(ref) if ref.strides is not None else blocks(replace(ref, affine=None)):
-        digest.update(block.values.tobytes())
-    return digest.hexdigest()
+    return f"{name}{figures}  #{scanned.get(Digest)}"
 
 
 def _plain_text(path: str) -> list[str]:
@@ -72,7 +63,7 @@ def _plain_text(path: str) -> list[str]:
 
 
 def _digest_of(path: str) -> str:
-    digest, size = hashlib.blake2b(digest_size=_DIGITS // 2), 0
+    digest, size = hashlib.blake2b(digest_size=Digest.size), 0
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):

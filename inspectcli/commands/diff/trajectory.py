@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.modules import by_module
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
-from inspectcli.contract import SCHEMA
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
 from inspectcli.display.blocks import (
     Block,
     Cell,
@@ -29,10 +30,11 @@ from inspectcli.display.blocks import (
     table_of,
 )
 from inspectcli.display.text import natural_key, number
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.document import Deferred, report_document, written
+from inspectcli.errors import FileError, NotReadableError, PinspectError
 from inspectcli.measure.scan import scan
 from inspectcli.measure.workers import Progress
-from inspectcli.tensors.model import TRAINING_STATE, Checkpoint
+from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Hazard
 from inspectcli.tensors.names import common_prefix, module_of
 
 #: Modules that have a row of their own in the table; the JSON has all.
@@ -40,67 +42,85 @@ _MOST_MODULES = 24
 
 
 class Change(NamedTuple):
-    """How far two checkpoints, or two modules, are apart: ||a - b||, and as a share of the first checkpoint's norm."""
+    """How far two checkpoints, or two modules, are apart.
+
+    Attributes:
+        l2: ||a - b||.
+        rel: the same as a share of the norm in the first checkpoint; None if that was zero.
+    """
 
     l2: float
     rel: float | None
 
 
-class Step(NamedTuple):
+class ModuleChange(NamedTuple):
+    """How far a module is from what it was.
+
+    Attributes:
+        name: of the module.
+        from_first: since the first checkpoint.
+        from_previous: since the one before.
+    """
+
+    name: str
+    from_first: Change
+    from_previous: Change
+
+
+class RunPoint(NamedTuple):
     """One checkpoint of a run.
 
     Attributes:
+        name: of the file or folder.
         step: of the training, as far as the file says so.
-        same: whether it equals the one before in every tensor.
-        from_first, from_previous: changes of all; None of the first checkpoint itself.
-        modules: name -> the same two, by module.
-        structure: tensors added and removed since the one before.
+        same_as_previous: whether it equals the one before in every tensor; true of the first.
+        from_first: change of all since the first checkpoint; None for that one itself.
+        from_previous: change of all since the one before; None for the first.
+        added: number of tensors that the one before does not have.
+        removed: number of tensors that only the one before has.
+        modules: the same changes by module.
+        hazards: what would act on a careless loader.
     """
 
     name: str
     step: int | float | None
-    same: bool
+    same_as_previous: bool
     from_first: Change | None = None
     from_previous: Change | None = None
-    modules: tuple[tuple[str, Change, Change], ...] = ()
-    structure: tuple[int, int] = (0, 0)
+    added: int = 0
+    removed: int = 0
+    modules: tuple[ModuleChange, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
 
 
+@written(also=("exit_code",))
 @dataclass(frozen=True, slots=True)
-class Trajectory:
-    """A run, checkpoint by checkpoint. `problems` are those that could not be read."""
+class RunDiff:
+    """A run, checkpoint by checkpoint: the same data as `pinspect diff DIR --format json`.
+
+    Attributes:
+        path: the folder.
+        trajectory: its checkpoints, in the order of their steps.
+        problems: why some of them could not be read, or not completely.
+    """
 
     path: str
-    steps: tuple[Step, ...]
-    problems: tuple[str, ...] = ()
+    trajectory: tuple[RunPoint, ...]
+    problems: tuple[FileError, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """2 if something could not be read, 1 if a checkpoint differs from the one before, else 0."""
+        if self.problems:
+            return EXIT_FAILED
+        return EXIT_CLEAN if all(point.same_as_previous for point in self.trajectory) else EXIT_FOUND
 
     def document(self) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`."""
-        return {
-            "schema": SCHEMA,
-            "command": "diff",
-            "path": self.path,
-            "trajectory": [_step_document(s) for s in self.steps],
-            "problems": self.problems,
-        }
+        return report_document("diff", self)
 
 
-def _step_document(step: Step) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "step": step.step,
-        "same_as_previous": step.same,
-        "from_first": step.from_first and step.from_first._asdict(),
-        "from_previous": step.from_previous and step.from_previous._asdict(),
-        "added": step.structure[0],
-        "removed": step.structure[1],
-        "modules": [
-            {"name": name, "from_first": a._asdict(), "from_previous": b._asdict()} for name, a, b in step.modules
-        ],
-    }
-
-
-def trajectory(path: str, options: Options, progress: Progress | None = None) -> Trajectory:
+def trajectory(path: str, options: Options, progress: Progress | None = None) -> RunDiff:
     """Compare the checkpoints of a folder in the order of their steps.
 
     Raises:
@@ -109,33 +129,37 @@ def trajectory(path: str, options: Options, progress: Progress | None = None) ->
     opened, problems = _checkpoints(path)
     if len(opened) < 2:
         raise NotReadableError(
-            f"{len(opened)} readable checkpoints, at least two expected" + (f" ({problems[0]})" if problems else ""),
+            f"{len(opened)} readable checkpoints, at least two expected"
+            + (f" ({problems[0].path}: {problems[0].message})" if problems else ""),
             "name two checkpoints, or the folder that holds those of a run",
             path,
         )
     first = opened[0][1]
     norms = _norms(first, options)
-    steps = [Step(opened[0][0], first.training.step, True)]
+    points = [RunPoint(opened[0][0], first.training.step, True, hazards=first.hazards)]
     for (_, before), (name, now) in pairwise(opened):
         since_first = diff_checkpoints(first, now, options, progress)
         since_last = since_first if before is first else diff_checkpoints(before, now, options, progress)
-        problems += [f"{name}: {t.name}: {t.problem}" for t in since_last.problems]
-        steps.append(_step(name, now, since_first, since_last, norms))
-    return Trajectory(path, tuple(steps), tuple(problems))
+        problems += [FileError("tensor-unreadable", f"{t.name}: {t.problem}", path=name) for t in since_last.problems]
+        points.append(_point(name, now, since_first, since_last, norms))
+    return RunDiff(path, tuple(points), tuple(problems))
 
 
-def _step(name: str, now: Checkpoint, first: DiffReport, last: DiffReport, norms: dict[str, float]) -> Step:
+def _point(name: str, now: Checkpoint, first: DiffReport, last: DiffReport, norms: dict[str, float]) -> RunPoint:
     a, b = _by_module(first, norms), _by_module(last, norms)
     none = Change(0.0, 0.0)
-    counts = last.counts()
-    return Step(
+    return RunPoint(
         name=name,
         step=now.training.step,
-        same=last.same,
+        same_as_previous=last.same,
         from_first=_together(a.values(), norms),
         from_previous=_together(b.values(), norms),
-        modules=tuple((module, a.get(module, none), b.get(module, none)) for module in dict.fromkeys([*a, *b])),
-        structure=(counts["added"], counts["removed"]),
+        added=last.counts[Status.ADDED.value],
+        removed=last.counts[Status.REMOVED.value],
+        modules=tuple(
+            ModuleChange(module, a.get(module, none), b.get(module, none)) for module in dict.fromkeys([*a, *b])
+        ),
+        hazards=now.hazards,
     )
 
 
@@ -170,7 +194,7 @@ def _norms(checkpoint: Checkpoint, options: Options) -> dict[str, float]:
 # -- which checkpoints ------------------------------------------------------------------------------------
 
 
-def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
+def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[FileError]]:
     """(name, checkpoint) in the order of steps; and what could not be read."""
     from inspectcli.formats import open_checkpoint
 
@@ -179,7 +203,7 @@ def _checkpoints(path: str) -> tuple[list[tuple[str, Checkpoint]], list[str]]:
         try:
             opened.append((name, open_checkpoint(os.path.join(path, name))))
         except PinspectError as error:
-            problems.append(f"{name}: {error.message}")
+            problems.append(FileError.of(error)._replace(path=name))
     steps = [c.training.step for _, c in opened]
     known = [s for s in steps if s is not None]
     if len(known) == len(steps) == len(set(known)):
@@ -208,20 +232,25 @@ def _step_order(name: str) -> tuple[bool, tuple[object, ...]]:
 # -- what people see --------------------------------------------------------------------------------------
 
 
-def present_trajectory(found: Trajectory, exit_code: int = 0) -> Report:
+def present_trajectory(found: RunDiff) -> Report:
     """Blocks for people, the document for programs, one record for each checkpoint and module."""
-    blocks: list[Block] = [Heading(found.path, f"{len(found.steps):,} checkpoints in step order")]
+    blocks: list[Block] = [Heading(found.path, f"{len(found.trajectory):,} checkpoints in step order")]
     if found.problems:
-        blocks.append(Facts(tuple(("not read", Cell(text, Tone.BAD)) for text in found.problems[:5])))
-    blocks.append(_table(found.steps))
-    blocks.extend(_modules(found.steps))
+        blocks.append(Facts(tuple(("not read", Cell(problem_text(p), Tone.BAD)) for p in found.problems[:5])))
+    blocks.append(_table(found.trajectory))
+    blocks.extend(_modules(found.trajectory))
     blocks.append(
         Note("changes are ||a - b|| as a share of the norm in the first checkpoint; --format json has both", Tone.DIM)
     )
-    return Report("diff", tuple(blocks), found.document(), tuple(_records(found)), exit_code)
+    return Report("diff", tuple(blocks), Deferred(found.document), tuple(_records(found)), found.exit_code)
 
 
-def _table(steps: Sequence[Step]) -> Table:
+def problem_text(problem: FileError) -> str:
+    """`checkpoint-500: why`."""
+    return f"{problem.path}: {problem.message}"
+
+
+def _table(steps: Sequence[RunPoint]) -> Table:
     fields = (
         Field(Column("name", "checkpoint", keep=100, flexible=True, min_width=16), lambda s: Cell(s.name)),
         Field(Column("step", right=True, keep=60), _step_cell),
@@ -232,17 +261,17 @@ def _table(steps: Sequence[Step]) -> Table:
     return table_of(fields, steps, lambda s: s.name)
 
 
-def _step_cell(step: Step) -> Cell:
+def _step_cell(step: RunPoint) -> Cell:
     return Cell("" if step.step is None else f"{step.step:,}", Tone.DIM, step.step)
 
 
 def _change_fields(
     name: str, title: str, keep: int, keep_bar: int, changes: Sequence[Change | None]
-) -> Iterator[Field[Step]]:
+) -> Iterator[Field[RunPoint]]:
     """A change as a share, and as a bar beside the largest one."""
     most = max((c.l2 for c in changes if c), default=0.0)
 
-    def bar(step: Step) -> Cell:
+    def bar(step: RunPoint) -> Cell:
         change: Change | None = getattr(step, name)
         if change is None:
             return Cell("")
@@ -256,22 +285,22 @@ def _change_cell(change: Change | None) -> Cell:
     return Cell("–", Tone.DIM) if change is None else Cell(_share(change), Tone.STRONG, change.rel)
 
 
-def _remark(step: Step) -> Cell:
-    top = max(step.modules, key=lambda m: m[2].rel or 0.0, default=None)
-    added, removed = step.structure
-    structure = f"{added:,} tensors added, {removed:,} removed" if added or removed else ""
-    remark = "same as the one before" if step.same and step.from_first else structure
-    return Cell(top[0] if top and top[2].l2 and not remark else remark, Tone.DIM)
+def _remark(step: RunPoint) -> Cell:
+    top = max(step.modules, key=lambda module: module.from_previous.rel or 0.0, default=None)
+    changed = step.added or step.removed
+    structure = f"{step.added:,} tensors added, {step.removed:,} removed" if changed else ""
+    remark = "same as the one before" if step.same_as_previous and step.from_first else structure
+    return Cell(top.name if top and top.from_previous.l2 and not remark else remark, Tone.DIM)
 
 
 def _share(change: Change) -> str:
     return "was zero" if change.rel is None else number(change.rel)
 
 
-def _modules(steps: Sequence[Step]) -> Iterator[Block]:
+def _modules(steps: Sequence[RunPoint]) -> Iterator[Block]:
     """From the first and from the previous checkpoint, by module; a column for each checkpoint."""
-    names = list(dict.fromkeys(name for step in steps for name, _, _ in step.modules))
-    known = [{name: (a, b) for name, a, b in step.modules} for step in steps[1:]]
+    names = list(dict.fromkeys(module.name for step in steps for module in step.modules))
+    known = [{module.name: module[1:] for module in step.modules} for step in steps[1:]]
     names.sort(key=lambda name: -max((k[name][0].rel or 0.0) for k in known if name in k))
     for title, which in (("from the first, by module", 0), ("from the previous, by module", 1)):
         yield Heading(title)
@@ -292,8 +321,8 @@ def _cell_of(change: Change) -> Cell:
     return Cell(_share(change), value=change.rel)
 
 
-def _records(found: Trajectory) -> Iterator[dict[str, object]]:
-    for step in found.steps:
+def _records(found: RunDiff) -> Iterator[dict[str, object]]:
+    for step in found.trajectory:
         for name, first, last in step.modules:
             yield {
                 "checkpoint": step.name,

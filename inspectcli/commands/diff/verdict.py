@@ -1,4 +1,4 @@
-"""What the differences amount to, in one sentence that claims no more than its evidence."""
+"""Verdict on the differences: one sentence that claims no more than its evidence."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import NamedTuple
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
-from inspectcli.commands.diff.result import DiffVerdict, TensorDiff, VerdictCode
+from inspectcli.commands.diff.result import Correlation, DiffVerdict, TensorDiff, VerdictCode
 from inspectcli.display.text import plural, significant
 from inspectcli.tensors.model import Kind
 
-#: Tensors with fewer values correlate by chance.
+#: Least number of values: smaller tensors correlate by chance.
 LEAST_VALUES = 32
-#: Correlation of what was trained from one base, and of what was not; both beyond what chance gives.
+#: Correlations above and below which tensors were, and were not, trained from one base; neither occurs by chance.
 RELATED, UNRELATED = 0.3, 0.1
 _SIGMAS_RELATED, _SIGMAS_UNRELATED = 5.0, 3.0
-#: Relative change that training on from a base rarely passes.
+#: Relative change that fine-tuning rarely exceeds.
 LITTLE = 0.3
-#: Share of the values that must speak for a verdict.
+#: Share of the values that must support a verdict.
 _MOST = 0.5
 
 
 class Tally(NamedTuple):
-    """The model's tensors, sorted by what became of them."""
+    """The tensors of the model by the result of their comparison."""
 
     pairs: tuple[TensorDiff, ...]
     added: tuple[TensorDiff, ...]
@@ -50,7 +50,7 @@ class Tally(NamedTuple):
 
 
 def tally(tensors: Iterable[TensorDiff]) -> Tally:
-    """Sort the tensors of a comparison."""
+    """Sort the tensors of a comparison by their results."""
     model = [t for t in tensors if not t.is_state]
     return Tally(
         pairs=tuple(t for t in model if t.a is not None and t.b is not None),
@@ -61,14 +61,15 @@ def tally(tensors: Iterable[TensorDiff]) -> Tally:
 
 
 def classify(tensors: Sequence[TensorDiff], metadata: Sequence[Changed]) -> DiffVerdict:
-    """The verdict and what it rests on."""
+    """Return the verdict on a comparison, with its evidence."""
     t = tally(tensors)
     code, text = next(found for rule in _RULES if (found := rule(t)) is not None)
     beside = _beside(t, metadata) if code in _ABOUT_EQUAL else ""
-    return DiffVerdict(code, text + beside, tuple(_evidence(t, metadata)))
+    correlation = _correlation(t)
+    return DiffVerdict(code, text + beside, tuple(_evidence(t, metadata, correlation)), correlation)
 
 
-# -- the rules, the first that fits decides -----------------------------------------------------------------
+# -- the rules: the first that fits decides -----------------------------------------------------------------
 
 Claim = tuple[VerdictCode, str] | None
 
@@ -121,7 +122,7 @@ def _close(t: Tally) -> Claim:
 
 
 def _more_or_less(t: Tally) -> Claim:
-    """Everything that is on both sides is equal; one side, or each, has more."""
+    """Claim that all tensors on both sides are equal, and that one side or each has more."""
     if not t.pairs or len(t.same) < len(t.pairs) or not _shares_most(t):
         return None
     parts = [f"{side} has {plural(len(x), 'tensor')} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
@@ -153,7 +154,7 @@ def _untouched(t: Tally) -> str:
 
 
 def _relatives(t: Tally) -> Claim:
-    """Values that resemble each other and still were changed by as much as they are: no proof of one base."""
+    """Claim a likeness of values that changed by as much as their size: no proof of a common base."""
     if kinship(t) is not True:
         return None
     return VerdictCode.RELATED, f"Related values, much changed: {_untouched(t)}; they may share a base{_structure(t)}"
@@ -182,7 +183,7 @@ _RULES: tuple[Callable[[Tally], Claim], ...] = (
     _unsure,
 )  # fmt: skip
 
-#: Verdicts under which other differences must be told in the same breath.
+#: Verdicts whose sentence must mention other differences.
 _ABOUT_EQUAL = frozenset(
     {
         VerdictCode.NO_WEIGHTS,
@@ -202,7 +203,7 @@ def _renamed(t: Tally) -> bool:
 
 
 def _shares_most(t: Tally) -> bool:
-    """Whether most values of the larger side have a counterpart of their shape."""
+    """Return whether most values of the larger side have a counterpart in a tensor of the same shape."""
     common = sum(x.numel for x in t.compared)
     sides = (sum(x.numel for x in t.added), sum(x.numel for x in t.removed))
     reshaped = sum(x.numel for x in t.reshaped)
@@ -217,22 +218,22 @@ def _structure(t: Tally) -> str:
 
 
 def _largest(changed: Sequence[TensorDiff]) -> TensorDiff | None:
-    """The tensor of the largest relative change; one that was zero before comes first."""
+    """Return the tensor with the largest relative change; one that was zero in A comes first."""
     return max(changed, key=relative_change, default=None)
 
 
 def relative_change(t: TensorDiff) -> float:
-    """For ranking: a change of zeros has no relative size and comes first."""
+    """Return ||a - b|| / ||a||, for sorting; infinite if ||a|| is 0, or if NaN or infinities changed."""
     if t.changed and t.rel_l2 is None:
         return math.inf
     return math.inf if t.nonfinite_changed else t.rel_l2 or 0.0
 
 
 def kinship(t: Tally) -> bool | None:
-    """Whether the values come from one base: True, False, or None if they do not say.
+    """Return whether the values come from one base; None if they do not tell.
 
-    Independent models do not correlate once the means are gone (norms are near 1 in every model). A tensor that is
-    bit-identical and not constant was copied.
+    Independent models do not correlate after subtracting the means (scales of normalizations are near 1 everywhere). A
+    tensor that is bit-identical and not constant was copied.
     """
     related = unrelated = total = 0
     for x in t.compared:
@@ -240,7 +241,7 @@ def kinship(t: Tally) -> bool | None:
         if x.kind is Kind.BUFFER or n < LEAST_VALUES:
             continue
         if x.status in (*SAME, Status.EQUAL_ROUNDED):
-            # What no training touched may be constant, and then says nothing.
+            # Untrained tensors may be constant, and tell nothing then.
             if x.correlation is not None:
                 related, total = related + n, total + n
             continue
@@ -256,7 +257,7 @@ def kinship(t: Tally) -> bool | None:
 
 
 def _moved_little(t: Tally) -> bool:
-    """Whether most values lie in tensors that changed little, measured by the larger side: the same from both."""
+    """Return whether most values are in tensors that changed little, relative to the larger side."""
     little = sum(x.numel for x in t.compared if (x.l2 or 0.0) <= LITTLE * max(x.norm_a or 0.0, x.norm_b or 0.0))
     return little > _MOST * sum(x.numel for x in t.compared)
 
@@ -277,18 +278,28 @@ def _beside(t: Tally, metadata: Sequence[Changed]) -> str:
     return "; " + "; ".join(parts) if parts else ""
 
 
-def _evidence(t: Tally, metadata: Sequence[Changed]) -> Iterable[str]:
+def _correlation(t: Tally) -> Correlation | None:
+    values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
+    if not values:
+        return None
+    weight = sum(x.numel for x in values)
+    return Correlation(sum((x.correlation or 0.0) * x.numel for x in values) / weight, len(values))
+
+
+def correlation_sentence(correlation: Correlation) -> str:
+    """`the 3 tensors of 32 or more values that changed correlate by 0.98`."""
+    tensors, mean = plural(correlation.tensors, "tensor"), significant(correlation.mean, 3)
+    return f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {mean}"
+
+
+def _evidence(t: Tally, metadata: Sequence[Changed], correlation: Correlation | None) -> Iterable[str]:
     if t.pairs:
         yield f"{len(t.same):,} of {plural(len(t.pairs), 'tensor')} on both sides have equal values"
     for found, what in ((t.added, "only in B"), (t.removed, "only in A"), (t.reshaped, "of another shape")):
         if found:
             yield f"{plural(len(found), 'tensor')} {what}"
-    values = [x for x in t.changed if x.correlation is not None and x.numel >= LEAST_VALUES]
-    if values:
-        weight = sum(x.numel for x in values)
-        mean = sum((x.correlation or 0.0) * x.numel for x in values) / weight
-        tensors = plural(len(values), "tensor")
-        yield f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {significant(mean, 3)}"
+    if correlation is not None:
+        yield correlation_sentence(correlation)
     if t.state:
         differing = sum(not x.is_same for x in t.state)
         yield f"training state: {differing:,} of {plural(len(t.state), 'tensor')} differ"

@@ -1,4 +1,4 @@
-"""How `pinspect diff A B` tells it: from the comparison to blocks of a Report."""
+"""Build the report blocks of `pinspect diff`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.modules import Module, by_module
-from inspectcli.commands.diff.result import DiffReport, Side, TensorDiff
-from inspectcli.commands.diff.verdict import relative_change
+from inspectcli.commands.diff.result import DiffReport, Prefix, Side, TensorDiff
+from inspectcli.commands.diff.verdict import correlation_sentence, relative_change
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Tone, table_of
 from inspectcli.display.fold import Fold, far, fold_by, fold_table, unfolded, usual
 from inspectcli.display.text import (
@@ -27,6 +27,7 @@ from inspectcli.display.text import (
     size,
     span,
 )
+from inspectcli.document import ABSENT, Deferred
 
 #: Metadata keys shown; the JSON has all.
 _MOST_KEYS = 8
@@ -79,7 +80,7 @@ class View:
     stat: bool = False
 
 
-def present(report: DiffReport, view: View, exit_code: int = 0) -> Report:
+def present(report: DiffReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
     shown = [t for t in report.tensors if _is_wanted(t, report, view)]
     model = [t for t in shown if not t.is_state]
@@ -99,7 +100,7 @@ def present(report: DiffReport, view: View, exit_code: int = 0) -> Report:
     more = _hidden(report, shown)
     if more and not view.stat:
         blocks.append(Note(more, Tone.DIM))
-    return Report("diff", tuple(blocks), report.document(), tuple(_records(report)), exit_code)
+    return Report("diff", tuple(blocks), Deferred(report.document), tuple(_records(report)), report.exit_code)
 
 
 def _verdict_tone(report: DiffReport) -> Tone:
@@ -121,18 +122,16 @@ def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
 def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
     yield "A", Cell(_side(report.a))
     yield "B", Cell(_side(report.b))
-    for rewrite in report.prefixes:
-        before, after = (".".join(p) for p in rewrite)
-        yield "names", Cell(_prefix(before, after, report))
-    counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts().items() if n]
+    for prefix in report.prefixes:
+        yield "names", Cell(_prefix(prefix, report))
+    counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts.items() if n]
     if counted:
         yield "tensors", Cell(" · ".join(counted), Tone.STRONG)
     parameters = " · ".join(_parameters(report))
     if parameters:
         yield "parameters", Cell(parameters)
-    evidence = [e for e in report.verdict.evidence if "correlate" in e]
-    if evidence:
-        yield "evidence", Cell("; ".join(evidence))
+    if report.verdict.correlation is not None:
+        yield "evidence", Cell(correlation_sentence(report.verdict.correlation))
     nan = [t for t in report.tensors if t.nan_a or t.nan_b]
     if nan:
         told = listed([f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan], 3, "tensor", "; ")
@@ -154,13 +153,13 @@ def _side(side: Side) -> str:
     return f"{name} · {size(side.size)} · {count(side.parameters)} parameters in {side.tensors:,} tensors"
 
 
-def _prefix(before: str, after: str, report: DiffReport) -> str:
+def _prefix(prefix: Prefix, report: DiffReport) -> str:
     n = sum(t.how_matched in (How.PREFIX, How.CONVENTION) for t in report.tensors)
-    if not before:
-        return f"B puts {after}. before {n:,} names of A"
-    if not after:
-        return f"A puts {before}. before {n:,} names of B"
-    return f"{before}. of A is {after}. of B in {n:,} names"
+    if not prefix.a:
+        return f"B puts {prefix.b}. before {n:,} names of A"
+    if not prefix.b:
+        return f"A puts {prefix.a}. before {n:,} names of B"
+    return f"{prefix.a}. of A is {prefix.b}. of B in {n:,} names"
 
 
 def _parameters(report: DiffReport) -> Iterable[str]:
@@ -180,9 +179,9 @@ def _parameters(report: DiffReport) -> Iterable[str]:
 
 
 def _metadata(changed: Changed) -> str:
-    if not changed.in_a:
+    if changed.a is ABSENT:
         return f"+ {changed.key}: {_value(changed.b)}"
-    if not changed.in_b:
+    if changed.b is ABSENT:
         return f"- {changed.key}: {_value(changed.a)}"
     return f"{changed.key}: {_value(changed.a)} → {_value(changed.b)}"
 

@@ -1,4 +1,4 @@
-"""How `pinspect hparams` tells it: from HParams to blocks of a Report."""
+"""Build the report blocks of `pinspect hparams`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inspectcli.contract import SCHEMA
+from inspectcli.analysis.health.hyperparameters import findings
+from inspectcli.commands.hparams.result import HParams, HParamsDiff, is_visible, visible
+from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.display.blocks import (
     Block,
     Cell,
@@ -23,10 +25,12 @@ from inspectcli.display.blocks import (
     table_of,
 )
 from inspectcli.display.text import listed, plural, setting, significant
+from inspectcli.document import Deferred
 from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
-from inspectcli.hparams.collect import HParams, Run
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, is_comparable
+from inspectcli.hparams.collect import Run
+from inspectcli.hparams.conflicts import is_comparable
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree
 from inspectcli.hparams.privacy import MASK
 
 #: Values without a known name that are shown by default.
@@ -52,7 +56,7 @@ class HParamsView:
     trials: bool = False
 
 
-def present_hparams(found: HParams, view: HParamsView, exit_code: int, nonfinite: int | None = None) -> Report:
+def present_hparams(found: HParams, view: HParamsView, nonfinite: int | None = None) -> Report:
     """The report of one path. `nonfinite`: how many NaN and Inf are in the weights, if somebody looked."""
     blocks: list[Block] = [Heading(found.path, _aside(found))]
     if view.trials:
@@ -68,92 +72,26 @@ def present_hparams(found: HParams, view: HParamsView, exit_code: int, nonfinite
             if view.advice:
                 blocks += _advice(run, nonfinite)
     blocks += [Note(note, Tone.DIM) for note in found.notes]
-    rows = tuple(shown_row(r, view.all_rows) for r in found.rows if is_shown(r, view.all_rows))
-    return Report("hparams", tuple(blocks), document(found, view.all_rows), _records(rows), exit_code)
+    document = Deferred(lambda: found.document(view.all_rows))
+    return Report("hparams", tuple(blocks), document, _records(visible(found.rows, view.all_rows)), found.exit_code)
 
 
 def _aside(found: HParams) -> str:
     return f"hyperparameters from {plural(len(dict.fromkeys(found.files)), 'file')}"
 
 
-# -- what is shown --------------------------------------------------------------------------------------
-
-
-def is_shown(row: HParamRow, everything: bool) -> bool:
-    """By default: what has a name; and numbers, which give nobody away."""
-    if everything:
-        return True
-    if row.kind is Kind.SETTING:
-        return False
-    return row.name is not None or not _has_text(row.value)
-
-
-def _has_text(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_has_text, value))
-    return isinstance(value, str | dict)
-
-
-def shown_row(row: HParamRow, everything: bool) -> dict[str, Any]:
-    """A row of the document."""
-    masked = row.private and not everything
-    return {
-        "name": row.name,
-        "raw_key": row.raw_key,
-        "value": MASK if masked else row.value,
-        "current": row.current,
-        "kind": row.kind.value,
-        "source": {"file": row.origin.file, "locator": row.origin.locator, "tool": row.origin.tool},
-        "note": row.note,
-        **({"stored": row.stored} if row.stored and not masked else {}),
-    }
-
-
-def document(found: HParams, everything: bool = False) -> dict[str, Any]:
-    """The JSON object of schema `pinspect/1`."""
-    return {
-        "schema": SCHEMA,
-        "command": "hparams",
-        "path": found.path,
-        "hyperparameters": [shown_row(row, everything) for row in found.rows if is_shown(row, everything)],
-        "files": list(dict.fromkeys(found.files)),
-        "runs": [run.folder for run in found.runs],
-        "not_recorded": list(dict.fromkeys(name for run in found.runs for name in run.missing)),
-        "from_tensors": [
-            {"name": t.name, "value": t.value, "tensor": t.tensor, "shape": t.text} for r in found.runs for t in r.told
-        ],
-        "findings": [
-            {"code": f.code, "severity": "warning", "name": f.name, "message": f.message, "advice": f.advice}
-            for f in found.findings
-        ],
-        "trials": [_trial_document(trial, everything) for trial in found.trials],
-        "notes": list(found.notes),
-    }
-
-
-def _trial_document(trial: Trial, everything: bool) -> dict[str, Any]:
-    values = {r.name or r.raw_key: r.value for r in trial.rows if is_shown(r, everything)}
-    return {
-        "name": trial.name,
-        "study": trial.study,
-        "state": trial.state,
-        "objective": trial.objective,
-        "best": trial.best,
-        "chosen": trial.chosen,
-        "values": values,
-    }
-
-
-def _records(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _records(rows: Iterable[HParamRow]) -> tuple[dict[str, Any], ...]:
     return tuple(
         {
-            "name": row["name"],
-            "raw_key": row["raw_key"],
-            "value": _flat(row["value"]),
-            "current": _flat(row["current"]),
-            "kind": row["kind"],
-            **row["source"],
-            "note": row["note"],
+            "name": row.name,
+            "raw_key": row.raw_key,
+            "value": _flat(row.value),
+            "current": _flat(row.current),
+            "kind": row.kind.value,
+            "file": row.source.file,
+            "locator": row.source.locator,
+            "tool": row.source.tool,
+            "note": row.note,
         }
         for row in rows
     )
@@ -178,15 +116,16 @@ def _run(run: Run, view: HParamsView, top: str) -> Iterator[Block]:
             yield _table(entries, run, top)
         yield from _others(run)
     yield from _tensors(run)
-    for finding in run.findings:
-        yield Note(f"{finding.code} {finding.name}: {finding.message}. {finding.advice}", Tone.BAD)
-    if run.missing:
-        names = ", ".join(name.replace("_", " ") for name in run.missing)
+    for finding in findings(run.conflicts):
+        yield Note(f"{finding.code} {finding.about}: {finding.message}", TONES[finding.severity])
+        yield Note(f"→ {finding.advice}", Tone.DIM)
+    if run.not_recorded:
+        names = ", ".join(name.replace("_", " ") for name in run.not_recorded)
         yield Note(f"not recorded in {'these files' if len(run.stores) > 1 else 'this file'}: {names}", Tone.WARN)
 
 
 def _facts(run: Run, top: str) -> Iterator[tuple[str, Cell]]:
-    tools = dict.fromkeys(row.origin.tool for row in run.rows)
+    tools = dict.fromkeys(row.source.tool for row in run.rows)
     if tools:
         yield "written by", Cell(", ".join(tools))
     files = [_short(path, top) for path, _ in run.stores]
@@ -239,7 +178,7 @@ def _table(entries: Sequence[HParamValue], run: Run, top: str) -> Table:
         Field(Column("raw_key", "key", keep=70, flexible=True, min_width=10), lambda e: Cell(e.row.raw_key, Tone.DIM)),
         Field(
             Column("locator", "place", keep=60, flexible=True, min_width=14),
-            lambda e: Cell(e.row.origin.locator, Tone.DIM),
+            lambda e: Cell(e.row.source.locator, Tone.DIM),
         ),
         Field(Column("file", keep=50, flexible=True, min_width=12), lambda e: _file_cell(e.row, top)),
         Field(
@@ -272,7 +211,7 @@ def _number(value: object) -> float | int | None:
 
 
 def _file_cell(row: HParamRow, top: str) -> Cell:
-    return Cell(_short(row.origin.file, top), Tone.DIM, row.origin.file)
+    return Cell(_short(row.source.file, top), Tone.DIM, row.source.file)
 
 
 def _now(entry: HParamValue) -> str:
@@ -295,7 +234,7 @@ def _remark(entry: HParamValue) -> str:
 
 def _others(run: Run) -> Iterator[Block]:
     """Numbers without a known name, and how much is not shown."""
-    unnamed = [r for r in run.rows if r.name is None and is_shown(r, False) and r.value not in (None, [], "")]
+    unnamed = [r for r in run.rows if r.name is None and is_visible(r, False) and r.value not in (None, [], "")]
     hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
     if unnamed:
         text = ", ".join(f"{r.raw_key} {setting(r.value)}" for r in unnamed[:MAX_OTHERS])
@@ -305,8 +244,8 @@ def _others(run: Run) -> Iterator[Block]:
 
 
 def _tensors(run: Run) -> Iterator[Block]:
-    if run.told:
-        text = "; ".join(f"{t.name} {setting(t.value)} ({t.tensor} {t.text})" for t in run.told)
+    if run.from_tensors:
+        text = "; ".join(f"{t.name} {setting(t.value)} ({t.tensor} {t.shape})" for t in run.from_tensors)
         yield Facts((("tensors say", Cell(text, Tone.DIM)),))
 
 
@@ -321,7 +260,7 @@ def _every_row(run: Run, top: str) -> Table:
         Field(Column("kind", keep=50), lambda row: Cell(row.kind.value, Tone.DIM)),
         Field(
             Column("locator", "place", keep=80, flexible=True, min_width=14),
-            lambda row: Cell(row.origin.locator, Tone.DIM),
+            lambda row: Cell(row.source.locator, Tone.DIM),
         ),
         Field(Column("file", keep=60, flexible=True, min_width=12), lambda row: _file_cell(row, top)),
         Field(
@@ -450,12 +389,8 @@ def _of(run: Run, name: str) -> object:
 # -- two sets -------------------------------------------------------------------------------------------
 
 
-def present_comparison(first: HParams, second: HParams, exit_code: int, everything: bool = False) -> Report:
+def present_comparison(found: HParamsDiff) -> Report:
     """What was changed from one set to another; what only one of them has."""
-    a, b = _known(first, everything), _known(second, everything)
-    changed = [n for n in a if n in b and not agree(a[n], b[n])]
-    only_a, only_b = [n for n in a if n not in b], [n for n in b if n not in a]
-    same = [n for n in a if n in b and agree(a[n], b[n])]
     columns = (
         Column("name", "hyperparameter", keep=100, flexible=True, min_width=18),
         Column("a", "A", keep=99, flexible=True, min_width=12),
@@ -463,43 +398,22 @@ def present_comparison(first: HParams, second: HParams, exit_code: int, everythi
         Column("status", "", keep=90),
     )
     lines = [
-        (Cell(n, Tone.STRONG), _setting_cell(a[n]), _setting_cell(b[n], Tone.WARN), Cell("changed")) for n in changed
+        (Cell(n, Tone.STRONG), _setting_cell(pair.a), _setting_cell(pair.b, Tone.WARN), Cell("changed"))
+        for n, pair in found.changed.items()
     ]
-    lines += [(Cell(n), _setting_cell(a[n]), Cell(""), Cell("only in A", Tone.DIM)) for n in only_a]
-    lines += [(Cell(n), Cell(""), _setting_cell(b[n]), Cell("only in B", Tone.DIM)) for n in only_b]
+    lines += [(Cell(n), _setting_cell(v), Cell(""), Cell("only in A", Tone.DIM)) for n, v in found.only_in_a.items()]
+    lines += [(Cell(n), Cell(""), _setting_cell(v), Cell("only in B", Tone.DIM)) for n, v in found.only_in_b.items()]
     blocks: list[Block] = [
         Heading("hyperparameters of two sets"),
-        Facts((("A", Cell(first.path)), ("B", Cell(second.path)))),
+        Facts((("A", Cell(found.a)), ("B", Cell(found.b)))),
     ]
     if lines:
         blocks.append(Table(columns, tuple(Row(cells, key=cells[0].text) for cells in lines)))
-    blocks.append(
-        Note(f"{len(changed):,} changed, {len(only_a):,} only in A, {len(only_b):,} only in B, {len(same):,} the same")
-    )
-    blocks += [Note(note, Tone.DIM) for note in (*first.notes, *second.notes)]
-    pairs = {n: {"a": a.get(n), "b": b.get(n)} for n in (*changed, *only_a, *only_b)}
-    data = {
-        "schema": SCHEMA,
-        "command": "hparams",
-        "a": first.path,
-        "b": second.path,
-        "changed": {n: pairs[n] for n in changed},
-        "only_in_a": {n: a[n] for n in only_a},
-        "only_in_b": {n: b[n] for n in only_b},
-        "same": {n: a[n] for n in same},
-    }
-    records = tuple({"name": n, "a": _flat(pair["a"]), "b": _flat(pair["b"])} for n, pair in pairs.items())
-    return Report("hparams", tuple(blocks), data, records, exit_code)
-
-
-def _known(found: HParams, everything: bool) -> dict[str, object]:
-    """Name -> configured value; and numbers without a name under their keys."""
-    made = {
-        name: MASK if entry.row.private and not everything else entry.value
-        for name, entry in found.entries.items()
-        if entry.value is not None
-    }
-    for row in found.rows:
-        if row.name is None and is_shown(row, everything) and row.value not in (None, [], ""):
-            made.setdefault(f"{row.origin.locator}.{row.raw_key}".lstrip("."), row.value)
-    return made
+    only = f"{len(found.only_in_a):,} only in A, {len(found.only_in_b):,} only in B"
+    blocks.append(Note(f"{len(found.changed):,} changed, {only}, {len(found.same):,} the same"))
+    blocks += [Note(note, Tone.DIM) for note in found.notes]
+    pairs = {n: (pair.a, pair.b) for n, pair in found.changed.items()}
+    pairs |= {n: (value, None) for n, value in found.only_in_a.items()}
+    pairs |= {n: (None, value) for n, value in found.only_in_b.items()}
+    records = tuple({"name": n, "a": _flat(a), "b": _flat(b)} for n, (a, b) in pairs.items())
+    return Report("hparams", tuple(blocks), Deferred(found.document), records, found.exit_code)

@@ -58,8 +58,11 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     moved = groups["moved"]
     weights = plural(len(rows), "weight")
     if len(moved) == len(rows):
-        all_of_them = f"all {weights} have moved from their" if len(rows) > 1 else "its weight has moved from its"
-        yield "trained", Cell(f"{all_of_them} initialization", Tone.GOOD)
+        every = {1: "the only weight has moved from its", 2: "both weights have moved from their"}
+        yield (
+            "trained",
+            Cell(f"{every.get(len(rows), f'all {weights} have moved from their')} initialization", Tone.GOOD),
+        )
         return
     parts = [f"{len(moved):,} of {weights} moved from initialization" if moved else f"none of {weights} moved"]
     if groups["untouched"]:
@@ -79,12 +82,13 @@ def _told(group: Sequence[Finding]) -> Iterable[str]:
     """`name: message`; tensors of which the same is said share a line."""
     alike: dict[str, list[str]] = {}
     for finding in group:
-        alike.setdefault(finding.message, []).append(finding.tensor or "")
+        alike.setdefault(finding.message, []).append(finding.about)
     for message, names in list(alike.items())[:_EACH]:
         shown = listed(names, 2)
         yield f"{shown}: {message}" if shown else message
     if len(alike) > _EACH:
-        yield f"and in {plural(sum(len(names) for names in list(alike.values())[_EACH:]), 'more tensor')}"
+        more = sum(len(names) for names in list(alike.values())[_EACH:])
+        yield f"and in {plural(more, 'more tensor')}" if group[0].tensor is not None else f"and {more:,} more"
 
 
 def findings_facts(file: FileReport) -> Iterable[tuple[str, Cell]]:

@@ -7,18 +7,35 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inspectcli.contract import SCHEMA
-from inspectcli.errors import PinspectError
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, Severity
+from inspectcli.document import report_document, written
+from inspectcli.errors import FileError
 from inspectcli.tensors.model import Hazard, Kind, Training
 
 if TYPE_CHECKING:
     from inspectcli.analysis.facts import InitMatch
     from inspectcli.analysis.findings import Finding
-    from inspectcli.measure.stats import Sampled
+    from inspectcli.measure.sample import Sampled
 
 
 class TensorStats(NamedTuple):
-    """Figures of one tensor; None where there is no finite value. `sampled` says of how many values it is."""
+    """Figures of one tensor; None where there is no finite value.
+
+    Attributes:
+        mean: of the finite values.
+        std: their standard deviation.
+        min: the smallest finite value.
+        max: the largest finite value.
+        abs_max: the largest magnitude.
+        l2: square root of the sum of squares.
+        zeros: number of zeros.
+        subnormals: number of values too small for the full precision of their type.
+        nan: number of NaN.
+        posinf: number of +Inf.
+        neginf: number of -Inf.
+        first_nonfinite: place of the first NaN or Inf, in C order.
+        sampled: figures that need values at hand, of a sample.
+    """
 
     mean: float | None
     std: float | None
@@ -39,10 +56,24 @@ class TensorStats(NamedTuple):
         return self.nan + self.posinf + self.neginf
 
 
+@written(quiet=("layer", "note", "problem", "init", "packed"))
 class TensorRow(NamedTuple):
     """One tensor of the report. A tied tensor carries the figures of the one it is tied to.
 
-    `packed`: its elements are words that hold several values each, and have no figures of their own.
+    Attributes:
+        name: as a user of the model knows it.
+        shape: as the writing library gives it.
+        dtype: element type, as in safetensors' files, in lower case.
+        kind: what it is for.
+        numel: number of elements.
+        nbytes: bytes that its elements take.
+        alias_of: name of the tensor that it is tied to; None if it is tied to none.
+        stats: figures of its values; None if they were not read, or have no mean.
+        layer: the class of the module it belongs to, if the file says so.
+        note: what a reader should know (`sparse_coo, 12 stored`).
+        problem: why its values cannot be read.
+        init: which initializer its numbers look like.
+        packed: whether it holds several values in each element, which are never averaged.
     """
 
     name: str
@@ -70,7 +101,8 @@ class Totals(NamedTuple):
         unique_parameters: elements, a (storage, offset, shape, strides) once.
         model_parameters: without optimizer, callbacks, hyper_parameters and random states.
         unique_model_parameters: the same, tied ones once.
-        optimizer_parameters, buffer_parameters: of these kinds.
+        optimizer_parameters: elements of the optimizer's state.
+        buffer_parameters: elements of buffers.
         bytes: of unique entries.
         by_dtype: elements of all entries, by element type, most first.
     """
@@ -87,16 +119,16 @@ class Totals(NamedTuple):
     by_dtype: Mapping[str, int]
 
 
-class FileError(NamedTuple):
-    """Why a file could not be read, or not completely."""
+class Hyperparameter(NamedTuple):
+    """A value that was set before training.
 
-    code: str
-    message: str
-    hint: str = ""
+    Attributes:
+        value: as configured; None if only the current one is known.
+        current: what it is by now; None if nothing tells.
+    """
 
-    @staticmethod
-    def of(error: PinspectError) -> FileError:
-        return FileError(error.code, error.message, error.hint)
+    value: object
+    current: object
 
 
 @dataclass(frozen=True)
@@ -104,10 +136,23 @@ class FileReport:
     """One checkpoint.
 
     Attributes:
-        read: whether values were read (False: headers only).
-        tensors: all, or those that were asked for; `totals` is of all.
-        unread: tensors whose values were not asked for.
-        hyperparameters: the ten most important that the file holds: name, value, what it is by now (None if unknown).
+        path: what was named.
+        format: how it is stored: `torch-zip`, `safetensors`, ...; empty if that is not known.
+        size: bytes of all its files.
+        error: why it could not be read, or not completely; None if it was.
+        totals: counts over all tensors; None if the file could not be opened.
+        tensors: all, or those that were asked for.
+        writer: the library that wrote it, as far as known.
+        training: how far training was.
+        metadata: facts of the container: versions, header strings, counts.
+        foreign: classes that the file names and that are neither the library's nor Python's; none was imported.
+        hazards: what would act on a careless loader.
+        notes: what a reader should know, and what was not looked at.
+        files: the files it consists of, if more than one.
+        findings: what the rules found, worst first.
+        read: whether values were read; False if only the headers were.
+        unread: number of tensors that were not asked for.
+        hyperparameters: the most important that the file holds, by canonical name.
     """
 
     path: str
@@ -126,7 +171,7 @@ class FileReport:
     findings: tuple[Finding, ...] = ()
     read: bool = True
     unread: int = 0
-    hyperparameters: tuple[tuple[str, object, object], ...] = ()
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[TensorRow, ...]:
@@ -141,62 +186,27 @@ class FileReport:
         return {row.name: row for row in reversed(self.tensors)}  # of equal names the first counts
 
 
+@written(also=("exit_code",))
 @dataclass(frozen=True, slots=True)
 class InspectReport:
-    """What `inspect` returns: the same data as `pinspect --format json`."""
+    """What `inspect` returns: the same data as `pinspect --format json`.
+
+    Attributes:
+        files: one for each path, in their order.
+        strict: whether errors and warnings of the rules count for the exit code.
+    """
 
     files: tuple[FileReport, ...]
+    strict: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """2 if a file could not be read; 1 if one would run code or, when strict, has an error or a warning; else 0."""
+        if any(file.error for file in self.files):
+            return EXIT_FAILED
+        told = self.strict and any(f.severity is not Severity.NOTE for file in self.files for f in file.findings)
+        return EXIT_FOUND if told or any(file.hazards for file in self.files) else EXIT_CLEAN
 
     def document(self) -> dict[str, Any]:
-        """The JSON object of schema `pinspect/1`, with numbers as numbers."""
-        return {"schema": SCHEMA, "command": "inspect", "files": [_file_document(f) for f in self.files]}
-
-
-def _file_document(report: FileReport) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "format": report.format,
-        "size": report.size,
-        "error": report.error and report.error._asdict(),
-        "totals": report.totals and {name: getattr(report.totals, name) for name in Totals._fields},
-        "tensors": [_tensor_document(row) for row in report.tensors],
-        "metadata": report.metadata,
-        "foreign": report.foreign,
-        "findings": [finding._asdict() for finding in report.findings],
-        "writer": report.writer,
-        "training": {
-            "epoch": report.training.epoch,
-            "step": report.training.step,
-            "optimizer": report.training.optimizer,
-        },
-        "hyperparameters": {
-            name: {"value": value, "current": current} for name, value, current in report.hyperparameters
-        },
-        "unsafe": [{"what": h.what, "where": h.where} for h in report.hazards],
-        "notes": report.notes,
-        "files": report.files,
-    }
-
-
-def _tensor_document(row: TensorRow) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "shape": row.shape,
-        "dtype": row.dtype,
-        "kind": row.kind.value,
-        "numel": row.numel,
-        "nbytes": row.nbytes,
-        "alias_of": row.alias_of,
-        "stats": row.stats and _stats_document(row.stats),
-        **({"layer": row.layer} if row.layer else {}),
-        **({"note": row.note} if row.note else {}),
-        **({"problem": row.problem} if row.problem else {}),
-        **({"init": row.init._asdict()} if row.init else {}),
-    }
-
-
-def _stats_document(stats: TensorStats) -> dict[str, Any]:
-    made = {name: getattr(stats, name) for name in TensorStats._fields}
-    sampled = stats.sampled
-    made["sampled"] = sampled and {name: getattr(sampled, name) for name in type(sampled).__slots__ if name != "knots"}
-    return made
+        """The JSON object of schema `pinspect/1`."""
+        return report_document("inspect", self)

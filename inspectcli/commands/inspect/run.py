@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inspectcli.errors import PinspectError
+from inspectcli.commands.inspect.result import FileReport, Hyperparameter, InspectReport, TensorRow, TensorStats, Totals
+from inspectcli.errors import FileError, PinspectError
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
-from inspectcli.commands.inspect.result import FileError, FileReport, InspectReport, TensorRow, TensorStats, Totals
 from inspectcli.display.text import listed
 
 
@@ -25,6 +27,7 @@ def inspect_checkpoint(
     wanted: Callable[[TensorRef], bool] | None = None,
     progress: Progress | None = None,
     rules: Sequence[Rule] | None = None,
+    executor: Executor | None = None,
 ) -> FileReport:
     """Read what is wanted of an opened checkpoint, and judge it.
 
@@ -34,15 +37,20 @@ def inspect_checkpoint(
         wanted: which tensors to read and list; None for all. Totals are always of all.
         progress: called with numbers of bytes, as they are read.
         rules: those to judge by; None for all that run by default.
+        executor: what reads the values; threads of our own if None.
     """
-    from inspectcli.analysis.analyze import analyze
+    from inspectcli.analysis.analyze import analyze, chosen
+    from inspectcli.hparams.summary import important, rows_of
+    from inspectcli.measure.plan import wanted as measured
     from inspectcli.measure.scan import scan
 
     refs = checkpoint.tensors if wanted is None else tuple(r for r in checkpoint.tensors if wanted(r))
     rows: dict[str, TensorRow] = {}
     made: list[TensorRow] = []
-    tensors = list(scan(replace(checkpoint, tensors=refs), read, progress))
-    analysis = analyze(checkpoint, tensors, read, rules)
+    measurements = measured(chosen(rules)) if read else ()
+    tensors = scan(replace(checkpoint, tensors=refs), measurements, progress, executor)
+    hyperparameters = rows_of(checkpoint)
+    analysis = analyze(checkpoint, tensors, read, rules, hyperparameters)
     for scanned in tensors:
         row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
         rows.setdefault(row.name, row)
@@ -64,28 +72,11 @@ def inspect_checkpoint(
         findings=analysis.findings,
         read=read,
         unread=len(checkpoint.tensors) - len(refs),
-        hyperparameters=_important(checkpoint),
+        hyperparameters={
+            value.name: Hyperparameter(value.value, value.current)
+            for value in (important(hyperparameters) if hyperparameters else ())
+        },
     )
-
-
-def _important(checkpoint: Checkpoint) -> tuple[tuple[str, object, object], ...]:
-    """The ten most important hyperparameters that the file itself holds."""
-    if _is_bare(checkpoint.objects):
-        return ()
-    from inspectcli.hparams.summary import important
-
-    return important(checkpoint)
-
-
-def _is_bare(objects: object) -> bool:
-    """Whether there is nothing but tensors: not worth an import."""
-    from inspectcli.pickles.nodes import Dict, Object
-
-    if isinstance(objects, Object) and objects.entries is not None:
-        objects = objects.entries
-    if isinstance(objects, Dict):
-        return all(isinstance(v, Object) and v.path.startswith("torch._utils._rebuild") for v in objects.values)
-    return not objects or (isinstance(objects, dict) and set(objects) <= {"format"})
 
 
 def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
@@ -102,8 +93,8 @@ def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
         stats=first.stats if first else _stats(scanned),
         layer=ref.layer,
         note=ref.note,
-        problem=scanned.problem or (first.problem if first else ""),
         packed=ref.packed,
+        problem=scanned.problem or (first.problem if first else ""),
     )
 
 
@@ -172,12 +163,13 @@ def inspect_path(
     wanted: Callable[[TensorRef], bool] | None = None,
     progress: Progress | None = None,
     rules: Sequence[Rule] | None = None,
+    executor: Executor | None = None,
 ) -> FileReport:
     """Open, read and judge one checkpoint; what goes wrong stands in `error`."""
     from inspectcli.formats import open_checkpoint
 
     try:
-        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress, rules)
+        return inspect_checkpoint(open_checkpoint(path), read, wanted, progress, rules, executor)
     except PinspectError as error:
         return unreadable(error.path or path, error)
     except RecursionError:
@@ -193,13 +185,17 @@ def unreadable(path: str, error: PinspectError) -> FileReport:
     return FileReport(path, "", size, why, None, ())
 
 
-def inspect(target: object, *, stats: bool = True, rules: Sequence[Rule] | None = None) -> InspectReport:
+def inspect(
+    target: object, *, stats: bool = True, rules: Sequence[Rule] | None = None, executor: Executor | None = None
+) -> InspectReport:
     """Look into checkpoints, or into a model in memory.
 
     Args:
         target: a path, a list of paths, a `torch.nn.Module`, or a state dict (name -> tensor or array).
         stats: False to read headers only.
         rules: those to judge by; None for all that run by default.
+        executor: what reads the values, as a `concurrent.futures.ProcessPoolExecutor`; threads of our own if None.
+            The report is the same.
 
     Returns:
         One FileReport for each path. A path that cannot be read has its reason in `.error`.
@@ -209,9 +205,10 @@ def inspect(target: object, *, stats: bool = True, rules: Sequence[Rule] | None 
     26
     """
     if isinstance(target, str | os.PathLike):
-        return InspectReport((inspect_path(os.fspath(target), stats, rules=rules),))
+        return InspectReport((inspect_path(os.fspath(target), stats, rules=rules, executor=executor),))
     if isinstance(target, list | tuple):
-        return InspectReport(tuple(inspect_path(os.fspath(p), stats, rules=rules) for p in target))
+        paths = [os.fspath(path) for path in target]
+        return InspectReport(tuple(inspect_path(path, stats, rules=rules, executor=executor) for path in paths))
     from inspectcli.formats.live import from_live
 
-    return InspectReport((inspect_checkpoint(from_live(target), stats, rules=rules),))
+    return InspectReport((inspect_checkpoint(from_live(target), stats, rules=rules, executor=executor),))

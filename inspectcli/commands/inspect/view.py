@@ -25,6 +25,7 @@ from inspectcli.display.text import (
     short,
     size,
 )
+from inspectcli.document import Deferred
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import Kind
 
@@ -50,7 +51,7 @@ class View:
     left_out: str = "--optimizer shows training state"
 
 
-def present(report: InspectReport, view: View, exit_code: int = 0) -> Report:
+def present(report: InspectReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
     blocks: list[Block] = []
     if view.brief:
@@ -58,7 +59,7 @@ def present(report: InspectReport, view: View, exit_code: int = 0) -> Report:
     else:
         for file in report.files:
             blocks.extend(_file_blocks(file, view))
-    return Report("inspect", tuple(blocks), report.document(), tuple(_records(report.files)), exit_code)
+    return Report("inspect", tuple(blocks), Deferred(report.document), tuple(_records(report.files)), report.exit_code)
 
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -110,7 +111,7 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     yield "parameters", Cell(_parameters(totals), Tone.STRONG)
     apart = _apart(totals)
     if apart:
-        yield "besides", Cell(apart)
+        yield "also holds", Cell(apart)
     if totals.by_dtype:
         yield (
             "types",
@@ -166,7 +167,7 @@ def _hparams(file: FileReport) -> str:
     from inspectcli.hparams.merge import agree
 
     parts = []
-    for name, value, current in file.hyperparameters:
+    for name, (value, current) in file.hyperparameters.items():
         moved = current is not None and value is not None and not agree(value, current)
         text = setting(current if value is None else value)
         parts.append(f"{name} {text}" + (f" → now {setting(current)}" if moved else ""))

@@ -1,4 +1,4 @@
-"""HDF5 and what Keras keeps in it."""
+"""Formats on HDF5: plain files, and those of Keras."""
 
-#: Modules that have a FORMAT; the others are what these share.
+#: Modules with a FORMAT; the others are shared by these.
 READERS = ("file", "keras")

@@ -1,11 +1,11 @@
-"""The child process in which libhdf5 runs: lists one file, then streams datasets on request. Run as a script.
+"""Child process in which libhdf5 runs: it lists one file, then streams datasets on request. Run as a script.
 
     argv: path ("-" for standard input), first byte, size
     out:  u32 length, JSON listing; then per request: (u32 length, bytes)* and u32 0,
           or u32 0xFFFFFFFF, u32 length, error
     in:   (after the bytes of the file, if they come this way) one dataset path a line, in JSON
 
-Only h5py, NumPy and the standard library are imported, and nothing of this package: start-up is what counts here.
+Imports only h5py, NumPy and the standard library, nothing of this package, so as to start quickly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    # The folder of this script, and never the current one, would come first.
+    # The folder of this script would come first, and its modules hide those of the standard library.
     del sys.path[0]
 
 import json
@@ -27,7 +27,7 @@ MAX_DEPTH = 200
 MAX_ATTRIBUTE = 64 << 20
 MAX_LISTING = 256 << 20
 FRAME = 1 << 20
-#: Rows are read together up to this size; a chunk that is larger is read at once.
+#: Bytes up to which rows are read together; a larger chunk is read as a whole.
 SLAB = 8 << 20
 MAX_CHUNK = 256 << 20
 
@@ -53,7 +53,7 @@ _OPAQUE = {
 
 
 class RangeFile:
-    """A read-only range of a file, as the file object that h5py asks for."""
+    """A read-only range of a file, as the file object that h5py needs."""
 
     def __init__(self, path: str, start: int, size: int) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
@@ -88,7 +88,7 @@ class RangeFile:
 
 
 def text(value: Any) -> Any:
-    """An attribute as JSON: text, numbers, or lists of them."""
+    """Return an attribute's value as JSON can hold it: text, numbers, or lists of them."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, str):
@@ -101,7 +101,7 @@ def text(value: Any) -> Any:
 
 
 def attributes(obj: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """The named attributes that are there and not too large; long lists are split into name0, name1, ..."""
+    """Return the named attributes that exist and are not too large; Keras splits long lists into name0, name1, ..."""
     found: dict[str, Any] = {}
     for name in names:
         if name in obj.attrs:
@@ -118,7 +118,7 @@ def attributes(obj: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 def attribute(obj: Any, name: str) -> Any:
     try:
-        # h5py takes the size 0 of an empty list for an error.
+        # h5py takes the size 0 of an empty list as an error.
         shape = obj.attrs.get_id(name).shape
         if shape is None or 0 in shape:
             return []
@@ -128,9 +128,9 @@ def attribute(obj: Any, name: str) -> Any:
 
 
 def element(dataset: Any) -> tuple[str, bool]:
-    """(name of the element type or what it is instead in parentheses, big-endian).
+    """Return (element type, or in parentheses what it is instead; whether it is big-endian).
 
-    The HDF5 type is asked, not `dataset.dtype`: a native bfloat16 shows as float32 there.
+    Reads the HDF5 type, not `dataset.dtype`, which shows a native bfloat16 as float32.
     """
     import h5py
 
@@ -185,7 +185,7 @@ def describe(path: str, dataset: Any) -> dict[str, Any]:
 
 
 def unreadable(dataset: Any, dtype: str) -> str:
-    """Why libhdf5 cannot hand the values out as they are."""
+    """Return why libhdf5 cannot give the stored values; empty if it can."""
     import h5py
 
     native = dataset.id.get_type().get_class() == h5py.h5t.FLOAT
@@ -195,7 +195,7 @@ def unreadable(dataset: Any, dtype: str) -> str:
 
 
 def address(obj: Any) -> str:
-    """Equal for hard links to one object. A token since HDF5 1.12, an address before."""
+    """Return a text that is equal for hard links to one object: its token (HDF5 1.12 and newer) or its address."""
     import h5py
 
     info = h5py.h5o.get_info(obj.id)
@@ -203,7 +203,7 @@ def address(obj: Any) -> str:
 
 
 def listing(file: Any) -> dict[str, Any]:
-    """Every object, walked with a stack; links that lead elsewhere are named, not followed."""
+    """Return all objects of the file as a JSON object. Links to other files are listed, not followed."""
     import h5py
 
     datasets: list[dict[str, Any]] = []
@@ -256,7 +256,7 @@ def listing(file: Any) -> dict[str, Any]:
 
 
 def slabs(dataset: Any, fixed: tuple[int, ...] = ()) -> Iterator[Any]:
-    """The elements in C order, in blocks of whole chunk rows as far as SLAB allows."""
+    """Yield the elements in C order, in blocks of whole rows of chunks, as far as SLAB bytes allow."""
     shape, chunk = dataset.shape, dataset.chunks
     depth = len(fixed)
     if depth == len(shape):
@@ -271,7 +271,7 @@ def slabs(dataset: Any, fixed: tuple[int, ...] = ()) -> Iterator[Any]:
         return
     rows = max(SLAB // max(row, 1), 1)
     if chunk:
-        # A chunk is decoded whole: rows of half a chunk would decode it twice.
+        # A chunk is decoded whole: reading half of its rows would decode it twice.
         step = chunk[depth]
         rows = max(rows // step * step, step if step * row <= MAX_CHUNK else 1)
     for start in range(0, shape[depth], rows):
@@ -279,7 +279,7 @@ def slabs(dataset: Any, fixed: tuple[int, ...] = ()) -> Iterator[Any]:
 
 
 def raw(block: Any, dtype: str) -> bytes:
-    """Little-endian bytes of `dtype`."""
+    """Return the values as little-endian bytes of `dtype`."""
     import numpy as np
 
     array = np.ascontiguousarray(block)
@@ -311,7 +311,7 @@ def send_error(out: BinaryIO, error: BaseException) -> None:
 
 def main() -> None:
     out, commands = sys.stdout.buffer, sys.stdin.buffer
-    # Whatever a library prints must not enter the protocol.
+    # What a library prints must not get into the protocol.
     sys.stdout = sys.stderr
     path, start, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     try:

@@ -1,4 +1,4 @@
-"""Keras's JSON configs: which layers there are, and what a careless loader would run for them. Nothing is built.
+"""JSON configs of Keras models: their layers, and what an unrestricted loader would run for them. Nothing is built.
 
 A layer is {"class_name": "Dense", "config": {"name": "dense_1", ...}}, since Keras 3 with "module" and
 "registered_name". https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/serialization_lib.py
@@ -17,14 +17,14 @@ from inspectcli.tensors.model import Hazard
 
 Json = Any
 
-#: Where Keras's own classes live.
+#: Modules of Keras's own classes.
 _KERAS = re.compile(r"(tf_)?keras(\.\w+)*|tensorflow\.(python\.)?keras(\.\w+)*|keras_(core|hub|nlp|cv)(\.\w+)*")
 #: Functions of Keras and TensorFlow that reach outside the model.
 _REACHING = frozenset(
     "get_file enable_unsafe_deserialization load_model load_weights save_model save_weights load_img save_img "
     "load_data export extract_archive run_function eval exec open compile __import__ getattr setattr".split()
 )
-#: Layers of Keras: a class that is none of these is the user's own.
+#: Layers of Keras; other classes are the user's own.
 _OWN = frozenset(
     """
     Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average
@@ -47,7 +47,7 @@ _OWN = frozenset(
     ZeroPadding3D
     """.split()
 )
-#: Classes whose config is code, or names a file that is loaded as code.
+#: Classes whose config is code, or names a file that is loaded as a model.
 _CODE_LAYERS = {
     "Lambda": "a Lambda layer is Python code, which a loader would run",
     "__lambda__": "a lambda is stored as marshalled Python code, which a loader would run",
@@ -61,10 +61,10 @@ class Layer:
     """A layer as the config describes it.
 
     Attributes:
-        path: where Keras 3 keeps it in a weights file: `layers/dense_1`, `layers/sequential/layers/dense`.
-        name: the user's.
+        path: its group in a weights file of Keras 3: `layers/dense_1`, `layers/sequential/layers/dense`.
+        name: as the user gave it, or as Keras numbered it.
         class_name: `Dense`.
-        config: its arguments.
+        config: arguments of the class.
     """
 
     path: str
@@ -74,14 +74,14 @@ class Layer:
 
 
 def snake_case(name: str) -> str:
-    """Keras's own: `Conv1D` -> `conv1d`, `BatchNormalization` -> `batch_normalization`."""
+    """Return a class name in snake case, as Keras does: `Conv1D` -> `conv1d`, `ReLU` -> `re_lu`."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def layers(config: Json) -> Iterator[Layer]:
-    """All layers of a model, in order, nested ones after the one that holds them."""
+    """Yield all layers of a model config in order, each before the layers that are nested in it."""
     yield from _model_layers(config, "")
 
 
@@ -114,7 +114,7 @@ def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
 
 
 def optimizer_class(config: Json) -> str:
-    """`Adam` of a training_config (Keras 1 and 2) or a compile_config (Keras 3); empty if none."""
+    """Return the optimizer's class in a training_config (Keras 1, 2) or compile_config (Keras 3); empty without one."""
     if not isinstance(config, dict):
         return ""
     found = config.get("optimizer_config") or config.get("optimizer")
@@ -127,7 +127,7 @@ def optimizer_class(config: Json) -> str:
 
 
 def risks(config: Json, where: str) -> tuple[tuple[Hazard, ...], tuple[str, ...]]:
-    """(what would act on a careless loader, classes of somebody's own code), each once."""
+    """Return (hazards, names of third-party classes) of a config, each once. `where` names the config in the report."""
     found: dict[str, Hazard] = {}
     foreign: set[str] = set()
     for node in _objects(config):
@@ -138,7 +138,7 @@ def risks(config: Json, where: str) -> tuple[tuple[Hazard, ...], tuple[str, ...]
 
 
 def _objects(value: Json) -> Iterator[Mapping[str, Json]]:
-    """Every object in the config, whatever it is for."""
+    """Yield every object in the config, at any depth."""
     stack = [value]
     while stack:
         node = stack.pop()
@@ -171,7 +171,7 @@ def _function_name(node: Mapping[str, Json]) -> str:
 
 
 def _is_plain_builtin(module: str, name: str) -> bool:
-    """`builtins` is what Keras notes as the module of a function it does not know: a registered name of the user's."""
+    """Return whether this is a registered function of the user, for which Keras notes the module `builtins`."""
     return module == "builtins" and name not in _REACHING
 
 
@@ -190,7 +190,7 @@ def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
 
 
 def _looks_like_operation(class_name: str) -> bool:
-    """Keras 2 notes plain TensorFlow operations of a functional model as layers of these classes."""
+    """Return whether this class stands for a TensorFlow operation, as Keras 2 stores those of a functional model."""
     return class_name in (
         "TFOpLambda",
         "SlicingOpLambda",

@@ -1,6 +1,6 @@
-"""HDF5: what Keras 1, 2 and 3 write into .h5 and .weights.h5, and any other file with numeric datasets.
+"""HDF5: the .h5 and .weights.h5 files of Keras 1, 2 and 3, and any other file with numeric datasets.
 
-libhdf5 lists the file in a child process; contiguous values are then read as plain ranges by ourselves.
+libhdf5 lists the file in a child process. Contiguous values are then read directly, as ranges of the file.
 https://docs.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 """
 
@@ -31,7 +31,7 @@ _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimens
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A dataset under the name that the user knows."""
+    """A dataset with the name and kind of its tensor."""
 
     name: str
     dataset: Dataset
@@ -41,7 +41,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Configs:
-    """The JSON texts that Keras keeps: read, with what they would make a loader do."""
+    """The JSON configs of a Keras file, with their hazards and notes."""
 
     model: Any = None
     training: Any = None
@@ -59,10 +59,10 @@ class Configs:
 
 
 def read_configs(texts: Mapping[str, bytes]) -> Configs:
-    """`model_config` and `training_config`. One that is not JSON becomes a note, the weights are still listed.
+    """Parse `model_config` and `training_config`. One that is not JSON becomes a note: the weights can still be listed.
 
     Raises:
-        LimitError: nested beyond any honest config.
+        LimitError: one is nested too deeply.
     """
     values: dict[str, Any] = {}
     hazards: list[Hazard] = []
@@ -123,7 +123,11 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
 
 
 def read_listing(source: Source) -> Listing:
-    """Raises PinspectError if libhdf5 cannot read the file, crashes or does not end."""
+    """Return the objects of the file, listed by libhdf5 in a child process.
+
+    Raises:
+        PinspectError: libhdf5 cannot read the file, crashes on it, or does not come to an end.
+    """
     return Listing.from_json(process_for(source).listing)
 
 
@@ -144,7 +148,7 @@ def writer(flavour: str, version: str, backend: str, head: bytes) -> str:
 
 
 def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]:
-    """(format, every numeric dataset under its name), in the order of the model."""
+    """Return (format, the numeric datasets with their names), in the order of the model."""
     numeric = [d for d in listing.datasets if d.dtype is not None]
     if listing.attribute("model_weights", "layer_names") is not None:
         return "keras-h5", _legacy(listing, numeric, configs, "model_weights")
@@ -164,7 +168,7 @@ def _plain_kind(dataset: Dataset) -> Kind:
 
 
 def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str) -> list[Named]:
-    """Keras 1 and 2, and `.h5` of Keras 3: layer_names of the root, weight_names of each layer."""
+    """Name the datasets of Keras 1 and 2, and of `.h5` files of Keras 3, by the lists layer_names and weight_names."""
     start = f"{root}/" if root else ""
     by_path = {d.path: d for d in numeric}
     classes = {layer.name: layer.class_name for layer in configs.layers}
@@ -184,7 +188,7 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
 
 
 def _unlisted(dataset: Dataset, start: str) -> Named:
-    """Optimizer weights, or a dataset that no list of weights names."""
+    """Name a dataset that no list of weights names: an optimizer's, or any other."""
     path = re.sub(r":\d+$", "", dataset.path)
     if path.startswith("optimizer_weights/"):
         return Named("optimizer." + path.partition("/")[2].replace("/", "."), dataset, Kind.OPTIMIZER)
@@ -193,7 +197,7 @@ def _unlisted(dataset: Dataset, start: str) -> Named:
 
 
 def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[Named]:
-    """Keras 3: variables by number below the object that owns them."""
+    """Name the datasets of Keras 3, which keeps variables by number below the object that owns them."""
     labels = {
         path.removesuffix("vars").rstrip("/"): listing.text(path, "name")
         for path in listing.attributes
@@ -242,7 +246,7 @@ def _variable_kind(leaf: str, dataset: Dataset) -> Kind:
 
 
 def _unique(named: list[Named], longer: Callable[[Dataset], str]) -> list[Named]:
-    """Two datasets must not share a name: they get their paths."""
+    """Replace names that several datasets share by what `longer` gives."""
     count = Counter(n.name for n in named)
     taken = {name for name, n in count.items() if n == 1}
     result = []
@@ -291,7 +295,7 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
 
 
 def listing_notes(listing: Listing) -> tuple[str, ...]:
-    """What was not looked at."""
+    """Return notes on objects that were left out."""
     notes = []
     other = [d for d in listing.datasets if d.dtype is None]
     if other:
@@ -309,7 +313,7 @@ def listing_notes(listing: Listing) -> tuple[str, ...]:
 
 
 def training(source: Source, named: Iterable[Named], optimizer: str) -> Training:
-    """The optimizer's class, and how many batches it has seen: its counter is a plain integer in the file."""
+    """Return the optimizer's class, and the step, which is an integer dataset in the file."""
     counters = [n.dataset for n in named if n.kind is Kind.OPTIMIZER and _ITERATIONS.search(n.name)]
     step = None
     for dataset in counters[:1]:

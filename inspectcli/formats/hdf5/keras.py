@@ -1,4 +1,4 @@
-"""Keras 3's .keras: a zip with the config, and the weights as an HDF5 file stored in it.
+"""Keras 3 archives (.keras): a zip with the config, and the weights as an HDF5 file stored in it.
 
 metadata.json  config.json  model.weights.h5 (or model.weights.npz)  assets/...
 https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/saving_lib.py
@@ -86,14 +86,14 @@ def _open_weights(
 
 
 def _member_source(source: Source, member: Member) -> Source:
-    """The weights as a source of their own: a range of the archive, or, rarely, inflated."""
+    """Return the weights as a source: a range of the archive, or bytes in memory if they had to be inflated."""
     if member.method == 0:
         return Window(source, member.offset, member.size)
     return Memory(source.name, read_member(source, member, MAX_INFLATED))
 
 
 def _read_json(source: Source, directory: ZipDirectory, name: str) -> Any:
-    """A JSON member; None if it is missing or broken, since the weights can be read without it."""
+    """Return the value of a JSON member; None if it is missing or damaged, as the weights can be read without it."""
     member = directory.members.get(name)
     if member is None:
         return None

@@ -1,4 +1,4 @@
-"""What the child process says is in an HDF5 file, as data; and which of it can be read how."""
+"""Objects of an HDF5 file as the child process lists them, and how the values of each dataset can be read."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from inspectcli.tensors.dtypes import DTYPES, DType
 from inspectcli.tensors.model import Hazard
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-#: The superblock stands at one of these bytes: a file may begin with a block of the user's.
+#: Offsets at which the superblock may stand: a file may begin with a block of user data.
 STARTS = (0, 512, 1024, 2048)
 
-#: A dataset that declares this many times more than it stores is a bomb above the floor, compressed or not.
+#: A dataset that declares this many times the bytes it stores, and more than the floor, is a bomb.
 MAX_RATIO, RATIO_FLOOR = 1000, 256 << 20
 
 
 def superblock(head: bytes) -> int | None:
-    """Where the file begins, or None if it is no HDF5 file."""
+    """Return the offset of the superblock; None if this is not an HDF5 file."""
     return next((start for start in STARTS if head.startswith(MAGIC, start)), None)
 
 
 def check_end(source: Source, head: bytes) -> None:
-    """The superblock notes where the file ends: a shorter file was cut.
+    """Check that the file is as long as its superblock says.
 
     v0: 8 signature, version, 4 versions, size of offsets at 13, ..., base address at 24, free space, end of file
     v1: the same with 4 more bytes before the addresses; v2 and v3: size of offsets at 9, base address at 12
     https://docs.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#Superblock
 
     Raises:
-        TruncatedFileError: with the number of missing bytes.
+        TruncatedFileError: the file is shorter; with the number of missing bytes.
     """
     start = superblock(head)
     if start is None or start + 48 > len(head):
@@ -61,12 +61,12 @@ class Dataset:
 
     Attributes:
         path: from the root, without a leading slash.
-        shape: None if it has none (a null dataspace).
-        type: an element type of ours, or in parentheses what it is instead.
+        shape: None for a null dataspace.
+        type: name of an element type (`f32`), or in parentheses what it is instead.
         stored: bytes it takes in the file.
-        offset: first byte of contiguous data.
-        address: equal for two links to one object.
-        unreadable: why libhdf5 cannot hand the values out; empty if it can.
+        offset: position of contiguous data in the file; None for chunks.
+        address: equal for hard links to one object.
+        unreadable: why libhdf5 cannot give the values; empty if it can.
     """
 
     path: str
@@ -88,13 +88,13 @@ class Dataset:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its elements, decoded."""
+        """Size of the decoded elements, in bytes."""
         dtype = self.dtype
         return dtype.nbytes(prod(self.shape or ())) if dtype else 0
 
     @property
     def obstacle(self) -> str:
-        """Why its values cannot or must not be read; empty if they can."""
+        """Why its values cannot or must not be read; empty if they may be."""
         if self.external:
             return f"its values lie in another file, {self.external[0][:80]!r}: not followed"
         if self.layout == "virtual":
@@ -108,20 +108,20 @@ class Dataset:
         return ""
 
     def segment(self, source: Source) -> Segment:
-        """Its values: a plain range where they are one, else decoded by libhdf5."""
+        """Return its values as a range of the file if they are contiguous, else as a dataset that libhdf5 decodes."""
         if self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes:
             return Segment(source, self.offset, self.nbytes)
         return Segment(source, 0, self.nbytes, HDF5, dataset=self.path)
 
     @property
     def decoded(self) -> bool:
-        """Whether libhdf5 hands its values out in our byte order."""
+        """Whether libhdf5 decodes the values, which also makes them little-endian."""
         return not (self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects of a file: datasets, attributes of groups by path, links that lead elsewhere."""
+    """All objects of a file: datasets, attributes of groups by path, and links to other places."""
 
     library: str
     datasets: tuple[Dataset, ...]
@@ -143,7 +143,7 @@ class Listing:
         )
 
     def attribute(self, group: str, name: str) -> Any:
-        """An attribute of a group, None if it is not there."""
+        """Return an attribute of a group; None if it is missing."""
         return self.attributes.get(group, {}).get(name)
 
     def text(self, group: str, name: str) -> str:
@@ -151,12 +151,12 @@ class Listing:
         return value if isinstance(value, str) else ""
 
     def names(self, group: str, name: str) -> list[str]:
-        """A list of names in an attribute, empty if it is not there."""
+        """Return the list of names in an attribute; empty if it is missing."""
         value = self.attribute(group, name)
         return [str(v) for v in value] if isinstance(value, list) else []
 
     def hazards(self) -> tuple[Hazard, ...]:
-        """What would make a careless loader read other files."""
+        """Return the hazards of links and storage outside the file, which a loader would follow."""
         outside = [(path, target) for path, target in self.external_links.items()]
         outside += [(d.path, ", ".join(d.external)) for d in self.datasets if d.external]
         return tuple(

@@ -1,8 +1,7 @@
-"""Names as a Keras user knows them: the layer's name, then `kernel`, `bias`, `gamma`, ...; never a number if the
-layer is known.
+"""Names of Keras variables as users know them: the layer's name, then `kernel`, `bias`, `gamma`, ...
 
-Keras 3 keeps variables by number: `layers/dense_1/vars/0`. The group `vars` carries the object's name since 3.15;
-before, only the config knows it. Order of creation: keras/src/layers of 3.15.1.
+Keras 3 stores variables by number: `layers/dense_1/vars/0`. Since 3.15, the group `vars` carries the name of its
+object; before, only the config has it. The order of creation is that of keras/src/layers in 3.15.1.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _DENSE = ("kernel", "bias")
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 _RECURRENT = ("kernel", "recurrent_kernel", "bias")
 
-#: Class in snake case -> its variables in order of creation; the last ones may be missing.
+#: Class in snake case -> its variables in order of creation. The last ones may be missing.
 VARIABLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys("dense einsum_dense depthwise_conv1d depthwise_conv2d".split(), _DENSE),
     **{f"conv{n}d": _DENSE for n in (1, 2, 3)},
@@ -37,19 +36,19 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "normalization": ("mean", "variance", "count"),
     "seed_generator": ("seed_generator_state",),
 }
-#: Parts of a layer that it keeps under an attribute -> their class.
+#: Attribute under which a layer keeps a part -> class of the part.
 _PARTS = {
     **dict.fromkeys("query_dense key_dense value_dense output_dense".split(), "einsum_dense"),
     **dict.fromkeys("_query_dense _key_dense _value_dense _output_dense".split(), "einsum_dense"),
     "seed_generator": "seed_generator",
 }
-#: Order of creation of the parts of MultiHeadAttention; a file lists them by the alphabet.
+#: Parts of MultiHeadAttention in order of creation; a file lists them alphabetically.
 _ATTENTION_ORDER = {name: i for i, name in enumerate(("query_dense", "key_dense", "value_dense", "output_dense"))}
 
-#: Leaves that training does not move by gradient.
+#: Leaves without a gradient.
 BUFFERS = frozenset("moving_mean moving_variance mean variance count seed_generator_state".split())
 
-#: Optimizer -> what it keeps for each trained variable, in order.
+#: Optimizer -> the slots it keeps for each trained variable, in order.
 SLOTS: dict[str, tuple[str, ...]] = {
     "adam": ("momentum", "velocity"),
     "adamw": ("momentum", "velocity"),
@@ -73,11 +72,11 @@ def without_number(name: str) -> str:
 
 
 class Keras3Names:
-    """Names of the variables of one weights file.
+    """Names the variables of one weights file.
 
     Args:
-        labels: the attribute `name` of each group `<object>/vars`, by object.
-        layers: those of the config, if there is one.
+        labels: path of an object -> attribute `name` of its group `vars`.
+        layers: of the config; empty without one.
     """
 
     def __init__(self, labels: Mapping[str, str], layers: Sequence[Layer]) -> None:
@@ -86,17 +85,17 @@ class Keras3Names:
         self._position = {layer.path: i for i, layer in enumerate(layers)}
 
     def order(self, owner: str) -> tuple[Any, ...]:
-        """Sort key of an object: as in the model where the config tells, else natural."""
+        """Return the sort key of an object: its position in the config, or else its name in natural order."""
         parts = owner.split("/")
         known = [i for n in range(1, len(parts) + 1) if (i := self._position.get("/".join(parts[:n]))) is not None]
         holder, _, part = owner.rpartition("/")
         if part in _ATTENTION_ORDER:
             owner = f"{holder}/{_ATTENTION_ORDER[part]}"
-        # What is in the config comes in its order, the rest after it.
+        # Layers of the config come in its order, the rest after them.
         return (known or [len(self._position)], natural_key(owner))
 
     def owner(self, path: str) -> str:
-        """`layers/dense` -> the name of the layer, with those that hold it in front, dotted."""
+        """Return the dotted name of the object at a path: the names of the layers around it, then its own."""
         parts = [p for p in path.split("/") if p]
         shown = []
         for i, part in enumerate(parts):
@@ -105,18 +104,18 @@ class Keras3Names:
             prefix = "/".join(parts[: i + 1])
             layer = self._layers.get(prefix)
             label = self._labels.get(prefix) or (layer.name if layer else "")
-            # A list of layers is no layer: it has no name of its own, and no part in a variable's path.
+            # A list of layers is not a layer: it has no name, and no component in a variable's name.
             if label or not self._labels:
                 shown.append(label or part)
         return ".".join(shown)
 
     def class_of(self, path: str) -> str:
-        """The class as the user spelled it, where the config tells."""
+        """Return the class of the object at a path, as the config spells it; empty if that is unknown."""
         layer = self._layers.get(path)
         return layer.class_name if layer else ""
 
     def variables(self, path: str, shapes: Sequence[Shape]) -> list[str]:
-        """Names of the variables of the object at `path`; `vars.0`, ... where it is not sure."""
+        """Return the names of the variables of the object at `path`; `vars.0`, `vars.1`, ... if they are unknown."""
         numbered = [f"vars.{i}" for i in range(len(shapes))]
         kind = self._snake_class(path)
         names = VARIABLES.get(kind)
@@ -149,14 +148,14 @@ class Keras3Names:
 
 
 def _norm_variables(names: tuple[str, ...], n: int, layer: Layer | None) -> tuple[str, ...]:
-    """Without scale or center, the ones behind move up."""
+    """Return the first `n` variables of a normalization layer that has no scale or no center."""
     if n == len(names):
         return names
     if layer is not None:
         absent = {"gamma": layer.config.get("scale") is False, "beta": layer.config.get("center") is False}
         kept = tuple(name for name in names if not absent.get(name))
         return kept if len(kept) == n else ()
-    if len(names) == 4 and n in (2, 3):  # the moving ones are always there
+    if len(names) == 4 and n in (2, 3):  # moving averages always exist
         return (*(f"vars.{i}" for i in range(n - 2)), *names[2:])
     return ()
 
@@ -166,14 +165,14 @@ def _is_kernel_first(shapes: Sequence[Shape]) -> bool:
 
 
 def _is_dense(shapes: Sequence[Shape]) -> bool:
-    """A matrix and a vector for its columns: what Dense and every convolution keep."""
+    """Return whether these are a kernel and a bias of its columns, as Dense and every convolution have."""
     return len(shapes) == 2 and len(shapes[0]) >= 2 and len(shapes[1]) == 1 and shapes[0][-1] == shapes[1][0]
 
 
 def optimizer_variables(kind: str, shapes: Sequence[Shape], trained: Sequence[tuple[str, Shape]]) -> list[str] | None:
-    """Names of an optimizer's variables: `iteration`, `learning_rate`, then its slots of each trained variable.
+    """Return the names of an optimizer's variables: `iteration`, `learning_rate`, then slots of each trained variable.
 
-    None where the shapes do not say so themselves.
+    None if the shapes do not confirm this order.
     """
     slots = SLOTS.get(kind.lower())
     if slots is None or shapes[:2] != [(), ()]:
@@ -188,10 +187,10 @@ def optimizer_variables(kind: str, shapes: Sequence[Shape], trained: Sequence[tu
 
 
 def legacy_name(layer: str, weight: str) -> str:
-    """`dense_1` and `dense_1/kernel:0` -> `dense_1.kernel`.
+    """Return the name of a weight of Keras 1 and 2: `dense_1` and `dense_1/kernel:0` -> `dense_1.kernel`.
 
-    The weight's scopes may repeat the layer, with a number of their own (`dense_1/dense_1_10/bias:0`), and Keras 3
-    puts the model's name in front.
+    The scopes of a weight may repeat the layer with another number (`dense_1/dense_1_10/bias:0`), and Keras 3 puts the
+    name of the model in front.
     """
     parts = [p for p in re.sub(r":\d+$", "", weight).split("/") if p] or [weight]
     scopes, leaf = parts[:-1], parts[-1]

@@ -1,4 +1,4 @@
-"""Start, bound and talk to the child process that runs libhdf5: a crash there is a message here."""
+"""Child processes that run libhdf5: started with limits, spoken to over pipes. A crash there is an error here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from inspectcli.storage.memory import place
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Codec, Segment, register
 
-#: Seconds: of a listing of a file of ordinary size, of a large one, and of one block of values.
+#: Time in seconds for the listing of an ordinary file, for that of a large one, and for one block of values.
 LISTING_SECONDS, LARGE_LISTING_SECONDS, BLOCK_SECONDS = 9.0, 60.0, 60.0
 LARGE_FILE = 64 << 20
 MEMORY = 2 << 30
 CPU_SECONDS = 600
-#: A file that is not on disk goes through a pipe, and is held in the child's memory.
+#: Largest file, in bytes, that goes through a pipe because it is not on disk: the child holds it in memory.
 MAX_PIPED = 512 << 20
 
 _CHILD = str(Path(__file__).with_name("child.py"))
@@ -33,7 +33,7 @@ _ERROR = 0xFFFFFFFF
 
 
 def _limits() -> None:
-    """In the child, before it becomes Python: bounds on memory and time where the system has them."""
+    """Limit memory and processor time, where the system can. Runs in the child, before it starts Python."""
     if sys.platform == "win32":
         return
     import resource
@@ -47,12 +47,16 @@ def _limits() -> None:
 
 
 def command(path: str, start: int, size: int) -> list[str]:
-    """How the child is started. `-S` would lose site-packages; `-s -E` keep the environment out."""
+    """Return the command that starts the child. `-E` keeps the environment out."""
     return [sys.executable, "-E", _CHILD, path, str(start), str(size)]
 
 
 class Hdf5Process:
-    """One open file in one child. Close it, or let it end with us."""
+    """A child process with one open file. Close it, or let it end with this process.
+
+    Raises:
+        PinspectError: the file cannot be listed.
+    """
 
     def __init__(self, source: Source) -> None:
         if importlib.util.find_spec("h5py") is None:
@@ -90,7 +94,12 @@ class Hdf5Process:
             raise
 
     def stream(self, dataset: str) -> Iterator[bytes]:
-        """The elements of a dataset in C order, little-endian, in blocks of at most 1 MiB."""
+        """Yield the elements of a dataset as little-endian bytes in C order, in blocks of at most 1 MiB.
+
+        Raises:
+            DamagedFileError: libhdf5 cannot decode them, or crashes.
+            LimitError: a block takes too long.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(dataset).encode() + b"\n")
@@ -108,7 +117,7 @@ class Hdf5Process:
                 yield block
         finally:
             self.busy = False
-            if not complete:  # somebody has seen enough: the rest in the pipe is no answer to the next question
+            if not complete:  # the caller stopped early: the rest would be the answer to the next request
                 self.close()
 
     def close(self) -> None:
@@ -164,7 +173,7 @@ class Hdf5Process:
 
 
 class _Watch:
-    """Kills the child if the block takes longer."""
+    """Context manager that kills the child if its body takes too long."""
 
     def __init__(self, owner: Hdf5Process, seconds: float) -> None:
         self._timer = threading.Timer(seconds, owner._expire)
@@ -178,7 +187,7 @@ class _Watch:
 
 
 def _explained(message: str) -> PinspectError:
-    """libhdf5's words, shortened to what a user can act on."""
+    """Return the error for a message of libhdf5, shortened to what helps a user."""
     kind, _, text = message.partition(": ")
     if kind == "MemoryError" or "Unable to allocate" in text:
         return LimitError("reading it needs more memory than the child process may have")
@@ -189,15 +198,15 @@ def _explained(message: str) -> PinspectError:
 
 # -- two children at a time -----------------------------------------------------------------------------
 
-#: Two, as two files may be compared; the one that was used last stands at the end.
+#: Two, as two files may be compared. The one that was used last is at the end.
 _MOST_OPEN = 2
 _open: list[tuple[Source, Hdf5Process]] = []
 
 
 def process_for(source: Source) -> Hdf5Process:
-    """A child that has this source open and is not in the middle of a dataset: a file may be compared with itself.
+    """Return a child that has this source open, or start one; the least recently used one is closed.
 
-    Of more than two the one that was not used for longest is closed.
+    A child in the middle of a dataset is left alone: a file may be compared with itself.
     """
     found = next((entry for entry in _open if entry[0] == source and not entry[1].busy), None)
     if found is not None:
@@ -219,6 +228,8 @@ def close_all() -> None:
 
 
 atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # a worker that was forked has children of its own
 
 
 def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What torch.save writes: zip archives, legacy streams, tars, TorchScript."""
+"""Formats of PyTorch: the zip archives of torch.save, its streams before 1.6, its tars before 0.1.10, TorchScript."""
 
-#: Modules that have a FORMAT; the others are what these share.
+#: Modules with a FORMAT; the others are shared by these.
 READERS = ("zip", "legacy", "tar", "script")

@@ -1,4 +1,4 @@
-"""What the zip-based torch readers share: the records of an archive, its storages, its pickles."""
+"""Records, storages and pickles of a torch zip archive: shared by the readers of torch.save and TorchScript."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from inspectcli.display.text import listed
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
-from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, PinspectError, UnsafeFileError
 from inspectcli.formats.torch.tree import Path, TorchTree, walk
 from inspectcli.pickles.globals import hazards
-from inspectcli.pickles.machine import Program, read_whole_pickle
+from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle, read_whole_pickle
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
@@ -20,7 +20,7 @@ MAX_TEXT = 64 << 10
 
 
 class Archive(NamedTuple):
-    """A torch zip: `root/` stands in front of every record's name."""
+    """A torch zip archive. The name of every record begins with `root/`."""
 
     source: Source
     directory: ZipDirectory
@@ -30,7 +30,7 @@ class Archive(NamedTuple):
         return self.directory.members.get(self.root + name)
 
     def text(self, name: str) -> str:
-        """A small text record, empty if it is not there."""
+        """Return the text of a small record; empty if it is missing."""
         member = self.member(name)
         return "" if member is None else read_member(self.source, member, MAX_TEXT).decode("utf-8", "replace").strip()
 
@@ -43,13 +43,15 @@ class Archive(NamedTuple):
 
 
 def archive_root(directory: ZipDirectory) -> str | None:
-    """`model/` of `model/data.pkl`: a renamed file keeps the name it was saved under.
+    """Return the root of the records, `model/` for `model/data.pkl`; None if this is not a torch archive.
+
+    A renamed file keeps the root of the name it was saved under.
 
     Raises:
-        UnsafeFileError: there are several, so that what is read would depend on the reader.
+        UnsafeFileError: there are several roots: which object is loaded depends on the reader.
     """
     pickles = [m.name for m in directory.find("data.pkl") if m.name.endswith("/data.pkl") or m.name == "data.pkl"]
-    # Only the record at the top is the object; deeper ones are data of an archive in an archive.
+    # The object is the record nearest to the top; deeper ones belong to an archive inside the archive.
     tops = [name for name in pickles if name.count("/") <= 1]
     if len(tops) > 1:
         raise UnsafeFileError(f"the archive has several roots: {listed(tops)}")
@@ -65,7 +67,7 @@ def open_archive(source: Source) -> Archive:
 
 
 class _Record(NamedTuple):
-    """A storage that is one record of the archive."""
+    """A storage that is a record of the archive."""
 
     source: Source
     member: Member
@@ -75,14 +77,14 @@ class _Record(NamedTuple):
 
 
 class _Nowhere(NamedTuple):
-    """A storage of no elements, for which no record is written."""
+    """A storage without elements, for which torch writes no record."""
 
     def segment(self, start: int, nbytes: int) -> Segment:
         raise DamagedFileError("an empty storage was asked for values")
 
 
 class ZipStorages:
-    """Storages by key: `root/data/0`, or `root/constants/0`."""
+    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`."""
 
     def __init__(self, archive: Archive, folder: str) -> None:
         self.archive = archive
@@ -108,7 +110,13 @@ class ZipStorages:
 def walk_pickle(
     archive: Archive, name: str, folder: str, prefix: Path = (), kind: Kind | None = None
 ) -> tuple[Program, TorchTree]:
-    """The object in record `name` and its tensors, whose bytes lie in `folder`."""
+    """Read the pickle in record `name`, and the tensors in its object.
+
+    Args:
+        folder: of the storages, `data` or `constants`.
+        prefix: path of the object, in front of the names of its tensors.
+        kind: of its tensors; None to tell it from their paths.
+    """
     from inspectcli.formats.torch.stream import load_blob
 
     member = archive.member(name)
@@ -120,7 +128,7 @@ def walk_pickle(
 
 
 def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]:
-    """What the remaining records would do if somebody unpickled them."""
+    """Return the hazards of records that are pickles too, though torch does not load them. `known` are left out."""
     found: list[Hazard] = []
     for member in archive.directory.members.values():
         name = member.name.removeprefix(archive.root)
@@ -131,16 +139,14 @@ def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]
 
 
 def read_head(source: Source, member: Member) -> bytes:
-    """The first bytes of a member, enough to see whether it is a pickle."""
+    """Return the first bytes of a member: enough to see whether it is a pickle."""
     if member.method == 0:
         return source.read_at(member.offset, min(member.size, MAX_TEXT))
     return read_member(source, member, MAX_PICKLE) if member.size <= 1 << 20 else b""
 
 
 def pickle_hazards(data: bytes, where: str) -> tuple[Hazard, ...]:
-    """Hazards of bytes that may be a pickle; none if they are not one."""
-    from inspectcli.errors import PinspectError
-    from inspectcli.pickles.machine import OutOfDataError, read_pickle
+    """Return the hazards of bytes that may be a pickle; none if they are not."""
 
     if data[:1] not in (b"\x80", b"(", b"c", b"]", b"}"):
         return ()

@@ -1,8 +1,8 @@
-"""Torch files without an archive: the stream of torch < 1.6, and plain pickles of state dicts or arrays."""
+"""PyTorch files without an archive: the stream of torch before 1.6, and plain pickles of state dicts or arrays."""
 
 from __future__ import annotations
 
-from inspectcli.errors import UnsupportedFormatError
+from inspectcli.errors import PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.archive import pickle_hazards
 from inspectcli.formats.torch.stream import (
@@ -16,12 +16,12 @@ from inspectcli.formats.torch.stream import (
 from inspectcli.formats.torch.tree import scalars, training, walk
 from inspectcli.formats.torch.zip import walk_notes
 from inspectcli.pickles.globals import foreign, hazards
-from inspectcli.pickles.machine import Program
+from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Hazard
 
-#: First bytes of protocols 2 to 5, and of what protocols 0 and 1 begin with when a call or container is pickled.
+#: First bytes of a pickle: of protocols 2 to 5, and of protocols 0 and 1 for a call, a container or an integer.
 _BINARY = tuple(bytes([0x80, n]) for n in range(2, 6))
 _TEXT = (b"(", b"c", b"]", b"}", b"I", b"L")
 
@@ -33,9 +33,7 @@ def sniff(source: Source, head: bytes) -> bool:
 
 
 def _looks_like_text_pickle(head: bytes) -> bool:
-    """Protocols 0 and 1 have no magic: the first opcodes must read as such."""
-    from inspectcli.errors import PinspectError
-    from inspectcli.pickles.machine import OutOfDataError, read_pickle
+    """Return whether the first opcodes can be read: protocols 0 and 1 have no magic number."""
 
     try:
         read_pickle(head)
@@ -115,7 +113,7 @@ def _open_pickle(path: str, source: Source, program: Program) -> Checkpoint:
 
 
 def _trailing(source: Source, start: int) -> tuple[Hazard, ...]:
-    """Loaders that read on would run a second pickle behind the first."""
+    """Return the hazards of a second pickle behind the first, which loaders that read on would run."""
     data = source.read_at(start, min(source.size - start, 1 << 20))
     return pickle_hazards(data, f"a second pickle at byte {start:,}")
 

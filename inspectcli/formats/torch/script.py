@@ -1,8 +1,8 @@
-"""TorchScript: `torch.jit.save`'s zip archive, tensors in `data.pkl` and in `constants.pkl`, code beside them.
+"""TorchScript: the zip archive of `torch.jit.save`, with tensors in `data.pkl` and `constants.pkl`, and their code.
 
     root/data.pkl  root/code/__torch__/....py  root/constants.pkl  root/constants/0 ...  root/data/0 ...  root/version
     https://github.com/pytorch/pytorch/blob/v2.13.0/torch/csrc/jit/docs/serialization.md
-The code is counted, not read.
+The code is not run. Of it, only the lists of parameters and buffers are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RECORDS = frozenset(
      ".data/serialization_id", ".data/version", "attributes.pkl"}
 )  # fmt: skip
 _MAX_CODE = 16 << 20
-#: `__parameters__ = ["weight", "bias", ]` in the generated code of each class.
+#: `__parameters__ = ["weight", "bias", ]` in the code that is generated for each class.
 _NAMES = re.compile(r"^\s*__(parameters|buffers)__ = \[(.*?)\]", re.MULTILINE)
 
 
@@ -73,7 +73,7 @@ def open_torchscript(path: str, source: Source) -> Checkpoint:
 
 
 def _with_kinds(archive: Archive, refs: list[TensorRef]) -> list[TensorRef]:
-    """PARAMETER and BUFFER as the generated code lists them; what it does not list is an attribute."""
+    """Return the tensors as PARAMETER or BUFFER, as the generated code lists them; others are attributes."""
     parameters, buffers = _declared(archive)
     if not parameters and not buffers:
         return refs

@@ -1,4 +1,4 @@
-"""The stream that torch wrote before 1.6, and pickles without a container.
+"""Stream of pickles that torch wrote before 1.6, and pickles without a container.
 
 pickle(0x1950a86a20f9469cfc6c) pickle(1001) pickle(system info) pickle(object) pickle(storage keys)
 then for each key: int64 number of elements, its bytes
@@ -26,9 +26,13 @@ MAX_STORAGES = 2_000_000
 
 
 def read_pickle_at(source: Source, start: int) -> Program:
-    """The pickle that begins at `start`, reading no more than about four times its length.
+    """Read the pickle that begins at byte `start`. At most about four times its length is read from the source.
 
     Positions in the result count from the beginning of the source.
+
+    Raises:
+        TruncatedFileError: the source ends before the pickle does.
+        LimitError: it is longer than MAX_PICKLE bytes, or as of `read_pickle`, which raises other errors too.
     """
     window = _FIRST_WINDOW
     while True:
@@ -51,7 +55,7 @@ def read_pickle_at(source: Source, start: int) -> Program:
 
 
 class _Run(NamedTuple):
-    """A storage that is a run of bytes of the stream, located once its key was met."""
+    """A storage in the stream. Its position is known only after the object was read."""
 
     storages: StreamStorages
     key: str
@@ -64,7 +68,7 @@ class _Run(NamedTuple):
 
 
 class StreamStorages:
-    """Storages by key; where they lie is known only after the object was read, as they follow it."""
+    """The storages of a stream by key. They follow the object, so that their positions are known only later."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -91,7 +95,12 @@ class StreamStorages:
             raise DamagedFileError(f"storage {key!r} is missing from the file") from None
 
     def locate(self, keys: object, at: int, itemsizes: dict[str, int]) -> int:
-        """Find the bytes that follow the key list at `at`; returns where they end."""
+        """Locate the storages, which begin at byte `at`, in the order of `keys`; return where the last one ends.
+
+        Args:
+            keys: the list of storage keys, as the stream pickles it.
+            itemsizes: key -> bytes of an element.
+        """
         if not isinstance(keys, list) or len(keys) > MAX_STORAGES:
             raise DamagedFileError("the list of storages is no list")
         for raw in keys:
@@ -115,7 +124,7 @@ class StreamStorages:
 
 
 class Stream(NamedTuple):
-    """A legacy stream, read up to its last pickle."""
+    """A stream, read up to its last pickle."""
 
     programs: tuple[Program, ...]
     value: object
@@ -126,12 +135,12 @@ class Stream(NamedTuple):
 
 
 def is_stream(program: Program) -> bool:
-    """Whether this first pickle is torch's magic number."""
+    """Return whether the first pickle of a file is torch's magic number."""
     return program.value == MAGIC
 
 
 def read_stream(source: Source, first: Program, nesting: int = 0) -> Stream:
-    """Read the other four pickles and find the storages.
+    """Read the four pickles after the first one, and locate the storages.
 
     Raises:
         DamagedFileError: wrong protocol, big-endian data, sizes that contradict each other.
@@ -154,7 +163,7 @@ def read_stream(source: Source, first: Program, nesting: int = 0) -> Stream:
 
 
 def _meet_storages(rebuilder: Rebuilder, program: Program) -> dict[str, int]:
-    """Element size of every storage that the object's persistent ids name."""
+    """Return storage key -> bytes of an element, of all storages that the object refers to."""
     itemsizes: dict[str, int] = {}
     for node in program.persistent:
         pid = node.pid
@@ -165,7 +174,7 @@ def _meet_storages(rebuilder: Rebuilder, program: Program) -> dict[str, int]:
 
 
 def load_blob(blob: bytes, nesting: int) -> tuple[object, Rebuilder]:
-    """The value inside `torch.storage._load_from_bytes(blob)`: a whole stream kept as bytes."""
+    """Read the stream in `torch.storage._load_from_bytes(blob)`: (its object, the rebuilder of its tensors)."""
     source = Memory("storage kept in the pickle", blob)
     first = read_pickle_at(source, 0)
     if not is_stream(first):

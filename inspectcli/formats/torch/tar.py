@@ -1,4 +1,4 @@
-"""Torch before 0.1.10: a tar of pickles.
+"""Tar of pickles that torch wrote before 0.1.10.
 
 sys_info, storages: n, n x [(key, location, StorageClass), int64 elements, bytes], views
 tensors: n, n x [(key, storage key, TensorClass), int32 dims, 4 bytes, sizes, strides, offset: int64]
@@ -47,7 +47,12 @@ def _checksum_fits(header: bytes) -> bool:
 
 
 def _members(source: Source) -> dict[str, Window]:
-    """Regular files of the tar, by base name."""
+    """Return the regular files of the tar by name; of two with one name, the first.
+
+    Raises:
+        DamagedFileError: a header is missing, or a member ends beyond the file.
+        UnsafeFileError: a member is a link or a device.
+    """
     found: dict[str, Window] = {}
     at = 0
     while at + _BLOCK <= source.size:
@@ -81,7 +86,7 @@ class _Run:
 
 
 class _TarRebuilder(Rebuilder):
-    """Persistent ids are keys of tensors here, not of storages."""
+    """A rebuilder for which persistent ids are keys of tensors, not of storages."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__(_NoStorages())

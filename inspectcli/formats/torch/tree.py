@@ -1,4 +1,4 @@
-"""From the object that a torch file holds to named tensors: walk it as `state_dict` would, and say what is what."""
+"""Named tensors of the object in a torch file: paths are those of `state_dict`, and tell what each tensor is for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
 
 @dataclass(slots=True)
 class TorchTree:
-    """What the walk found."""
+    """Result of walking an object."""
 
     tensors: list[TensorRef] = field(default_factory=list)
     too_deep: bool = False
@@ -41,7 +41,7 @@ class _Walker:
         self.identity = identity
         self.tree = tree
         self.active: set[int] = set()
-        self.barren: set[int] = set()  # containers without a tensor below: no need to see them twice
+        self.barren: set[int] = set()  # containers without a tensor below: not visited twice
         self.visits = 0
 
     def visit(self, node: object, path: Path, kind: Kind | None, layer: str) -> None:
@@ -69,7 +69,7 @@ class _Walker:
             self.barren.add(id(node))
 
     def children(self, node: object, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
-        """(child, what its path gets, its kind if known here, the class of the module around it)."""
+        """Yield (child, its components of the path, its kind if that is known, class of the module around it)."""
         if isinstance(node, Dict):
             for key, value in node.items():
                 yield value, (key_text(key),), None, layer
@@ -83,11 +83,11 @@ class _Walker:
             yield from self.object_children(node)
 
     def object_children(self, node: Object) -> Iterator[tuple[object, Path, Kind | None, str]]:
-        # A container class (OrderedDict, ParameterDict's own dict) is no layer: only a module names one.
+        # Only a module names a layer, a container class (OrderedDict, the dict of a ParameterDict) does not.
         name = node.func.name if isinstance(node.func, Global) and is_module(node) else ""
         for index, value in enumerate(node.args):
             if type(value) not in _SCALARS:
-                # The items of OrderedDict([(key, value), ...]), as Python 2 wrote it, stand for themselves.
+                # OrderedDict([(key, value), ...]), as Python 2 pickles it: its items are those of the list.
                 pairs = _pairs(value) if node.path == "collections.OrderedDict" else None
                 if pairs is not None:
                     yield from ((v, (key_text(k),), None, name) for k, v in pairs)
@@ -104,7 +104,7 @@ class _Walker:
             yield value, (str(index),), None, name
 
     def attributes(self, state: object, path: Path) -> None:
-        """Python attributes of a tensor; `_metadata` of an OrderedDict holds none."""
+        """Visit the Python attributes of a tensor or dict; `_metadata` of an OrderedDict holds no tensor."""
         for part in _state_parts(state):
             if isinstance(part, Dict):
                 for key, value in part.items():
@@ -128,21 +128,21 @@ def _pairs(value: object) -> list[tuple[object, object]] | None:
 
 
 def _state_parts(state: object) -> tuple[object, ...]:
-    """What BUILD was given: a dict, or (dict or None, dict of slots)."""
+    """Return the dicts in the state of BUILD, which is a dict, or (dict or None, dict of slots)."""
     if isinstance(state, tuple) and len(state) == 2 and all(isinstance(s, Dict | None) for s in state):
         return tuple(s for s in state if s is not None)
     return () if state is None else (state,)
 
 
 def _module_children(state: Dict, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
-    """Attributes of an object; those of an nn.Module under the names that `state_dict` gives them."""
+    """Yield the attributes of an object; those of an nn.Module under the names that `state_dict` gives them."""
     holders = {"_parameters": Kind.PARAMETER, "_buffers": Kind.BUFFER, "_modules": None}
     is_module = state.get("_modules") is not None or state.get("_parameters") is not None
     for key, value in state.items():
         if is_module and isinstance(key, str) and key in holders:
             for name, child in _items(value):
                 yield child, (key_text(name),), holders[key], layer
-        elif not (is_module and key == "_flat_weights"):  # recurrent layers: the same parameters once more, as a list
+        elif not (is_module and key == "_flat_weights"):  # recurrent layers list the same parameters a second time
             yield value, (key_text(key),), None, layer
 
 
@@ -157,7 +157,7 @@ def _items(node: object) -> Iterator[tuple[object, object]]:
 
 
 def key_text(key: object) -> str:
-    """A dict key as a part of a name."""
+    """Return a dict key as a component of a tensor's name."""
     if isinstance(key, str):
         return key
     if isinstance(key, bytes):
@@ -199,7 +199,7 @@ _BUFFER_LEAVES = frozenset(
 
 
 def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
-    """PARAMETER, BUFFER, OPTIMIZER, ...: containers first, then the leaf's name, then the element type."""
+    """Return what a tensor is for: told by the containers of its path, then by its leaf, then by its element type."""
     if len(path) > 1:
         if path[0] in _FIRST_KEY:
             return _FIRST_KEY[path[0]]
@@ -217,7 +217,7 @@ def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
 
 
 def leaf_kind(leaf: str, family: NumberClass, parameter: bool = False) -> Kind:
-    """PARAMETER or BUFFER, as far as a name and an element type tell: integers are never trained."""
+    """Return PARAMETER or BUFFER, by the last component of the name and the element type: integers are not trained."""
     if leaf in _BUFFER_LEAVES or (family in (NumberClass.INT, NumberClass.BOOL) and not parameter):
         return Kind.BUFFER
     return Kind.PARAMETER
@@ -227,7 +227,7 @@ def leaf_kind(leaf: str, family: NumberClass, parameter: bool = False) -> Kind:
 
 
 def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str) -> TensorRef:
-    """The plain description of a rebuilt tensor."""
+    """Return the description of a rebuilt tensor. `identity` tells storages of different files apart."""
     held = tensor.values or tensor
     segments: tuple[Segment, ...] = ()
     problem = ""
@@ -287,9 +287,16 @@ def _affine(tensor: Tensor, name: str, identity: str) -> Affine | None:
 
 
 def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), kind: Kind | None = None) -> TorchTree:
-    """All tensors of `value`, named by their path, in file order.
+    """Return the tensors in an object, named by their paths, in file order.
 
     A tensor under two names is listed twice, with equal `storage`.
+
+    Args:
+        value: the node of the object.
+        rebuilder: makes tensors of nodes.
+        identity: tells storages of different files apart.
+        prefix: path of the object itself.
+        kind: of all its tensors; None to tell it from their paths.
     """
     tree = TorchTree()
     _Walker(rebuilder, identity, tree).visit(value, prefix, kind, "")
@@ -303,7 +310,7 @@ _STEP_KEYS = ("global_step", "step", "iteration", "iter", "iter_num", "num_updat
 
 
 def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
-    """Plain values at the top of a checkpoint dict."""
+    """Return at most `limit` numbers, strings and booleans at the top of a checkpoint dict, by key."""
     top = dict_of(value)
     if top is None:
         return {}
@@ -312,7 +319,7 @@ def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
 
 
 def training(value: object) -> Training:
-    """Epoch, step and optimizer, from the places where trainers keep them."""
+    """Return epoch, step and optimizer, from the keys under which trainers keep them."""
     top = dict_of(value)
     if top is None or (isinstance(value, Object) and is_module(value)):
         return Training()
@@ -326,7 +333,7 @@ def training(value: object) -> Training:
 
 
 def is_module(node: Object) -> bool:
-    """A pickled nn.Module or a TorchScript object."""
+    """Return whether a node is a pickled nn.Module or a TorchScript object."""
     if isinstance(node.func, Global) and is_torchscript(node.func):
         return True
     return isinstance(node.state, Dict) and node.state.get("_modules") is not None
@@ -341,7 +348,7 @@ def _first_number(node: Dict, keys: tuple[str, ...]) -> int | float | None:
 
 
 def _optimizer_kind(node: object) -> str:
-    """The optimizer's name, from the keys of its first group; `Adam-like` if only its betas say so; empty if unsure."""
+    """Return the optimizer's class, told by the keys of its first group; `Adam-like` if only its betas say so."""
     for candidate in node if isinstance(node, list) else (node,):
         group = next(param_groups(candidate), {})
         name = optimizer_class(group, _state_keys(candidate)) or ("Adam-like" if "betas" in group else "")

@@ -1,7 +1,7 @@
-"""A zip archive that lost its end, and with it its directory: how much is missing, and which tensors are cut.
+"""Zip archives that lost their end, and with it their directory: how much is missing, and which tensors are cut.
 
-The local headers that stand before each member still tell what came first. torch leaves the sizes in them zero; a
-storage's size is known from the pickle, which is the first member.
+The local header before each member still tells its name. torch leaves the sizes in it zero; the pickle, which comes
+first, tells the size of each storage.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from inspectcli.tensors.codecs import Segment
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SIZE_FOLLOWS = 0x8
 _ZIP64 = 0xFFFFFFFF
-#: A data descriptor takes 12 to 24 bytes, padding before the next header none.
+#: Bytes between two members: a data descriptor takes 12 to 24, and no padding precedes a header.
 _DESCRIPTOR = 24
-#: Members whose size stands nowhere in front of them are small records of torch; they end within this.
+#: Members whose size is not told before them are small records of torch: they end within this many bytes.
 _SMALL = 1 << 16
 _HINT = "the download or the save did not finish: fetch the file again"
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A member whose local header is there: where its data begins, and its size if the header tells."""
+    """A member whose local header is intact: its name, where its data begin, and its size if the header tells."""
 
     name: str
     offset: int
@@ -42,7 +42,7 @@ class _Found:
 
 @dataclass
 class _CutStorages:
-    """Storages by key of an archive without directory; remembers what each must hold."""
+    """The storages by key of an archive without a directory. Remembers how many bytes each must have."""
 
     found: dict[str, int]
     end: int
@@ -68,7 +68,7 @@ class _CutStorage:
 
 
 def explain(source: Source) -> TruncatedFileError:
-    """The error for an archive without an end record, as precise as what is left allows."""
+    """Return the error for an archive without an end record: bytes missing and tensors cut, as far as can be told."""
     first = _local_header(source, 0)
     try:
         if first is not None and first.name.endswith("/data.pkl") and first.name.count("/") == 1:
@@ -84,7 +84,7 @@ def _cut_torch(source: Source, pickle: _Found) -> TruncatedFileError:
     except (PinspectError, OutOfDataError):
         return TruncatedFileError(f"cut inside {pickle.name}, before the first value of any tensor", _HINT)
     root = pickle.name.removesuffix("data.pkl")
-    # With no storage found, all of them are missing: that tells the size of each.
+    # Without any storage, all of them are missing: the pickle tells their sizes.
     nothing = _CutStorages({}, 0)
     walk(program.value, Rebuilder(nothing, load_blob), "data")
     sizes = {f"{root}data/{key}": n for key, n in nothing.missing.items()}
@@ -105,7 +105,7 @@ def _cut_torch(source: Source, pickle: _Found) -> TruncatedFileError:
 
 
 def _torch_records(source: Source, at: int, sizes: dict[str, int]) -> dict[str, int]:
-    """First data byte of each record whose header is there, in file order."""
+    """Return the position of the data of each record whose header is intact, in file order."""
     records: dict[str, int] = {}
     while len(records) < MAX_MEMBERS:
         header = _next_header(source, at, _DESCRIPTOR)
@@ -127,7 +127,7 @@ def _next_header(source: Source, at: int, within: int) -> _Found | None:
 
 
 def _local_header(source: Source, at: int) -> _Found | None:
-    """The header at this byte; None if there is none, or if it is cut itself."""
+    """Return the member whose local header is at this byte; None without one, or if it is cut."""
     if at + _LOCAL.size > source.size:
         return None
     magic, _, flags, _, _, _, _, stored, size, n_name, n_extra = _LOCAL.unpack(source.read_at(at, _LOCAL.size))
@@ -142,7 +142,7 @@ def _local_header(source: Source, at: int) -> _Found | None:
 
 
 def _cut_members(source: Source) -> TruncatedFileError:
-    """Archives of Python's zipfile (.npz, .keras): sizes stand in the local headers."""
+    """Return the error for an archive of Python's zipfile (.npz, .keras), whose local headers tell the sizes."""
     last = next(iter(deque(_sized(source), maxlen=1)), None)
     if last is None or last.size is None or last.offset + last.size <= source.size:
         return TruncatedFileError("the zip archive has no end record: the end of the file is missing", _HINT)

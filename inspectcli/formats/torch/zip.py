@@ -1,4 +1,4 @@
-"""What `torch.save` has written since 1.6: a zip archive with one pickle and one record for each storage.
+"""Zip archive that `torch.save` has written since 1.6: one pickle, and a record for each storage.
 
 root/data.pkl  root/.format_version  root/.storage_alignment  root/byteorder  root/data/0 ...  root/version
 https://github.com/pytorch/pytorch/blob/v2.13.0/caffe2/serialize/inline_container.h
@@ -32,7 +32,7 @@ def sniff(source: Source, head: bytes) -> bool:
 
 
 def is_script(names: object, root: str) -> bool:
-    """TorchScript archives hold code; `torch.save` never writes any."""
+    """Return whether an archive is TorchScript: it holds code, which `torch.save` never writes."""
     return any(n.startswith((root + "code/", root + "constants.pkl")) for n in names)  # type: ignore[attr-defined]
 
 
@@ -64,7 +64,7 @@ def open_torch_zip(path: str, source: Source) -> Checkpoint:
 
 
 def little_or_big(archive: Archive, refs: list[TensorRef]) -> tuple[TensorRef, ...]:
-    """The tensors, with their byte order: the record `byteorder`, little-endian where it is missing."""
+    """Return the tensors with their byte order, which the record `byteorder` tells; without it, little-endian."""
     order = archive.text("byteorder") or "little"
     if order not in ("little", "big"):
         raise DamagedFileError(f"unknown byte order {order[:20]!r}: expected little or big")
@@ -79,14 +79,14 @@ def _big(ref: TensorRef) -> TensorRef:
 
 
 def writer(archive: Archive, program: Program) -> str:
-    """The library, as closely as the records tell: `byteorder` came with 2.1."""
+    """Return the library that wrote the archive, as closely as its records tell: `byteorder` came with torch 2.1."""
     lightning = scalars(program.value).get("pytorch-lightning_version")
     torch = "torch 2.1 or newer" if archive.member("byteorder") else "torch 1.6 or newer"
     return f"PyTorch Lightning {lightning}, {torch}" if lightning else torch
 
 
 def walk_notes(tree: TorchTree) -> tuple[str, ...]:
-    """What the walk did not look at."""
+    """Return notes on what the walk left out."""
     return ("objects nested deeper than 200 levels were not looked at",) if tree.too_deep else ()
 
 

@@ -45,10 +45,13 @@ def sniff(path: str, head: bytes) -> bool:
 def read(path: str, head: bytes, choice: Selection) -> Store:
     from inspectcli.formats import open_checkpoint
 
-    checkpoint = open_checkpoint(path)
-    found = of_checkpoint(checkpoint)
+    return store_of(open_checkpoint(path))
+
+
+def store_of(checkpoint: Checkpoint) -> Store:
+    """What an opened checkpoint says, and what it would do to a careless loader."""
     notes = tuple(f"it would run code when loaded: {h.what} ({h.where})" for h in checkpoint.hazards[:3])
-    return Store(tuple(found), notes=notes)
+    return Store(tuple(of_checkpoint(checkpoint)), notes=notes, hazards=checkpoint.hazards)
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> list[HParamRow]:

@@ -23,7 +23,7 @@ def read(path: str, head: bytes, choice: Selection) -> Store:
 
 
 def _own_words(row: HParamRow) -> HParamRow:
-    place, key = row.origin.locator, row.raw_key
+    place, key = row.source.locator, row.raw_key
     if key == "train_batch_size" and not place:
         return replace(row, name="batch_size_total", note=row.note or "of the whole job")
     if key == "enabled" and place in ("fp16", "bf16", "amp"):

@@ -24,7 +24,7 @@ def read(path: str, head: bytes, choice: Selection) -> Store:
 
 
 def _own_words(row: HParamRow, tree: object) -> HParamRow:
-    place, key = row.origin.locator, row.raw_key
+    place, key = row.source.locator, row.raw_key
     if key == "SEED" and row.value == -1:
         return replace(row, name=None, note="-1: none was set")
     if key == "IMS_PER_BATCH":

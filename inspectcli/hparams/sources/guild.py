@@ -63,7 +63,7 @@ def _read_runs(folder: str, choice: Selection) -> Store:
     trials = tuple(trial for _, trial in sorted(dated, key=lambda pair: (pair[0], pair[1].name)))
     done = frozenset(trial.name for trial in trials if trial.state == "completed")
     store = choose([Study("", trials, done)], choice, EXPERIMENTS, notes)
-    return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
+    return replace(store, files=tuple(sorted({row.source.file for row in store.rows})))
 
 
 def _attribute(run: str, name: str) -> str:

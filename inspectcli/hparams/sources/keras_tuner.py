@@ -91,7 +91,7 @@ def _read_folder(folder: str, choice: Selection) -> Store:
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
     study = Study(os.path.basename(os.path.abspath(folder)), trials, done, minimize, metric)
     store = choose([study], choice, STUDIES, notes)
-    return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
+    return replace(store, files=tuple(sorted({row.source.file for row in store.rows})))
 
 
 def _trial(path: str, document: Mapping[str, Any]) -> Trial:

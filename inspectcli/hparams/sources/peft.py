@@ -26,7 +26,7 @@ def read(path: str, head: bytes, choice: Selection) -> Store:
 
 
 def _settled(row: HParamRow) -> HParamRow:
-    top = row.origin.locator.split(".")[0] or row.raw_key
+    top = row.source.locator.split(".")[0] or row.raw_key
     return row if row.name is not None or top in _KNOWN else replace(row, kind=Kind.SETTING)
 
 

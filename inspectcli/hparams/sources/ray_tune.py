@@ -235,7 +235,7 @@ def _read_folder(folder: str, choice: Selection) -> Store:
         found = tuple(_recorded_rows(path, known))
         trials.append(Trial(name, known.status, "", _objective(known.last, state.metric), rows=found))
     store = _chosen(os.path.basename(os.path.abspath(folder)), tuple(trials), state.metric, reports, choice, notes)
-    used = {row.origin.file for row in store.rows}
+    used = {row.source.file for row in store.rows}
     return replace(store, files=tuple(sorted(used)))
 
 

@@ -53,7 +53,7 @@ def _read_folder(folder: str, choice: Selection) -> Store:
         trials.append(Trial(os.path.basename(run), str(record.get("status", "")), rows=tuple(found)))
     done = frozenset(trial.name for trial in trials if trial.state == "COMPLETED")
     store = choose([Study("", tuple(trials), done)], choice, EXPERIMENTS, notes)
-    return replace(store, files=tuple(sorted({row.origin.file for row in store.rows})))
+    return replace(store, files=tuple(sorted({row.source.file for row in store.rows})))
 
 
 def _record(path: str) -> dict[str, Any]:

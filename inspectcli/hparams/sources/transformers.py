@@ -53,7 +53,7 @@ def model_rows(tree: Mapping[str, object], file: str) -> Iterator[HParamRow]:
     """config.json. What equals the default of the architecture may be left out of it."""
     own = _OWN_WAY.get(str(tree.get("model_type")), {})
     for row in config_rows(tree, file, TOOL, scope="model"):
-        if not row.origin.locator and row.raw_key in own:
+        if not row.source.locator and row.raw_key in own:
             yield replace(row, name=own[row.raw_key])
         elif row.raw_key in _GENERATION and row.name is None:
             yield replace(row, kind=Kind.SETTING)

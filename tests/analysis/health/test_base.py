@@ -11,13 +11,17 @@ import torch
 from inspectcli.analysis.health.base import RuleContext, TensorFacts
 from inspectcli.analysis.roles import Roles
 from inspectcli.formats.live import from_live
+from inspectcli.measure.plan import FIGURES
 from inspectcli.measure.scan import scan
 
 
 def subject(target: Any, read: bool = True) -> RuleContext:
     checkpoint = from_live(target)
     roles = Roles(checkpoint)
-    tensors = (TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled) for s in scan(checkpoint, read))
+    tensors = (
+        TensorFacts(s.ref, roles.of(s.ref), s.alias_of, s.stats, s.sampled)
+        for s in scan(checkpoint, FIGURES if read else ())
+    )
     return RuleContext(checkpoint, tuple(tensors), read)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from models.judged import Tensors, codes, findings, write
-from support.places import CORPUS, FIXTURES, corpus_truth
+from support.places import CORPUS, FIXTURES, corpus_truth, healthy_fixtures
 from torch import nn
 
 from inspectcli.analysis.findings import Severity, all_rules
@@ -73,10 +73,6 @@ def test_an_honest_pickle_is_left_alone(build: Callable[[], object], read: bool,
 )
 def test_names_of_any_language_are_left_alone(name: str, tmp_path: Path) -> None:
     assert findings(write(tmp_path / "model.safetensors", {name: torch.ones(2)}), "PI5") == ()
-
-
-def healthy_fixtures() -> list[Path]:
-    return [p for p in sorted(FIXTURES.rglob("*")) if p.suffix not in (".py", ".md", "") and p.parent.name != "damaged"]
 
 
 @pytest.mark.parametrize("path", healthy_fixtures(), ids=lambda p: p.name)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from models.judged import Tensors, codes, findings, write
-from support.places import CORPUS, FIXTURES, corpus_truth
+from support.places import CORPUS, FIXTURES, corpus_truth, healthy_fixtures
 from torch import nn
 
 from inspectcli.analysis.findings import Finding, Severity, all_rules
@@ -280,10 +280,6 @@ def test_folders_of_several_components_are_left_alone(tmp_path: Path) -> None:
             tmp_path / component, {1: blocks(0, 1, prefix=f"{component}."), 2: blocks(2, 3, prefix=f"{component}.")}
         )
         assert findings(tmp_path / component, "PI4") == ()
-
-
-def healthy_fixtures() -> list[Path]:
-    return [p for p in sorted(FIXTURES.rglob("*")) if p.suffix not in (".py", ".md", "") and p.parent.name != "damaged"]
 
 
 @pytest.mark.parametrize("path", healthy_fixtures(), ids=lambda p: p.name)

@@ -189,7 +189,7 @@ def test_no_values_are_read_for_rules_that_need_none(monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         pytest.fail("values were read")
 
-    monkeypatch.setattr(scan, "_Reading", fail)
+    monkeypatch.setattr(scan, "run_task", fail)
     assert checked(NAN, policy=Policy(select=("PI490",), max_size=10)).statistics == {"PI490": 1}
 
 
@@ -212,7 +212,7 @@ def test_ignored_findings_keep_their_reason() -> None:
     ignores = (TensorIgnore("pi1", ("h.[0-2].*",)), TensorIgnore("nan-values", ("h.3.*",), "known since May"))
     file = checked(NAN, policy=Policy(tensor_ignores=ignores)).files[0]
     assert [f.code for f in file.findings] == ["PI102"]
-    assert [(f.code, by.reason) for f, by in file.ignored] == [("PI101", "known since May")]
+    assert [(ignored.code, ignored.reason) for ignored in file.ignored] == [("PI101", "known since May")]
 
 
 def test_what_is_said_of_the_file_is_not_ignored_by_tensor() -> None:
@@ -338,11 +338,9 @@ def test_python_needs_a_baseline_that_is_there(tmp_path: Path) -> None:
 
 
 def test_the_document_is_plain_data() -> None:
-    from inspectcli.render.json import strict
-
-    document = json.loads(json.dumps(strict(checked(NAN, CUT).document()), allow_nan=False))
+    document = json.loads(json.dumps(checked(NAN, CUT).document(), allow_nan=False))
     assert (document["schema"], document["command"], document["exit_code"]) == ("pinspect/1", "check", 2)
     nan, cut = document["files"]
-    assert {"code", "severity", "tensor", "message", "advice", "figures", "hyperparameter"} == nan["findings"][0].keys()
+    assert {"code", "severity", "tensor", "message", "advice", "figures", "name"} == nan["findings"][0].keys()
     assert cut["error"]["code"] == "truncated"
     assert document["statistics"] == {"PI101": 1, "PI102": 1}

@@ -108,7 +108,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient "
             "clipping",
             "figures": {"count": 1, "share": 1 / 8192, "first_index": [3, 5], "kind": "NaN"},
-            "hyperparameter": None,
+            "name": None,
         },
         {
             "code": "PI301",
@@ -118,7 +118,7 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
             "advice": "see whether it is frozen on purpose; else check that it is used in `forward` and given to the "
             "optimizer",
             "figures": {"formula": formula},
-            "hyperparameter": None,
+            "name": None,
         },
     ]
     init = {row["name"]: row.get("init") for row in file["tensors"]}
@@ -182,8 +182,9 @@ def report(*verdicts: InitMatch | None, findings: tuple[Finding, ...] = (), **mo
     [
         ((), None),
         ((ZEROS, None), None),
-        ((MOVED,), "its weight has moved from its initialization"),
-        ((MOVED, MOVED, ZEROS), "all 2 weights have moved from their initialization"),
+        ((MOVED,), "the only weight has moved from its initialization"),
+        ((MOVED, MOVED, ZEROS), "both weights have moved from their initialization"),
+        ((MOVED, MOVED, MOVED), "all 3 weights have moved from their initialization"),
         ((UNTOUCHED, UNTOUCHED), "none of 2 weights moved; 2 untouched: a.weight, b.weight (U(±0.1))"),
         ((MOVED, UNTOUCHED), "1 of 2 weights moved from initialization; 1 untouched: b.weight (U(±0.1))"),
         (

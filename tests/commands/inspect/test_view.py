@@ -56,7 +56,7 @@ def test_nan_is_counted_and_located_and_stands_alone() -> None:
 def test_training_state_is_in_the_summary() -> None:
     found = facts(shown("lightning.ckpt"))
     assert found["training"] == "epoch 3, step 200, AdamW"
-    assert found["besides"] == "56 of optimizer state, 3 of other training state"
+    assert found["also holds"] == "56 of optimizer state, 3 of other training state"
 
 
 def test_foreign_classes_are_named() -> None:

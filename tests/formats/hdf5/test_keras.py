@@ -196,7 +196,7 @@ def same_values(checkpoint: Checkpoint, wanted: dict[str, Array]) -> None:
 # -- names and values -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".keras", ".h5", pytest.param(".weights.h5", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MODELS)
 def test_names_values_and_counts_are_those_of_keras(name: str, suffix: str, tmp_path: Path) -> None:
     model = build(name)

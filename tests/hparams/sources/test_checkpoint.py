@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inspectcli
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.hparams import read
 from inspectcli.hparams.base import HParamRow, Kind
-from inspectcli.hparams.collect import read_hparams
 
 #: 17 optimizers of torch with something set away from its default.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def test_optimizer_class_and_settings(name: str, tmp_path: Path) -> None:
     found = rows_of(tmp_path / "c.pt")
     assert [row.value for row in found["optimizer"]] == [name]
     assert found["learning_rate"][0].value == OPTIMIZERS[name]["lr"]
-    assert found["learning_rate"][0].origin.locator == "optimizer.param_groups[0]"
+    assert found["learning_rate"][0].source.locator == "optimizer.param_groups[0]"
     for key, canonical in (("momentum", "momentum"), ("betas", "betas"), ("weight_decay", "weight_decay")):
         if key in OPTIMIZERS[name]:
             value = OPTIMIZERS[name][key]
@@ -114,7 +114,7 @@ def test_parameter_groups_that_differ_are_all_told(tmp_path: Path) -> None:
         {"params": [torch.nn.Parameter(torch.ones(2))], "weight_decay": 0.0, "lr": 1e-5},
     ]
     torch.save({"optimizer": torch.optim.AdamW(groups, lr=1e-3).state_dict()}, tmp_path / "c.pt")
-    told = [(r.value, r.note, r.origin.locator) for r in rows_of(tmp_path / "c.pt")["weight_decay"]]
+    told = [(r.value, r.note, r.source.locator) for r in rows_of(tmp_path / "c.pt")["weight_decay"]]
     assert told == [
         (0.1, "", "optimizer.param_groups[0]"),
         (0.0, "group 2 of 2", "optimizer.param_groups[1]"),
@@ -159,7 +159,7 @@ def test_every_kind_of_config_object(tmp_path: Path) -> None:
     }
     torch.save(config, tmp_path / "c.pt")
     found = rows_of(tmp_path / "c.pt")
-    places = {name: [(r.value, r.origin.locator) for r in rows] for name, rows in found.items()}
+    places = {name: [(r.value, r.source.locator) for r in rows] for name, rows in found.items()}
     assert places["learning_rate"] == [(0.1, "args.__dict__"), (0.5, "hparams.__dict__")]
     # Python 3.11.0 to 3.11.3 pickles a member as `getattr(Schedule, "COSINE")`: its value is not in the file.
     by_name = Schedule.COSINE.__reduce_ex__(2)[0] is getattr
@@ -183,7 +183,7 @@ def test_whole_modules(tmp_path: Path) -> None:
     )
     torch.save(model, tmp_path / "m.pt")
     places = {
-        (r.name, r.origin.locator): r.value for r in read(str(tmp_path / "m.pt")).rows if r.kind is not Kind.SETTING
+        (r.name, r.source.locator): r.value for r in read(str(tmp_path / "m.pt")).rows if r.kind is not Kind.SETTING
     }
     assert places["dropout", "Dropout.__dict__"] == 0.35
     assert places["bn_momentum", "BatchNorm2d.__dict__"] == 0.05
@@ -225,7 +225,7 @@ def test_mmengine_keeps_python_source(tmp_path: Path) -> None:
     assert found["optimizer"] == "SGD"
     assert (found["gradient_clip"], found["epochs"], found["batch_size"], found["seed"]) == (35, 12, 16, 3)
     (row,) = (r for r in found.rows if r.name == "learning_rate")
-    assert (row.origin.locator, row.raw_key) == ("meta.cfg (python source)", "optim_wrapper.optimizer.lr")
+    assert (row.source.locator, row.raw_key) == ("meta.cfg (python source)", "optim_wrapper.optimizer.lr")
     assert found.current("step") == 30
 
 
@@ -264,8 +264,8 @@ def test_lightning(tmp_path: Path) -> None:
     assert found["betas"] == [0.8, 0.9]
     assert (found.current("epoch"), found.current("step")) == (1, 8)
     assert found.findings == ()
-    assert {Path(r.origin.file).suffix for r in found.provenance("dropout")} == {".ckpt", ".yaml"}
-    assert "epochs" in found.runs[0].missing  # the Trainer's arguments are stored nowhere
+    assert {Path(r.source.file).suffix for r in found.provenance("dropout")} == {".ckpt", ".yaml"}
+    assert "epochs" in found.runs[0].not_recorded  # the Trainer's arguments are stored nowhere
     assert not {"gradient_clip", "seed"} & set(found)
 
 
@@ -275,7 +275,7 @@ def test_omegaconf_inside_a_checkpoint(tmp_path: Path) -> None:
     torch.save({"hyper_parameters": config, "state_dict": {"w": torch.zeros(2)}}, tmp_path / "c.ckpt")
     found = read_hparams(tmp_path / "c.ckpt")
     assert (found["learning_rate"], found["betas"], found["batch_size"]) == (0.07, [0.9, 0.99], 12)
-    assert found.provenance("learning_rate")[0].origin.locator == "hyper_parameters.optim"
+    assert found.provenance("learning_rate")[0].source.locator == "hyper_parameters.optim"
 
 
 def test_keras(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_keras(tmp_path: Path) -> None:
         assert found["betas"] == [0.7, 0.999]
         assert (found["gradient_clip"], found["dropout"], found["l2"]) == (2.0, 0.25, 0.002)
         assert (found["bn_momentum"], found["hidden_units"], found["activation"]) == (0.9, [12], ["relu", "softmax"])
-        assert found.runs[0].missing == ("batch_size", "epochs", "seed")
+        assert found.runs[0].not_recorded == ("batch_size", "epochs", "seed")
 
 
 def test_training_arguments(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_training_arguments(tmp_path: Path) -> None:
     assert (found["learning_rate"], found["batch_size"], found["epochs"], found["seed"]) == (7e-5, 3, 4, 11)
     assert (found["lr_scheduler"], found["weight_decay"], found["warmup_steps"]) == ("cosine", 0.03, 6)
     assert found["betas"] == [0.85, 0.999]
-    assert {r.origin.tool for r in found.rows} == {"transformers"}
+    assert {r.source.tool for r in found.rows} == {"transformers"}
 
 
 # -- laws -----------------------------------------------------------------------------------------------

@@ -106,5 +106,5 @@ def test_what_dvc_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "params.yaml").write_text("train:\n  lr: 0.1\n  optimizer: adam\n")
     store = read(dvc, tmp_path / "dvc.lock")
     assert by_name(store) == {"learning_rate": 0.005, "optimizer": "adam", "num_layers": 3, "seed": 7}
-    assert all(row.origin.locator.startswith("stages.train.params.params.yaml") for row in store.rows)
+    assert all(row.source.locator.startswith("stages.train.params.params.yaml") for row in store.rows)
     assert by_key(read(dvc, tmp_path / "params.yaml")) == {"lr": 0.1, "optimizer": "adam"}

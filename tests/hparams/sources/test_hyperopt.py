@@ -46,7 +46,7 @@ def store(path: Path) -> Path:
 def test_the_best_trial(tmp_path: Path) -> None:
     found = read(hyperopt, store(tmp_path / "trials.pkl"))
     assert by_name(found) == {"learning_rate": 0.1}
-    assert [(r.name, r.raw_key, r.value, r.origin.locator) for r in found.rows] == [
+    assert [(r.name, r.raw_key, r.value, r.source.locator) for r in found.rows] == [
         ("learning_rate", "lr", 0.1, "_dynamic_trials[1].misc.vals"),
         (None, "batch_size", 1, "_dynamic_trials[1].misc.vals"),
     ]

@@ -36,7 +36,7 @@ def test_every_kind_of_text(tmp_path: Path) -> None:
     base = run(tmp_path / "mlruns" / "0", "abc", {key: text for key, (text, _) in TEXTS.items()})
     store = read(mlflow, base)
     assert by_key(store) == {**{key: value for key, (_, value) in TEXTS.items() if key != "lr"}, "lr": 0.25}
-    stored = {row.raw_key: row.stored for row in store.rows if row.origin.locator == "file content"}
+    stored = {row.raw_key: row.stored for row in store.rows if row.source.locator == "file content"}
     assert stored == {key: text for key, (text, _) in TEXTS.items()}
     assert by_name(store)["learning_rate"] == 0.001
     assert by_name(store)["learning_rate.current"] == 0.25
@@ -46,7 +46,7 @@ def test_every_kind_of_text(tmp_path: Path) -> None:
 def test_a_single_file_of_a_run(tmp_path: Path) -> None:
     base = run(tmp_path / "mlruns" / "0", "abc", {"model/hidden dim": "128"})
     (row,) = read(mlflow, base / "params" / "model" / "hidden dim").rows
-    assert (row.name, row.raw_key, row.value, row.origin.locator) == (
+    assert (row.name, row.raw_key, row.value, row.source.locator) == (
         "hidden_size",
         "model/hidden dim",
         128,

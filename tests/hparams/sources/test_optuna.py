@@ -62,7 +62,12 @@ def test_operations_that_do_not_count(tmp_path: Path) -> None:
             {"op_code": 77},
         ],
     )
-    assert read(optuna, path) == read(optuna, journal(path))
+    store = read(optuna, path)
+    assert by_key(store) == {"lr": 0.02, "bs": 32}
+    assert [(t.name, t.state, t.objective) for t in store.trials] == [
+        ("0", "COMPLETE", 0.5), ("1", "COMPLETE", 0.9), ("2", "PRUNED", 2.0),
+    ]  # fmt: skip
+    assert [note.partition(";")[0] for note in store.notes] == ["3 trials, 2 complete"]
 
 
 def test_a_violated_constraint_is_never_the_best(tmp_path: Path) -> None:
@@ -123,7 +128,7 @@ def test_a_database_of_the_first_schema(tmp_path: Path) -> None:
     store = read(optuna, old_database(tmp_path / "old.db"))
     assert by_name(store) == {"learning_rate": 0.2, "num_layers": 3}
     assert store.rows[0].note == "searched 1e-05 to 0.1, log scale"
-    assert store.rows[0].origin.locator == "trial_params[trial=1]"
+    assert store.rows[0].source.locator == "trial_params[trial=1]"
     assert store.objective == "objective, maximize"
 
 

@@ -64,7 +64,7 @@ def test_the_state_alone(tmp_path: Path) -> None:
     copy.write_bytes(path.read_bytes())
     store = read(ray_tune, copy)
     assert by_name(store) == {"learning_rate": 0.1, "hidden_size": 128}  # of equals, the first
-    assert store.rows[0].origin.locator == "trial_data[0][0].config"
+    assert store.rows[0].source.locator == "trial_data[0][0].config"
 
 
 def test_broken_files_are_notes(tmp_path: Path) -> None:

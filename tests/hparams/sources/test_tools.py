@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.errors import PinspectError
 from inspectcli.hparams import read
 from inspectcli.hparams.base import Kind
-from inspectcli.hparams.collect import read_hparams
 
 
 def test_timm(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_timm(tmp_path: Path) -> None:
     assert (found["dropout"], found["drop_path"], found["label_smoothing"], found["mixup"]) == (0.1, 0.2, 0.1, 0.8)
     assert (found["gradient_clip"], found["lr_min"], found["image_size"]) == (1.0, 1e-5, 32)
     assert {r.kind for r in found.rows if r.raw_key == "hflip"} == {Kind.AUGMENTATION}
-    assert {r.origin.tool for r in found.rows} == {"timm"}
+    assert {r.source.tool for r in found.rows} == {"timm"}
 
 
 def test_ultralytics(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_ultralytics(tmp_path: Path) -> None:
     assert (found["learning_rate"], found.current("learning_rate")) == (0.02, 0.01)
     assert (found["batch_size"], found["epochs"], found["image_size"], found["lr_final_factor"]) == (8, 2, 32, 0.05)
     assert "epoch" not in found  # stripped
-    assert "optimizer" in found.runs[0].missing or found.provenance("optimizer")[0].note.startswith("unresolved")
+    assert "optimizer" in found.runs[0].not_recorded or found.provenance("optimizer")[0].unresolved
 
 
 def test_kohya(tmp_path: Path) -> None:

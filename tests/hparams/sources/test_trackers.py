@@ -73,7 +73,7 @@ def test_what_was_set(tmp_path: Path, module: ModuleType, write: Callable[[Path]
     store = read(module, write(tmp_path))
     static = {name: value for name, value in by_name(store).items() if not name.endswith(".current")}
     assert static == {"learning_rate": 0.1, "num_layers": 3}
-    assert {row.origin.tool for row in store.rows} == {module.TOOL}
+    assert {row.source.tool for row in store.rows} == {module.TOOL}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_where_it_stands(tmp_path: Path) -> None:
         folder = tmp_path / f"{module.TOOL}-{write.__name__}"
         folder.mkdir()
         (row,) = (row for row in read(module, write(folder)).rows if row.name == "learning_rate")
-        made[write.__name__] = (row.raw_key, row.origin.locator)
+        made[write.__name__] = (row.raw_key, row.source.locator)
     assert made == {
         "a_comet": ("lr", "messages.json:parameter_msg"),
         "a_neptune": ("p/lr", "AssignFloat"),
@@ -128,7 +128,7 @@ def test_a_folder_of_smac_is_its_history(tmp_path: Path) -> None:
     path = a_smac(tmp_path)
     written(tmp_path / "scenario.json", '{"seed": 3, "_meta": {"model": {"n_estimators": 10}}}')
     store = read(smac, tmp_path)
-    assert by_name(store) == by_name(read(smac, path))
+    assert by_name(store) == {"learning_rate": 0.1, "num_layers": 3}
     assert store.files == (str(path),)
 
 
