@@ -12,6 +12,7 @@ import struct
 from math import prod
 from typing import NamedTuple
 
+from inspectcli.display.text import listed
 from inspectcli.encodings.zip import Member, inflate, read_directory, try_directory
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats.base import Format
@@ -237,7 +238,7 @@ def _member_segment(source: Source, member: Member, header: Header) -> Segment |
 
 
 def _no_numbers(names: list[str]) -> str:
-    return f"{len(names):,} arrays hold no numbers and were not looked at: {', '.join(n[:40] for n in names[:5])}"
+    return f"{len(names):,} arrays hold no numbers and were not looked at: {listed([n[:40] for n in names], 5)}"
 
 
 def _object_hazards(headers: list[tuple[str, Header]]) -> tuple[Hazard, ...]:

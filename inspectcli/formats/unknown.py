@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from inspectcli.display.text import listed
 from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD
 from inspectcli.storage.source import Source
@@ -125,8 +126,7 @@ def _zip_contents(source: Source) -> str:
         return "it is empty"
     if any(n.endswith(("archive_format", "models/model.json")) for n in names):
         return "an exported program (.pt2), which is not read yet"
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return f"it holds {', '.join(names[:3])}{more}"
+    return f"it holds {listed(names)}"
 
 
 def _is_text(head: bytes) -> bool:
