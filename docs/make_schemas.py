@@ -28,7 +28,7 @@ from inspectcli.commands.inspect.result import InspectReport
 from inspectcli.contract import SCHEMA
 from inspectcli.document import Absent, code, members
 from inspectcli.errors import ErrorReport
-from inspectcli.measure.stats import Sampled
+from inspectcli.measure.sample import Sampled
 
 FOLDER = Path(__file__).parent / "schema"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
