@@ -57,18 +57,18 @@ def common_prefix(names: Sequence[str]) -> str:
 
 def fits(name: str, globs: Iterable[str]) -> bool:
     """Whether a name fits one of these patterns, as in a shell: `*.attn.*`, `h.[0-3].*`."""
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)
 
 
 def name_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:
-    """Whether a name is asked for: it fits a glob, and none of those that begin with `!`; None if there are no globs.
+    """Whether a name is asked for: it fits a pattern, and none of those that begin with `!`; None if there are no globs.
 
     With no others than those that begin with `!`, every name that they leave fits.
     """
     if not globs:
         return None
-    only = [glob for glob in globs if not glob.startswith("!")]
-    never = [glob[1:] for glob in globs if glob.startswith("!")]
+    only = [pattern for pattern in globs if not pattern.startswith("!")]
+    never = [pattern[1:] for pattern in globs if pattern.startswith("!")]
     return lambda name: (not only or fits(name, only)) and not fits(name, never)
 
 
