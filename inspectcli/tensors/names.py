@@ -61,7 +61,7 @@ def fits(name: str, globs: Iterable[str]) -> bool:
 
 
 def name_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:
-    """Whether a name is asked for: it fits a pattern, and none of those that begin with `!`; None if there are no globs.
+    """Whether a name is asked for: it fits a pattern, and none of those that begin with `!`; None without any.
 
     With no others than those that begin with `!`, every name that they leave fits.
     """
