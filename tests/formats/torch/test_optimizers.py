@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.formats import open_checkpoint
 from inspectcli.formats.torch.optimizers import optimizer_class, param_groups
-from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.pickles.nodes import Dict
 
 CLASSES = [
