@@ -290,7 +290,9 @@ def inflate(
     Raises:
         DamagedFileError: the bytes cannot be inflated, or are not `size` bytes then.
     """
-    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    from inspectcli.storage.deflate import InflateError, raw_inflater
+
+    decoder = raw_inflater()
     done = read = 0
     pending = b""
     while not decoder.eof and not (partial and done == size):
@@ -301,7 +303,7 @@ def inflate(
         try:
             # Ask for one byte more than announced, to see whether there are more.
             out = decoder.decompress(pending, min(block, size - done + (not partial)))
-        except zlib.error as error:
+        except InflateError as error:
             raise DamagedFileError(f"a compressed member cannot be inflated: {error}") from None
         pending = decoder.unconsumed_tail
         done += len(out)
@@ -319,9 +321,11 @@ def inflate(
 
 
 def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:
+    from inspectcli.storage.deflate import crc32
+
     skip, crc = segment.skip, 0
     for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
-        crc = zlib.crc32(piece, crc) if segment.crc else 0
+        crc = crc32(piece, crc) if segment.crc else 0
         if skip >= len(piece):
             skip -= len(piece)
             continue

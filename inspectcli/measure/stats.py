@@ -172,17 +172,18 @@ def _of(values: Array, dtype: DType, count: int | None) -> Stats:
 
 def _of_floats(values: Array, dtype: DType) -> Stats:
     engine = kernels.backend()
-    zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16" if dtype.name == "bf16" else values.dtype.str[1:])
+    found = kernels.patterns(values)
+    kind = "bf16" if dtype.name == "bf16" else values.dtype.str[1:]
+    zeros, subnormals = kernels.zeros_and_subnormals(values, kind, found.least)
     widen = {"bf16": engine.widen_bf16, "f16": engine.widen_f16}.get(dtype.name)
-    if widen is None:
-        x = values
-        made = _moments(x, engine)
-    else:
-        x = widen(values)
-        made = _moments(
-            x, engine, lambda _: _bounds(widen(kernels.code_bounds(values.view(np.uint16)).view(values.dtype)))
-        )
-    return replace(made, zeros=zeros, subnormals=subnormals)
+    x = values if widen is None else widen(values)
+
+    def bounds(_: Array) -> tuple[float | int, float | int]:
+        ends = np.array(found[:2], values.dtype.str.replace("f", "u")).view(values.dtype)
+        low, high = (ends if widen is None else widen(ends)).tolist()
+        return low + 0, high + 0
+
+    return replace(_moments(x, engine, bounds), zeros=zeros, subnormals=subnormals)
 
 
 def _bounds(x: Array) -> tuple[float | int, float | int]:
