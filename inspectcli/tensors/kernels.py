@@ -7,6 +7,7 @@ NumKong 7.8 accumulates float32 in float64 (relative error of a sum of squares b
 
 from __future__ import annotations
 
+import threading
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
+Wide = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
@@ -26,9 +28,11 @@ class Backend(Protocol):
         """(sum, sum of squares), accumulated in float64; non-finite if any element is."""
         ...
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]: ...
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        """The same numbers as float32; in `out`, an array of that size, if it is given."""
+        ...
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]: ...
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide: ...
 
 
 class NumPyBackend:
@@ -39,11 +43,17 @@ class NumPyBackend:
             wide = x.astype(np.float64)
             return float(wide.sum()), float(np.dot(wide, wide))
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
-        return x.astype(np.float32)
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
+        np.copyto(out, x)
+        return out
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
-        return (x.astype(np.uint32) << 16).view(np.float32)
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
+        bits = out.view(np.uint32)
+        np.copyto(bits, x)
+        np.left_shift(bits, 16, out=bits)
+        return out
 
 
 class NumKongBackend(NumPyBackend):
@@ -63,16 +73,17 @@ class NumKongBackend(NumPyBackend):
         total, squares = self._nk.moments(x)
         return float(total), float(squares)
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
-        return self._widen(x, "float16")
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        return self._widen(x, "float16", out)
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
-        return self._widen(x, "bfloat16")
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide:
+        return self._widen(x, "bfloat16", out)
 
-    def _widen(self, x: Array, name: str) -> npt.NDArray[np.float32]:
+    def _widen(self, x: Array, name: str, out: Wide | None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
         # A pointer, since NumPy knows no bfloat16; `owner` keeps the buffer alive.
-        tensor = self._nk.from_pointer(x.ctypes.data, (x.size,), name, owner=x)
-        return np.asarray(self._nk.astype(tensor, "float32"))
+        self._nk.astype(self._nk.from_pointer(x.ctypes.data, (x.size,), name, owner=x), "float32", out=out)
+        return out
 
 
 @lru_cache(maxsize=1)
@@ -162,6 +173,17 @@ _UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
 _SIGNED = {8: np.int64, 4: np.int32, 2: np.int16}
 
 
+_scratch = threading.local()
+
+
+def room(n: int) -> Wide:
+    """Room for n float32 numbers, the thread's own until its next call: memory that is new each time costs more."""
+    if getattr(_scratch, "room", np.empty(0, np.float32)).size < n:
+        _scratch.room = np.empty(n, np.float32)
+    held: Wide = _scratch.room[:n]
+    return held
+
+
 class Patterns(NamedTuple):
     """What the bit patterns of floats say of their values.
 
@@ -204,6 +226,7 @@ def zeros_and_subnormals(x: Array, kind: str, least: int) -> tuple[int, int]:
     if least >= _NORMAL[kind]:
         return 0, 0
     bits = x.view(_UNSIGNED[x.dtype.itemsize])
-    doubled = bits + bits  # without the sign
-    zeros = doubled.size - int(np.count_nonzero(doubled))
-    return zeros, int(np.count_nonzero(doubled < 2 * _NORMAL[kind])) - zeros
+    doubled = np.add(bits, bits, out=room((bits.nbytes + 3) // 4).view(bits.dtype)[: bits.size])  # without the sign
+    small = int(np.count_nonzero(doubled < 2 * _NORMAL[kind]))
+    zeros = doubled.size - int(np.count_nonzero(doubled)) if least == 0 else 0
+    return zeros, small - zeros
