@@ -93,16 +93,19 @@ def open_source(path: str, source: Source) -> Checkpoint:
     Raises:
         PinspectError: with `path`, what was found and what to do.
     """
+    from inspectcli.formats.readings import seen_before, with_other_readings
     from inspectcli.formats.unknown import unknown_file
 
     try:
         known = find_format(source)
         if known is None:
             raise unknown_file(source, source.read_at(0, min(HEAD, source.size)))
-        checkpoint = known.open(path, source)
+        return with_other_readings(known.open(path, source), source)
     except PinspectError as error:
+        acts = seen_before(source)
+        if acts:
+            error.message += f"; before a loader comes to that, {acts[0].what}"
         raise error.at(path) from None
-    return checkpoint
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

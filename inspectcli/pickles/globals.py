@@ -276,19 +276,27 @@ _CALLERS: dict[tuple[str, str], tuple[int, int, bool]] = {
     ("jax._src.array", "_reconstruct_array"): (0, 1, True),
 }
 #: Honest files nest one in another: a parameter with attributes in a subclass.
-_MAX_CALLERS = 16
+MAX_CALLERS = 16
 _CODECS = frozenset({"latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"})
 
 
-def _acts(call: Object) -> Iterator[str]:
-    """Describe what one call would do; yields nothing if it only builds data."""
-    for _ in range(_MAX_CALLERS):
-        yield from _acts_itself(call)
+def calls_made(call: Object) -> Iterator[Object]:
+    """Yield a call, then the one that the called function makes of its arguments, and so on; not without end."""
+    for _ in range(MAX_CALLERS + 1):
+        yield call
         inner = _called_by(call)
         if inner is None:
             return
         call = inner
-    yield f"{call.path} would be called through more than {_MAX_CALLERS} other functions"
+
+
+def _acts(call: Object) -> Iterator[str]:
+    """Describe what one call would do; yields nothing if it only builds data."""
+    for depth, made in enumerate(calls_made(call)):
+        if depth == MAX_CALLERS:
+            yield f"{made.path} would be called through more than {MAX_CALLERS} other functions"
+        else:
+            yield from _acts_itself(made)
 
 
 def _called_by(call: Object) -> Object | None:

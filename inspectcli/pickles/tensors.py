@@ -548,16 +548,31 @@ def numpy_dtype(node: object) -> tuple[DType, bool] | None:
     return DTYPES[_NUMPY_CODES[code]], order == ">"
 
 
+#: Codecs by the names under which picklers ask for them.
+_CODECS = {"latin1": "latin-1", "latin-1": "latin-1", "iso-8859-1": "latin-1", "utf-8": "utf-8", "utf8": "utf-8",
+           "ascii": "ascii"}  # fmt: skip
+
+
 def text_bytes(node: object) -> bytes | None:
     """Return bytes, also as protocols 0 to 2 pickle them: `_codecs.encode(text, 'latin1')`. None for anything else."""
     if isinstance(node, bytes):
         return node
     if isinstance(node, str):
         return node.encode("latin-1", "replace")
-    if isinstance(node, Object) and node.path == "_codecs.encode" and node.args and isinstance(node.args[0], str):
-        return node.args[0].encode("latin-1", "replace")
-    if isinstance(node, Object) and isinstance(node.func, Global) and not node.args:
-        return b"" if canonical(node.func) == ("builtins", "bytes") else None
+    if not isinstance(node, Object) or not isinstance(node.func, Global):
+        return None
+    called = canonical(node.func)
+    if called == ("_codecs", "encode") and 1 <= len(node.args) <= 2 and isinstance(node.args[0], str):
+        name = node.args[1] if len(node.args) > 1 else "utf-8"
+        codec = _CODECS.get(name) if isinstance(name, str) else None
+        try:
+            return node.args[0].encode(codec) if codec else None
+        except UnicodeEncodeError:
+            return None
+    if called in (("builtins", "bytes"), ("builtins", "bytearray")):
+        if not node.args:
+            return b""
+        return text_bytes(node.args[0]) if len(node.args) == 1 and not isinstance(node.args[0], str) else None
     return None
 
 
