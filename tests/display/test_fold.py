@@ -82,3 +82,8 @@ def test_folding_loses_no_tensor_and_doubles_none(members: list[tuple[int, str, 
 
 def test_without_folding_each_tensor_is_a_line() -> None:
     assert names(unfolded(twelve())) == [f"h.{i}.w" for i in range(12)]
+
+
+def test_rows_of_one_name_stand_alone() -> None:
+    assert names(fold([row("l.0.w")] * 3)) == ["l.0.w"] * 3
+    assert names(fold([row("l.0.w")] * 3 + [row("l.1.w"), row("l.2.w")])) == ["l.0.w"] * 3 + ["l.1.w", "l.2.w"]
