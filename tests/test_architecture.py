@@ -25,7 +25,13 @@ OWED = {
 #: Folders of rooms, and the package itself: their `__init__` is a docstring, or the public names.
 FACES = {"inspectcli", "inspectcli.commands", "inspectcli.display"}
 #: `render` shows reports and knows nothing else of the program.
-RENDER_KNOWS = ("inspectcli.render", "inspectcli.display.blocks", "inspectcli.errors", "inspectcli.contract")
+RENDER_KNOWS = (
+    "inspectcli.render",
+    "inspectcli.display.blocks",
+    "inspectcli.display.text",
+    "inspectcli.errors",
+    "inspectcli.contract",
+)
 
 LEVEL = {f"inspectcli.{room.name}": number for number, level in enumerate(LEVELS) for room in level}
 GRAPH = {name: {target for target in each.all if target in IMPORTS} - {name} for name, each in IMPORTS.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from inspectcli.display.blocks import Report
+from inspectcli.render.base import inert
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    return json.dumps(dict(report.document), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+    return inert(json.dumps(dict(report.document), allow_nan=False, ensure_ascii=True, indent=2)) + "\n"

@@ -32,7 +32,7 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     # Not by tabulate: importing it takes longer than all the rest of a run that reads no values.
-    titles = [column.title for column in table.columns]
+    titles = [escape(column.title, _LIMIT) for column in table.columns]
     rows = [[escape(cell.text, _LIMIT) for cell in row] for row in table.rows]
     widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
     yield "  ".join(pad(t, w, c.right) for t, w, c in zip(titles, widths, table.columns, strict=True))

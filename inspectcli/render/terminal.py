@@ -101,6 +101,7 @@ class _Fit:
 
 
 def _table(table: Table, width: int) -> Iterator[Text]:
+    table = table._replace(columns=tuple(c._replace(title=escape(c.title, 1000)) for c in table.columns))
     texts = [[escape(cell.text, 1000) for cell in row] for row in table.rows]
     natural = [
         max([display_width(column.title), *(display_width(row[i]) for row in texts)])
