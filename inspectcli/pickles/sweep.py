@@ -20,7 +20,7 @@ from inspectcli.storage.memory import Memory
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Hazard
 
-_FIRST_WINDOW = 4 << 10
+_FIRST_WINDOW = 1 << 10
 #: Of a program beside the one that is loaded: smaller than that one's.
 _LIMITS = Limits(stack=500_000, memo=500_000, containers=1_000_000)
 

@@ -22,7 +22,7 @@ from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
 
 _MAX_CODE = 16 << 20
 #: `__parameters__ = ["weight", "bias", ]` in the code that is generated for each class.
-_NAMES = re.compile(r"^\s*__(parameters|buffers)__ = \[(.*?)\]", re.MULTILINE)
+_NAMES = re.compile(r"^[ \t]*__(parameters|buffers)__ = \[([^\]\n]*)\]", re.MULTILINE)
 
 
 def sniff(source: Source, head: bytes) -> bool:
