@@ -163,20 +163,17 @@ class _Walker:
             return ref
         self.views.add(ref.storage)
         (segment,) = ref.segments
-        cost = segment.nbytes
-        if not segment.codec.is_plain:
-            cost += segment.skip
-            self.inflated += cost
+        # What is deflated is inflated from its beginning.
+        deflated = not segment.codec.is_plain
+        cost = segment.nbytes + (segment.skip if deflated else 0)
         asked = self.asked[storage.identity] = self.asked.get(storage.identity, 0) + cost
-        size = max(segment.source.size, 1)
         if asked > MAX_REREADS * storage.nbytes + REREAD_FLOOR:
-            return replace(
-                ref, segments=(), problem=f"views of its storage ask for more than {MAX_REREADS} times its bytes"
-            )
-        if self.inflated > MAX_REREADS * size + 8 * REREAD_FLOOR:
-            return replace(
-                ref, segments=(), problem=f"compressed storages ask for more than {MAX_REREADS} times the file"
-            )
+            problem = f"views of its storage ask for more than {MAX_REREADS} times its bytes"
+            return replace(ref, segments=(), problem=problem)
+        self.inflated += cost if deflated else 0
+        if deflated and self.inflated > MAX_REREADS * segment.source.size + 8 * REREAD_FLOOR:
+            problem = f"compressed storages ask for more than {MAX_REREADS} times the file's bytes"
+            return replace(ref, segments=(), problem=problem)
         return ref
 
 
