@@ -53,17 +53,36 @@ def open_file(location: Location, without: tuple[Format, ...] = ()) -> Checkpoin
     Raises:
         PinspectError: with the place, what was found and what to do.
     """
-    from inspectcli.formats.unknown import unknown_file
-
     try:
         source = location.open()
-        head = source.read_at(0, min(HEAD, source.size))
-        known = find_format(source, head, without)
-        if known is None:
-            raise unknown_file(source, head)
-        return _placed(known.open(location.opened(source, head)), location, source)
+        try:
+            head = source.read_at(0, min(HEAD, source.size))
+            return _placed(
+                _open_as(location.opened(source, head), find_format(source, head, without)), location, source
+            )
+        except PinspectError as error:
+            raise _told(error, source) from None
     except PinspectError as error:
         raise error.at(str(location)) from None
+
+
+def _open_as(location: Location, known: Format | None) -> Checkpoint:
+    from inspectcli.formats.readings import with_other_readings
+    from inspectcli.formats.unknown import unknown_file
+
+    if known is None:
+        raise unknown_file(location.open(), location.head(HEAD))
+    return with_other_readings(known.open(location), location)
+
+
+def _told(error: PinspectError, source: Source) -> PinspectError:
+    """The error, with what would act before a loader comes to it."""
+    from inspectcli.formats.readings import seen_before
+
+    acts = seen_before(source)
+    if acts:
+        error.message += f"; before a loader comes to that, {acts[0].what}"
+    return error
 
 
 def open_one(folder: Location, models: Sequence[Location]) -> Checkpoint:

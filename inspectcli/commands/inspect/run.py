@@ -61,7 +61,7 @@ def inspect_checkpoint(
         path=checkpoint.path,
         format=checkpoint.format,
         size=checkpoint.size,
-        error=_row_error(made),
+        error=_row_error(made) if read else None,
         totals=totals(checkpoint.tensors),
         tensors=tuple(made),
         writer=checkpoint.writer,
@@ -123,7 +123,7 @@ def _stats(scanned: ScannedTensor) -> TensorStats | None:
 
 
 def _row_error(rows: Iterable[TensorRow]) -> FileError | None:
-    """A file of which a tensor cannot be read was not read."""
+    """A file of which a tensor cannot be read was not read: said where its values were asked for."""
     bad = [row for row in rows if row.problem]
     if not bad:
         return None

@@ -71,12 +71,16 @@ def read_configs(texts: Mapping[str, bytes]) -> Configs:
     notes: list[str] = []
     for where, text in texts.items():
         try:
-            values[where] = _json.parse(text, where, numbers=True, duplicates=False)
+            values[where] = _json.parse(text, where, numbers=True, duplicates=True)
         except PinspectError as error:
             if error.code == "limit":
                 raise
             notes.append(f"{error.message}: its layers were not looked at")
             continue
+        try:
+            _json.parse(text, where, numbers=True)
+        except PinspectError as error:  # a name that stands twice hides a layer from some readers
+            hazards.append(Hazard(error.message, where, "layer"))
         found, own = risks(values[where], where)
         hazards.extend(found)
         foreign.update(own)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from inspectcli.display.text import listed
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
-from inspectcli.errors import DamagedFileError, PinspectError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, UnsafeFileError
 from inspectcli.formats.torch.tree import Path, TorchTree, walk
-from inspectcli.pickles.globals import hazards
-from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle, read_whole_pickle
+from inspectcli.pickles.machine import Program, read_whole_pickle
+from inspectcli.pickles.sweep import Budget, judged, member_swept
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
@@ -127,30 +128,26 @@ def walk_pickle(
     return program, walk(program.value, rebuilder, folder, prefix, kind)
 
 
-def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]:
-    """Return the hazards of records that are pickles too, though torch does not load them. `known` are left out."""
+#: Records that hold values are looked at for a pickle up to this number: they are as many as tensors.
+_MAX_VALUE_RECORDS = 10_000
+
+
+def archive_hazards(archive: Archive, programs: Mapping[str, Program]) -> tuple[Hazard, ...]:
+    """Return what would act in the pickles of the archive: those that were read, by record, and any other record.
+
+    torch loads `data.pkl`, and any record whose name it is given.
+    """
+    budget = Budget()
     found: list[Hazard] = []
+    for name, program in programs.items():
+        found.extend(judged((program,), archive.root + name, budget))
+    values = 0
     for member in archive.directory.members.values():
         name = member.name.removeprefix(archive.root)
-        if name in known or name.startswith(("data/", "constants/", "code/")) or not 2 < member.size <= MAX_PICKLE:
-            continue
-        found.extend(pickle_hazards(read_head(archive.source, member), member.name))
+        if name.startswith(("data/", "constants/")):
+            values += 1
+            if values > _MAX_VALUE_RECORDS:
+                continue
+        if name not in programs:
+            found.extend(member_swept(archive.source, member, budget, loaded=member.name.endswith((".pkl", ".pickle"))))
     return tuple(found)
-
-
-def read_head(source: Source, member: Member) -> bytes:
-    """Return the first bytes of a member: enough to see whether it is a pickle."""
-    if member.method == 0:
-        return source.read_at(member.offset, min(member.size, MAX_TEXT))
-    return read_member(source, member, MAX_PICKLE) if member.size <= 1 << 20 else b""
-
-
-def pickle_hazards(data: bytes, where: str) -> tuple[Hazard, ...]:
-    """Return the hazards of bytes that may be a pickle; none if they are not."""
-
-    if data[:1] not in (b"\x80", b"(", b"c", b"]", b"}"):
-        return ()
-    try:
-        return hazards(read_pickle(data), where)
-    except (PinspectError, OutOfDataError):
-        return ()

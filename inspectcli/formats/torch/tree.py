@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from inspectcli.errors import LimitError, PinspectError
@@ -21,6 +21,12 @@ from inspectcli.tensors.stored import c_strides
 MAX_DEPTH = 200
 MAX_TENSORS = 1_000_000
 MAX_VISITS = 5_000_000
+#: Characters of one tensor's name, and of all names beyond ROOM_OF_NAME for each tensor.
+MAX_NAME, MAX_NAMES, ROOM_OF_NAME = 32_768, 16 << 20, 200
+#: Names of tensors that have one already, beyond MAX_TIES_EACH for each tensor.
+MAX_TIES, MAX_TIES_EACH = 10_000, 8
+#: Views of one storage may ask for this many times its bytes, and what is deflated for this many times the file's.
+MAX_REREADS, REREAD_FLOOR = 16, 64 << 20
 
 Path = tuple[str, ...]
 
@@ -43,11 +49,20 @@ class _Walker:
         self.active: set[int] = set()
         self.barren: set[int] = set()  # containers without a tensor below: not visited twice
         self.visits = 0
+        self.walked: set[int] = set()
+        self.emitted: dict[int, Tensor] = {}
+        self.ties = 0
+        self.name_room = MAX_NAMES
+        self.views: set[object] = set()
+        self.asked: dict[object, int] = {}  # storage -> bytes that its views ask for
+        self.inflated = 0
 
     def visit(self, node: object, path: Path, kind: Kind | None, layer: str) -> None:
         if type(node) in _SCALARS or isinstance(node, Global) or id(node) in self.active or id(node) in self.barren:
             return
-        self.visits += 1
+        # What is shared costs as much each time as it is large.
+        self.visits += 1 + (_width(node) if id(node) in self.walked else 0)
+        self.walked.add(id(node))
         if self.visits > MAX_VISITS:
             raise LimitError(f"more than {MAX_VISITS:,} objects to look at: the file repeats itself without end")
         tensor = self.rebuilder.tensor(node)
@@ -107,6 +122,7 @@ class _Walker:
         """Visit the Python attributes of a tensor or dict; `_metadata` of an OrderedDict holds no tensor."""
         for part in _state_parts(state):
             if isinstance(part, Dict):
+                self.visits += len(part.keys)
                 for key, value in part.items():
                     if isinstance(value, Object) and self.rebuilder.tensor(value) is not None:
                         self.visit(value, (*path, key_text(key)), Kind.OTHER, "")
@@ -114,11 +130,71 @@ class _Walker:
     def emit(self, tensor: Tensor, path: Path, kind: Kind | None, layer: str) -> None:
         if len(self.tree.tensors) >= MAX_TENSORS:
             raise LimitError(f"more than {MAX_TENSORS:,} tensors")
+        self.count_name(tensor, sum(map(len, path)) + len(path))
         name = ".".join(path) or "tensor"
         kind = kind_of(path, tensor, kind)
-        self.tree.tensors.append(tensor_ref(tensor, name, kind, layer, self.identity))
+        ref = tensor_ref(tensor, name, kind, layer, self.identity)
+        self.tree.tensors.append(self.bounded(ref, tensor))
         for key, part in tensor.parts.items():
             self.emit(part, (*path, key), Kind.QUANTIZATION if kind is Kind.PARAMETER else kind, layer)
+
+    def count_name(self, tensor: Tensor, length: int) -> None:
+        """Count one name of a tensor.
+
+        Raises:
+            LimitError: it is too long, all are, or a few tensors have very many.
+        """
+        self.name_room += ROOM_OF_NAME - length
+        if length > MAX_NAME or self.name_room < 0:
+            raise LimitError(
+                f"names of tensors are too long: one of {length:,} characters, at most {MAX_NAME:,} are read, "
+                f"and {MAX_NAMES:,} of all"
+            )
+        if id(tensor) not in self.emitted:
+            self.emitted[id(tensor)] = tensor
+            return
+        self.ties += 1
+        if self.ties > MAX_TIES + MAX_TIES_EACH * len(self.emitted):
+            raise LimitError(f"more than {self.ties - 1:,} names of {len(self.emitted):,} tensors: a web of references")
+
+    def bounded(self, ref: TensorRef, tensor: Tensor) -> TensorRef:
+        """Return the tensor; one too many of the views that ask for the same bytes with a problem."""
+        storage = (tensor.values or tensor).storage
+        if storage is None or not ref.segments or ref.storage in self.views:
+            return ref
+        self.views.add(ref.storage)
+        (segment,) = ref.segments
+        # What is deflated is inflated from its beginning.
+        deflated = not segment.codec.is_plain
+        cost = segment.nbytes + (segment.skip if deflated else 0)
+        asked = self.asked[storage.identity] = self.asked.get(storage.identity, 0) + cost
+        if asked > MAX_REREADS * storage.nbytes + REREAD_FLOOR:
+            problem = f"views of its storage ask for more than {MAX_REREADS} times its bytes"
+            return replace(ref, segments=(), problem=problem)
+        self.inflated += cost if deflated else 0
+        if deflated and self.inflated > MAX_REREADS * segment.source.size + 8 * REREAD_FLOOR:
+            problem = f"compressed storages ask for more than {MAX_REREADS} times the file's bytes"
+            return replace(ref, segments=(), problem=problem)
+        return ref
+
+
+def _width(node: object) -> int:
+    """Return how many children a container has."""
+    if isinstance(node, Dict):
+        return len(node.keys)
+    if isinstance(node, list | tuple):
+        return len(node)
+    if isinstance(node, Set):
+        return len(node.members)
+    if isinstance(node, Object):
+        state = node.state
+        return (
+            len(node.args)
+            + len(node.members or ())
+            + (len(node.entries.keys) if node.entries else 0)
+            + (len(state.keys) if isinstance(state, Dict) else 0)
+        )
+    return 0
 
 
 def _pairs(value: object) -> list[tuple[object, object]] | None:

@@ -11,17 +11,13 @@ from dataclasses import replace
 from inspectcli.encodings.zip import try_directory
 from inspectcli.errors import DamagedFileError
 from inspectcli.formats.base import Format
-from inspectcli.formats.torch.archive import Archive, archive_root, open_archive, other_pickles, walk_pickle
+from inspectcli.formats.torch.archive import Archive, archive_hazards, archive_root, open_archive, walk_pickle
 from inspectcli.formats.torch.tree import TorchTree, scalars, training
-from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.globals import foreign
 from inspectcli.pickles.machine import Program
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, TensorRef
-
-_RECORDS = frozenset(
-    {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
-)
 
 
 def sniff(source: Source, head: bytes) -> bool:
@@ -58,7 +54,7 @@ def open_torch_zip(location: Location) -> Checkpoint:
         objects=program.value,
         writer=writer(archive, program),
         foreign=foreign((program,)),
-        hazards=hazards(program, f"{archive.root}data.pkl") + other_pickles(archive, _RECORDS),
+        hazards=archive_hazards(archive, {"data.pkl": program}),
         notes=walk_notes(tree),
         training=training(program.value),
         checksums=archive.directory.checksums(source),

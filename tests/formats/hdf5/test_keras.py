@@ -529,7 +529,10 @@ def test_a_gadget_in_an_h5_config_is_a_hazard(tmp_path: Path) -> None:
 def test_a_config_that_names_something_twice_is_not_trusted(plain: Path) -> None:
     path = rezip(plain, {"config.json": lambda data: b'{"module": "os", ' + data.lstrip()[1:]})
     made = open_checkpoint(path)
-    assert "twice" in made.notes[0]
+    (hazard,) = made.hazards
+    assert "config.json names 'module' twice" in hazard.what
+    assert hazard.kind == "layer"
+    same_values(made, values(build("dense")))
 
 
 def test_links_out_of_the_weights_in_an_archive_are_hazards(plain: Path) -> None:
