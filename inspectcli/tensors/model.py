@@ -72,6 +72,7 @@ class TensorRef:
         layer: the class of the module it belongs to, if the file says so.
         note: what a reader should know (`sparse_coo, 12 stored`).
         problem: why its values cannot be read; the rest of the file is fine.
+        cure: what helps against the problem, where the file itself may be whole.
     """
 
     name: str
@@ -91,6 +92,7 @@ class TensorRef:
     layer: str = ""
     note: str = ""
     problem: str = ""
+    cure: str = ""
 
     @property
     def numel(self) -> int:

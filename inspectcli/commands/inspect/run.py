@@ -58,7 +58,7 @@ def inspect_checkpoint(
         path=checkpoint.path,
         format=checkpoint.format,
         size=checkpoint.size,
-        error=_row_error(made),
+        error=_row_error(made, refs),
         totals=totals(checkpoint.tensors),
         tensors=tuple(made),
         writer=checkpoint.writer,
@@ -119,16 +119,17 @@ def _stats(scanned: ScannedTensor) -> TensorStats | None:
     )
 
 
-def _row_error(rows: Iterable[TensorRow]) -> FileError | None:
+def _row_error(rows: Iterable[TensorRow], tensors: Iterable[TensorRef]) -> FileError | None:
     """A file of which a tensor cannot be read was not read."""
-    bad = [row for row in rows if row.problem]
+    bad = [(row, ref) for row, ref in zip(rows, tensors, strict=True) if row.problem]
     if not bad:
         return None
+    row, ref = bad[0]
     more = f", and {len(bad) - 1:,} more tensors" if len(bad) > 1 else ""
     return FileError(
         "tensor-unreadable",
-        f"{bad[0].name}: {bad[0].problem}{more}",
-        "do not trust the values; get the file again",
+        f"{row.name}: {row.problem}{more}",
+        ref.cure or "do not trust the values; get the file again",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inspectcli.pickles.globals import GlobalRisk, classify
@@ -113,14 +113,63 @@ def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
             yield from _one_layer(wrapped, f"{path}/{where}")
 
 
-def optimizer_class(config: Json) -> str:
-    """Return the optimizer's class in a training_config (Keras 1, 2) or compile_config (Keras 3); empty without one."""
-    if not isinstance(config, dict):
-        return ""
-    found = config.get("optimizer_config") or config.get("optimizer")
-    if isinstance(found, dict):
-        found = found.get("class_name", "")
-    return found.rpartition(">")[2] if isinstance(found, str) else ""
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An optimizer as a config describes it.
+
+    Attributes:
+        class_name: `Adam`; without TF-Keras's `Custom>`; empty if unknown.
+        config: its arguments; empty if unknown.
+        inner: the one that a LossScaleOptimizer wraps.
+    """
+
+    class_name: str = ""
+    config: Mapping[str, Json] = field(default_factory=dict)
+    inner: Optimizer | None = None
+
+    @property
+    def trains(self) -> str:
+        """The class of the optimizer that changes the weights."""
+        return self.inner.trains if self.inner else self.class_name
+
+
+def optimizer_of(training: Json) -> Optimizer:
+    """Return the optimizer in a training_config (Keras 1, 2, legacy `.h5`) or compile_config (Keras 3)."""
+    found = training.get("optimizer_config") or training.get("optimizer") if isinstance(training, dict) else None
+    return _optimizer(found)
+
+
+def _optimizer(found: Json) -> Optimizer:
+    if isinstance(found, str):
+        return Optimizer(built_in(found))
+    if not isinstance(found, dict) or not isinstance(found.get("class_name"), str):
+        return Optimizer()
+    config = found["config"] if isinstance(found.get("config"), dict) else {}
+    inner = _optimizer(config["inner_optimizer"]) if isinstance(config.get("inner_optimizer"), dict) else None
+    return Optimizer(built_in(found["class_name"]), config, inner)
+
+
+#: Optimizers of Keras and TF-Keras; the latter writes its newer ones as `Custom>Adam`.
+OPTIMIZERS = frozenset(
+    "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl LossScaleOptimizer LossScaleOptimizerV3 Lamb Lion Muon Nadam "
+    "RMSprop SGD ScheduleFreeAdamW".split()
+)
+
+
+def built_in(class_name: str) -> str:
+    """Return the name of an optimizer's class without `Custom>`, if it is one of Keras's own."""
+    package, _, name = class_name.rpartition(">")
+    return name if package in ("Custom", "") and (not package or name in OPTIMIZERS) else class_name
+
+
+def dtype_names(config: Json) -> Iterator[str]:
+    """Yield the element types and the policies that a config names: `bfloat16`, `int8_from_float32`."""
+    for node in _objects(config):
+        policy = node.get("dtype")
+        if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+            policy = policy["config"].get("name")
+        if isinstance(policy, str):
+            yield policy
 
 
 # -- what it would do -----------------------------------------------------------------------------------
@@ -179,6 +228,8 @@ def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
     class_name, module, registered = (node.get(k) for k in ("class_name", "module", "registered_name"))
     if not isinstance(class_name, str) or "config" not in node:
         return
+    if _is_own_optimizer(class_name, module, registered):
+        return
     if isinstance(registered, str) and ">" in registered:
         yield registered[:200]
     elif ">" in class_name:
@@ -187,6 +238,11 @@ def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
         yield f"{module}.{class_name}"[:200]
     elif "inbound_nodes" in node and class_name not in _OWN and not module and not _looks_like_operation(class_name):
         yield class_name[:200]
+
+
+def _is_own_optimizer(class_name: str, module: object, registered: object) -> bool:
+    own = built_in(class_name) in OPTIMIZERS and built_in(str(registered or "Adam")) in OPTIMIZERS
+    return own and (not isinstance(module, str) or _KERAS.fullmatch(module) is not None)
 
 
 def _looks_like_operation(class_name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from inspectcli.encodings import json as _json
 from inspectcli.errors import PinspectError
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, risks
+from inspectcli.formats.hdf5.config import Layer, Optimizer, dtype_names, layers, optimizer_of, risks
 from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superblock
 from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, natural, optimizer_variables
 from inspectcli.formats.hdf5.process import process_for
@@ -49,12 +49,17 @@ class Configs:
     notes: tuple[str, ...] = ()
 
     @property
+    def dtypes(self) -> frozenset[str]:
+        """Names of element types and policies in the model's config."""
+        return frozenset(dtype_names(self.model))
+
+    @property
     def layers(self) -> list[Layer]:
         return list(layers(self.model)) if self.model is not None else []
 
     @property
-    def optimizer(self) -> str:
-        return optimizer_class(self.training)
+    def optimizer(self) -> Optimizer:
+        return optimizer_of(self.training)
 
 
 def read_configs(texts: Mapping[str, bytes]) -> Configs:
@@ -99,7 +104,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
     configs = read_configs(texts)
     flavour, named = name_datasets(listing, configs)
     version, backend = (listing.text(group, key) for group, key in _version_places(listing))
-    notes = [*configs.notes, *listing_notes(listing)]
+    notes = [*configs.notes, *listing_notes(listing, named)]
     if head.startswith(b"MATLAB 7.3"):
         notes.append(_COLUMN_MAJOR)
     return Checkpoint(
@@ -117,7 +122,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
         foreign=configs.foreign,
         hazards=listing.hazards() + configs.hazards,
         notes=tuple(notes),
-        training=training(source, named, configs.optimizer or listing.text("optimizer/vars", "name")),
+        training=training(source, named, configs.optimizer.class_name or listing.text("optimizer/vars", "name")),
     )
 
 
@@ -149,6 +154,8 @@ def writer(flavour: str, version: str, backend: str, head: bytes) -> str:
 def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]:
     """Return (format, the numeric datasets with their names), in the order of the model."""
     numeric = [d for d in listing.datasets if d.dtype is not None]
+    if _has_layer_names(listing):
+        numeric = [d for d in _with_small_floats(listing.datasets, configs) if d.dtype is not None]
     if listing.attribute("model_weights", "layer_names") is not None:
         return "keras-h5", _legacy(listing, numeric, configs, "model_weights")
     if listing.attribute("", "layer_names") is not None:
@@ -157,6 +164,26 @@ def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]
         return "keras-weights-h5", keras_3(listing, numeric, configs)
     plain = [Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(numeric, key=lambda d: natural(d.path))]
     return "hdf5", _unique(plain, lambda d: d.path)
+
+
+def _has_layer_names(listing: Listing) -> bool:
+    return any(listing.attribute(root, "layer_names") is not None for root in ("model_weights", ""))
+
+
+def _with_small_floats(datasets: Iterable[Dataset], configs: Configs) -> list[Dataset]:
+    """Give the datasets of bfloat16 their type: legacy files of Keras hold them as two bytes without a name.
+
+    NumPy has one type of two bytes without a name of its own, that of ml_dtypes. Of those of one byte, the config must
+    name the one.
+    """
+    types = {"(opaque 2 bytes)": "bf16"}
+    named = {dtype for word, dtype in _FLOAT8.items() if word in configs.dtypes}
+    if len(named) == 1:
+        types["(opaque 1 bytes)"] = named.pop()
+    return [replace(d, type=types.get(d.type, d.type)) for d in datasets]
+
+
+_FLOAT8 = {"float8_e4m3fn": "f8_e4m3", "float8_e5m2": "f8_e5m2"}
 
 
 def _plain_kind(dataset: Dataset) -> Kind:
@@ -220,7 +247,7 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
     ordered = trained if configs.model is not None else []
     for owner in sorted((o for o in owners if o.partition("/")[0] == "optimizer"), key=natural):
         held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
-        kind = configs.optimizer or labels.get(owner, "")
+        kind = configs.optimizer.class_name or labels.get(owner, "")
         named.extend(_optimizer(owner, held, kind, ordered))
     named.extend(
         Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(others, key=lambda d: natural(d.path))
@@ -288,16 +315,24 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         layer=entry.layer,
         note=", ".join(notes),
         problem=problem,
+        cure=dataset.cure,
     )
 
 
-def listing_notes(listing: Listing) -> tuple[str, ...]:
-    """Return notes on objects that were left out."""
+def listing_notes(listing: Listing, named: Iterable[Named]) -> tuple[str, ...]:
+    """Return notes on objects that were left out: those that are not among the named."""
+    read = {entry.dataset.path for entry in named}
     notes = []
-    other = [d for d in listing.datasets if d.dtype is None]
-    if other:
-        shown = ", ".join(f"{d.path[-60:]} {d.type}" for d in other[:5])
-        notes.append(f"{len(other):,} datasets hold no numbers and were not looked at: {shown}")
+    other = [d for d in listing.datasets if d.dtype is None and d.path not in read]
+    for held, what in (
+        ([d for d in other if not _has_no_numbers(d)], "are of types that are not read"),
+        ([d for d in other if _has_no_numbers(d)], "hold no numbers and were not looked at"),
+    ):
+        if held:
+            shown = ", ".join(f"{d.path[-60:]} {d.type}" for d in held[:5])
+            notes.append(f"{len(held):,} datasets {what}: {shown}")
+    if listing.pickles_left_out:
+        notes.append(f"{listing.pickles_left_out:,} pickled objects are too large and were not looked at")
     if listing.external_links:
         shown = ", ".join(f"{p[-40:]} -> {t[:60]}" for p, t in list(listing.external_links.items())[:5])
         notes.append(f"{len(listing.external_links):,} links lead to other files and were not followed: {shown}")
@@ -307,6 +342,13 @@ def listing_notes(listing: Listing) -> tuple[str, ...]:
     if listing.too_deep:
         notes.append("groups nested deeper than 200 levels were not looked at")
     return tuple(notes)
+
+
+_WITHOUT_NUMBERS = frozenset({"(text)", "(references)", "(times)", "(no numbers)"})
+
+
+def _has_no_numbers(dataset: Dataset) -> bool:
+    return dataset.shape is None or dataset.type in _WITHOUT_NUMBERS
 
 
 def training(source: Source, named: Iterable[Named], optimizer: str) -> Training:

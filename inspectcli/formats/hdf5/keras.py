@@ -6,6 +6,7 @@ https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/saving_lib.py
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from inspectcli.encodings import json as _json
@@ -13,7 +14,6 @@ from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_
 from inspectcli.errors import DamagedFileError, PinspectError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.hdf5 import file as hdf5
-from inspectcli.formats.hdf5.config import optimizer_class
 from inspectcli.formats.hdf5.listing import check_end, superblock
 from inspectcli.formats.numpy import open_npz
 from inspectcli.storage.memory import Memory, Window
@@ -39,8 +39,8 @@ def open_keras(path: str, source: Source) -> Checkpoint:
     metadata = _read_json(source, directory, METADATA)
     configs = hdf5.read_configs({CONFIG: read_member(source, directory.members[CONFIG], MAX_CONFIG)})
     model = configs.model if isinstance(configs.model, dict) else {}
-    optimizer = optimizer_class(model.get("compile_config"))
-    weights = _open_weights(path, source, directory, configs, optimizer)
+    configs = replace(configs, training=model.get("compile_config"))
+    weights = _open_weights(path, source, directory, configs)
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     return Checkpoint(
         path=path,
@@ -58,9 +58,7 @@ def open_keras(path: str, source: Source) -> Checkpoint:
     )
 
 
-def _open_weights(
-    path: str, source: Source, directory: ZipDirectory, configs: hdf5.Configs, optimizer: str
-) -> Checkpoint:
+def _open_weights(path: str, source: Source, directory: ZipDirectory, configs: hdf5.Configs) -> Checkpoint:
     member = next((directory.members[w] for w in WEIGHTS if w in directory.members), None)
     if member is None:
         raise DamagedFileError(f"the archive holds no weights: expected {WEIGHTS[0]}", "save the model again")
@@ -72,7 +70,7 @@ def _open_weights(
         raise DamagedFileError(f"{member.name} is no HDF5 file: it begins with {head[:8].hex(' ')}")
     check_end(inner, head)
     listing = hdf5.read_listing(inner)
-    named = hdf5.name_datasets(listing, hdf5.Configs(model=configs.model, training={"optimizer": optimizer}))[1]
+    named = hdf5.name_datasets(listing, configs)[1]
     return Checkpoint(
         path=path,
         format="keras",
@@ -80,8 +78,8 @@ def _open_weights(
         tensors=hdf5.tensor_refs(inner, named),
         metadata={"hdf5_library": listing.library},
         hazards=listing.hazards(),
-        notes=hdf5.listing_notes(listing),
-        training=hdf5.training(inner, named, optimizer),
+        notes=hdf5.listing_notes(listing, named),
+        training=hdf5.training(inner, named, configs.optimizer.class_name),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, snake_case
+from inspectcli.formats.hdf5.config import Layer, layers, optimizer_of, snake_case
 from inspectcli.formats.hdf5.names import (
     Keras3Names,
     legacy_name,
@@ -237,7 +237,8 @@ def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> No
     [
         ({"optimizer_config": {"class_name": "Adam", "config": {}}}, "Adam"),
         ({"optimizer": {"class_name": "SGD", "module": "keras.optimizers"}}, "SGD"),
-        ({"optimizer": {"class_name": "Custom>MyOptimizer"}}, "MyOptimizer"),
+        ({"optimizer": {"class_name": "Custom>MyOptimizer"}}, "Custom>MyOptimizer"),
+        ({"optimizer_config": {"class_name": "Custom>AdamW"}}, "AdamW"),
         ({"optimizer": "rmsprop"}, "rmsprop"),
         ({"optimizer": 3}, ""),
         ({"optimizer": {"class_name": 3}}, ""),
@@ -247,7 +248,7 @@ def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> No
     ],
 )
 def test_the_optimizer_of_a_config_is_named(config: object, name: str) -> None:
-    assert optimizer_class(config) == name
+    assert optimizer_of(config).class_name == name
 
 
 # -- configs --------------------------------------------------------------------------------------------
