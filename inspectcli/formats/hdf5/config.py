@@ -73,6 +73,11 @@ class Layer:
     config: Mapping[str, Json]
 
 
+def is_own(class_name: str) -> bool:
+    """Return whether this is a class of Keras, whose parts are made in an order that is known."""
+    return class_name in _OWN
+
+
 def snake_case(name: str) -> str:
     """Return a class name in snake case, as Keras does: `Conv1D` -> `conv1d`, `ReLU` -> `re_lu`."""
     name = re.sub(r"\W+", "", name)
@@ -170,6 +175,14 @@ def dtype_names(config: Json) -> Iterator[str]:
             policy = policy["config"].get("name")
         if isinstance(policy, str):
             yield policy
+
+
+def labelled(label: str) -> str:
+    """Return the class of an optimizer with the name that Keras gives it by itself: `adam_1`; empty for another."""
+    return _LABELS.get(re.sub(r"_\d+$", "", label), "")
+
+
+_LABELS = {snake_case(name): name for name in OPTIMIZERS}
 
 
 # -- what it would do -----------------------------------------------------------------------------------

@@ -8,34 +8,44 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from inspectcli.encodings import json as _json
 from inspectcli.errors import PinspectError
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.formats.hdf5.config import Layer, Optimizer, dtype_names, layers, optimizer_of, risks
+from inspectcli.formats.hdf5.config import Layer, Optimizer, dtype_names, labelled, layers, optimizer_of, risks
 from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superblock
-from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, natural, optimizer_variables
+from inspectcli.formats.hdf5.names import BUFFERS, QUANTIZATION, Keras3Names, legacy_name, natural
+from inspectcli.formats.hdf5.optimizers import Run, by_name, by_order
 from inspectcli.formats.hdf5.process import process_for
 from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
 
 _KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
-_ITERATIONS = re.compile(r"(^|[./])iterations?(:0)?$")
+_ITERATIONS = re.compile(r"(?<!loss_scale\.)(?<![^./])iter(ations?)?$")
 _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimensions stand in reverse order"
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A dataset with the name and kind of its tensor."""
+    """A dataset with the name and kind of its tensor.
+
+    Attributes:
+        position: where Keras 3 counts it, `layers/dense_1/vars/0`: the same in each of its formats.
+        positional: whether the name says no more than that.
+        tied_to: the dataset of which it is a copy.
+    """
 
     name: str
     dataset: Dataset
     kind: Kind
     layer: str = ""
+    position: str = ""
+    positional: bool = False
+    tied_to: Dataset | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
         foreign=configs.foreign,
         hazards=listing.hazards() + configs.hazards,
         notes=tuple(notes),
-        training=training(source, named, configs.optimizer.class_name or listing.text("optimizer/vars", "name")),
+        training=training(source, named, configs.optimizer, _optimizer_label(listing)),
     )
 
 
@@ -146,6 +156,11 @@ def writer(flavour: str, version: str, backend: str, head: bytes) -> str:
     if version:
         return f"Keras {version}" + (f" ({backend})" if backend else "")
     return "Keras 3" if flavour == "keras-weights-h5" else "Keras"
+
+
+def _optimizer_label(listing: Listing) -> str:
+    """Return the class of the optimizer by the name of its group; empty if it has another."""
+    return labelled(listing.text("optimizer/inner_optimizer/vars", "name") or listing.text("optimizer/vars", "name"))
 
 
 # -- names ----------------------------------------------------------------------------------------------
@@ -195,25 +210,62 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
     """Name the datasets of Keras 1 and 2, and of `.h5` files of Keras 3, by the lists layer_names and weight_names."""
     start = f"{root}/" if root else ""
     by_path = {d.path: d for d in numeric}
-    classes = {layer.name: layer.class_name for layer in configs.layers}
+    known = configs.layers
+    classes = {layer.name: layer.class_name for layer in known}
+    inner = _names_inside(known)
     named: list[Named] = []
-    groups = [*listing.names(root, "layer_names"), "top_level_model_weights"]
+    paths: dict[str, str] = {}
+    groups = [*listing.names(root, "layer_names"), _TOP]
     for layer in groups:
         for weight in listing.names(f"{start}{layer}", "weight_names"):
             dataset = by_path.pop(f"{start}{layer}/{weight}", None)
             if dataset is None:
                 continue
-            name = legacy_name(layer, weight) if layer != "top_level_model_weights" else weight.replace("/", ".")
+            path = _INDEX.sub("", weight)
+            name = path.replace("/", ".") if layer == _TOP else legacy_name(layer, weight, inner.get(layer, ()))
+            paths[path] = "" if path in paths else name
             leaf = name.rpartition(".")[2]
             named.append(Named(name, dataset, _variable_kind(leaf, dataset), classes.get(layer, "")))
+    named.extend(_legacy_optimizer(listing, by_path, {p: n for p, n in paths.items() if n}, configs))
     for dataset in sorted(by_path.values(), key=lambda d: natural(d.path)):
         named.append(_unlisted(dataset, start))
-    return _unique(named, lambda d: re.sub(r":\d+$", "", d.path.removeprefix(start)))
+    return _unique(named, lambda d: _INDEX.sub("", d.path.removeprefix(start)))
+
+
+#: Group of the weights that the model itself holds.
+_TOP = "top_level_model_weights"
+#: TensorFlow's number of an operation's output.
+_INDEX = re.compile(r":\d+$")
+
+
+def _names_inside(known: Iterable[Layer]) -> dict[str, set[str]]:
+    """Name of each layer -> the names of the layers inside it."""
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    holders: dict[str, str] = {}
+    for layer in known:
+        holders[layer.path] = layer.name
+        parts = layer.path.split("/")
+        for n in range(1, len(parts)):
+            if holder := holders.get("/".join(parts[:n])):
+                inside[holder].add(layer.name)
+    return inside
+
+
+def _legacy_optimizer(
+    listing: Listing, by_path: dict[str, Dataset], variables: Mapping[str, str], configs: Configs
+) -> Iterator[Named]:
+    """Name the optimizer's datasets as those of Keras 3, as far as their own names tell whose they are."""
+    root = "optimizer_weights"
+    weights = listing.names(root, "weight_names")
+    names = by_name(weights, variables, configs.optimizer.inner is not None)
+    for i, (weight, name) in enumerate(zip(weights, names, strict=True)):
+        if name is not None and (dataset := by_path.pop(f"{root}/{weight}", None)) is not None:
+            yield Named(f"optimizer.{name}", dataset, Kind.OPTIMIZER, position=f"optimizer/vars/{i}")
 
 
 def _unlisted(dataset: Dataset, start: str) -> Named:
     """Name a dataset that no list of weights names: an optimizer's, or any other."""
-    path = re.sub(r":\d+$", "", dataset.path)
+    path = _INDEX.sub("", dataset.path)
     if path.startswith("optimizer_weights/"):
         return Named("optimizer." + path.partition("/")[2].replace("/", "."), dataset, Kind.OPTIMIZER)
     name = path.removeprefix(start).replace("/", ".")
@@ -237,36 +289,122 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
         else:
             others.append(dataset)
     named: list[Named] = []
-    for owner in sorted((o for o in owners if o.partition("/")[0] != "optimizer"), key=names.order):
-        held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
-        shown, layer = names.owner(owner), names.class_of(owner)
-        for variable, dataset in zip(names.variables(owner, [d.shape or () for d in held]), held, strict=True):
-            name = f"{shown}.{variable}" if shown else variable
-            named.append(Named(name, dataset, _variable_kind(variable, dataset), layer))
-    trained = [(n.name, n.dataset.shape or ()) for n in named if n.kind is Kind.PARAMETER]
-    ordered = trained if configs.model is not None else []
-    for owner in sorted((o for o in owners if o.partition("/")[0] == "optimizer"), key=natural):
-        held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
-        kind = configs.optimizer.class_name or labels.get(owner, "")
-        named.extend(_optimizer(owner, held, kind, ordered))
+    runs: list[Run] = []
+    grouped = None
+    for owner in sorted((o for o in owners if o.partition("/")[0] not in _APART), key=names.order):
+        made = _variables(owner, _in_order(owners[owner]), names)
+        named.extend(made)
+        trained = () if names.is_frozen(owner) else [(n.name, n.dataset.shape or ()) for n in made if _is_trained(n)]
+        group = names.group(owner)
+        if group is not None and group == grouped and runs:
+            runs[-1] = Run((*runs[-1].variables, *trained), ordered=False)
+        else:
+            runs.append(Run(tuple(trained)))
+        grouped = group
+    named = _tied(named, names)
+    known = runs if configs.model is not None else []
+    for owner in sorted((o for o in owners if o.partition("/")[0] in _APART), key=natural):
+        held = _in_order(owners[owner])
+        if owner.partition("/")[0] == "optimizer":
+            named.extend(_optimizer(owner, held, owners, configs, labels.get(owner, ""), known))
+        else:
+            named.extend(_metric(owner, held))
     named.extend(
         Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(others, key=lambda d: natural(d.path))
     )
     return _unique(named, lambda d: d.path)
 
 
-def _optimizer(owner: str, held: list[Dataset], kind: str, trained: list[tuple[str, tuple[int, ...]]]) -> list[Named]:
+#: Groups that are not of the model: what training needs.
+_APART = frozenset({"optimizer", "metrics", "_metrics"})
+
+
+def _in_order(held: list[tuple[int, Dataset]]) -> list[Dataset]:
+    return [d for _, d in sorted(held, key=lambda pair: pair[0])]
+
+
+def _variables(owner: str, held: list[Dataset], names: Keras3Names) -> list[Named]:
+    """Name the variables of one object of the model."""
+    shown, layer, positional = names.owner(owner), names.class_of(owner), names.is_positional(owner)
+    leaves = names.variables(owner, [d.shape or () for d in held], [d.type for d in held])
+    return [
+        Named(
+            f"{shown}.{leaf}" if shown else leaf,
+            dataset,
+            _variable_kind(leaf, dataset),
+            layer,
+            dataset.path,
+            positional,
+        )
+        for leaf, dataset in zip(leaves, held, strict=True)
+    ]
+
+
+def _tied(named: list[Named], names: Keras3Names) -> list[Named]:
+    """SpectralNormalization holds the kernel of its layer too: it is written twice, and read into one variable."""
+    at = {n.dataset.path: n.dataset for n in named}
+    made = []
+    for entry in named:
+        owner = entry.dataset.path.rpartition("/vars/")[0]
+        wrapped = at.get(f"{owner}/layer/vars/0")
+        same = wrapped is not None and wrapped.shape == entry.dataset.shape and entry.name.endswith(".kernel")
+        made.append(replace(entry, tied_to=wrapped) if same and names.wraps_kernel(owner) else entry)
+    return made
+
+
+def _is_trained(entry: Named) -> bool:
+    return entry.kind is Kind.PARAMETER and entry.tied_to is None
+
+
+def _metric(owner: str, held: list[Dataset]) -> list[Named]:
+    """Name the state of a metric: sums and counts of the epoch that was running."""
     start = owner.replace("/", ".")
-    names = optimizer_variables(kind, [d.shape or () for d in held], trained)
-    if names is None:
-        names = [f"vars.{i}" for i in range(len(held))]
-        if len(held) > 1 and held[0].shape == held[1].shape == () and held[0].type.startswith(("i", "u")):
-            names[:2] = ["iteration", "learning_rate"]
-    return [Named(f"{start}.{name}", d, Kind.OPTIMIZER) for name, d in zip(names, held, strict=True)]
+    return [Named(f"{start}.vars.{i}", d, Kind.METRIC, position=d.path) for i, d in enumerate(held)]
+
+
+def _optimizer(
+    owner: str,
+    held: list[Dataset],
+    owners: Mapping[str, object],
+    configs: Configs,
+    label: str,
+    trained: list[Run],
+) -> Iterator[Named]:
+    """Name an optimizer's variables. A LossScaleOptimizer lists those of its inner one too: they are left to it."""
+    shapes = [d.shape or () for d in held]
+    optimizer = configs.optimizer
+    inner = f"{owner}/inner_optimizer"
+    start, names = "optimizer", list[str | None]()
+    if inner in owners:
+        count = len(held) - len(_HEAD_OF_LOSS_SCALE)
+        held = held[:4]
+        names = list(_HEAD_OF_LOSS_SCALE) if count >= 0 else [None] * len(held)
+        start = "optimizer.loss_scale"
+    elif owner.endswith("/inner_optimizer"):
+        names = by_order(optimizer.inner or Optimizer(labelled(label)), shapes, trained)
+    elif owner == "optimizer":
+        names = by_order(optimizer if optimizer.class_name else Optimizer(labelled(label)), shapes, trained)
+    else:
+        start, names = owner.replace("/", "."), [None] * len(held)
+    if not any(names) and len(held) > 1 and shapes[0] == () and held[0].type.startswith(("i", "u")):
+        names = ["iteration", "learning_rate" if shapes[1] == () else None, *names[2:]]
+    for i, (name, dataset) in enumerate(zip(names, held, strict=True)):
+        shown = f"{start}.{name}" if name else f"{owner.replace('/', '.')}.vars.{i}"
+        position = dataset.path.replace("/inner_optimizer/", "/")
+        yield Named(shown, dataset, Kind.OPTIMIZER, position=position, positional=name is None)
+
+
+_HEAD_OF_LOSS_SCALE = ("iteration", "learning_rate", "step_counter", "dynamic_scale")
 
 
 def _variable_kind(leaf: str, dataset: Dataset) -> Kind:
-    return Kind.BUFFER if leaf in BUFFERS else _plain_kind(dataset)
+    if leaf in BUFFERS:
+        return Kind.BUFFER
+    if leaf in QUANTIZATION:
+        return Kind.QUANTIZATION
+    if leaf == "seed_generator_state":
+        return Kind.RNG
+    return Kind.PARAMETER if leaf in ("kernel", "embeddings") else _plain_kind(dataset)
 
 
 def _unique(named: list[Named], longer: Callable[[Dataset], str]) -> list[Named]:
@@ -310,12 +448,14 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         shape=shape,
         kind=entry.kind,
         segments=() if problem or not dataset.nbytes else (segment,),
-        storage=("hdf5", source.identity, dataset.address),
+        storage=("hdf5", source.identity, (entry.tied_to or dataset).address),
         big_endian=dataset.big_endian and not dataset.decoded,
         layer=entry.layer,
         note=", ".join(notes),
         problem=problem,
         cure=dataset.cure,
+        position=entry.position,
+        positional=entry.positional,
     )
 
 
@@ -351,8 +491,11 @@ def _has_no_numbers(dataset: Dataset) -> bool:
     return dataset.shape is None or dataset.type in _WITHOUT_NUMBERS
 
 
-def training(source: Source, named: Iterable[Named], optimizer: str) -> Training:
-    """Return the optimizer's class, and the step, which is an integer dataset in the file."""
+def training(source: Source, named: Iterable[Named], optimizer: Optimizer, label: str = "") -> Training:
+    """Return the optimizer's class, and the step, which is an integer dataset in the file.
+
+    Of accumulated gradients, as many batches as the config says make one step.
+    """
     counters = [n.dataset for n in named if n.kind is Kind.OPTIMIZER and _ITERATIONS.search(n.name)]
     step = None
     for dataset in counters[:1]:
@@ -360,7 +503,10 @@ def training(source: Source, named: Iterable[Named], optimizer: str) -> Training
         if dataset.shape == () and not dataset.decoded and DTYPES[dataset.type].family is NumberClass.INT:
             order = "big" if dataset.big_endian else "little"
             step = int.from_bytes(source.read_at(segment.offset, segment.nbytes), order)  # type: ignore[arg-type]
-    return Training(step=step, optimizer=optimizer)
+    batches = (optimizer.inner or optimizer).config.get("gradient_accumulation_steps")
+    if step is not None and isinstance(batches, int) and batches > 1:
+        step //= batches
+    return Training(step=step, optimizer=optimizer.trains or label)
 
 
 FORMAT = Format("HDF5 / Keras", (".h5", ".hdf5", ".weights.h5", ".mat"), sniff, open_hdf5)

@@ -79,7 +79,7 @@ def _open_weights(path: str, source: Source, directory: ZipDirectory, configs: h
         metadata={"hdf5_library": listing.library},
         hazards=listing.hazards(),
         notes=hdf5.listing_notes(listing, named),
-        training=hdf5.training(inner, named, configs.optimizer.class_name),
+        training=hdf5.training(inner, named, configs.optimizer),
     )
 
 

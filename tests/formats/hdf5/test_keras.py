@@ -278,20 +278,12 @@ def test_without_names_in_the_file_the_config_gives_them(name: str, tmp_path: Pa
     assert [t.name for t in made] == list(values(model))
 
 
-def test_without_names_cells_and_parts_go_by_their_attribute(tmp_path: Path) -> None:
-    model = build("recurrent")
+@pytest.mark.parametrize("name", ["recurrent", "attention"])
+def test_without_names_cells_and_parts_have_those_that_keras_gives_them(name: str, tmp_path: Path) -> None:
+    model = build(name)
     made = open_checkpoint(rezip(save(model, tmp_path / "m.keras"), {"model.weights.h5": without_names}))
-    cells = {"lstm_cell": "cell", "gru_cell": "cell", "simple_rnn_cell": "cell"}
-    wanted = {".".join(cells.get(p, p) for p in name.split(".")): array for name, array in values(model).items()}
-    same_values(made, wanted)
-
-
-def test_without_names_the_parts_of_attention_go_by_their_attribute(tmp_path: Path) -> None:
-    model = build("attention")
-    made = open_checkpoint(rezip(save(model, tmp_path / "m.keras"), {"model.weights.h5": without_names}))
-    parts = {"query": "query_dense", "key": "key_dense", "value": "value_dense", "attention_output": "output_dense"}
-    wanted = {".".join(parts.get(p, p) for p in name.split(".")): array for name, array in values(model).items()}
-    same_values(made, wanted)
+    same_values(made, values(model))
+    assert [t.name for t in made] == list(values(model))
 
 
 def test_weights_without_names_go_by_their_class(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from inspectcli.formats.hdf5.names import (
     Keras3Names,
     legacy_name,
     natural,
-    optimizer_variables,
     without_number,
 )
 
@@ -131,7 +130,7 @@ def test_a_label_tells_the_class_of_a_part(path: str, label: str, shapes: list[A
         ("layers/dense_1", "head"),
         ("layers/sequential/layers/dense", "block.up"),
         ("layers/dense_2", "dense_2"),
-        ("layers/lstm/cell", "lstm.cell"),
+        ("layers/lstm/cell", "lstm.lstm_cell"),
         ("_layer_checkpoint_dependencies/dense", "dense"),
         ("", ""),
     ],
@@ -197,39 +196,6 @@ def test_the_number_of_a_name_is_cut_off(name: str, base: str) -> None:
 
 
 # -- optimizers -----------------------------------------------------------------------------------------
-
-TRAINED = [("dense.kernel", M), ("dense.bias", V)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "shapes", "names"),
-    [
-        ("Adam", [(), (), M, M, V, V],
-             "dense.kernel.momentum dense.kernel.velocity dense.bias.momentum dense.bias.velocity"),
-        ("adam", [(), (), M, M, V, V],
-             "dense.kernel.momentum dense.kernel.velocity dense.bias.momentum dense.bias.velocity"),
-        ("SGD", [(), (), M, V], "dense.kernel.momentum dense.bias.momentum"),
-        ("RMSprop", [(), (), M, V], "dense.kernel.velocity dense.bias.velocity"),
-    ],
-)  # fmt: skip
-def test_slots_are_named_after_their_variables(kind: str, shapes: list[Any], names: str) -> None:
-    assert optimizer_variables(kind, shapes, TRAINED) == ["iteration", "learning_rate", *names.split()]
-
-
-@pytest.mark.parametrize(
-    ("kind", "shapes"),
-    [
-        ("Adam", [(), (), M, V]),
-        ("Adam", [(), (), M, M, V, V, V]),
-        ("Adam", [(), (), V, V, M, M]),
-        ("Adam", [(), M, M, V, V]),
-        ("Adam", []),
-        ("Unknown", [(), (), M, V]),
-        ("", [(), ()]),
-    ],
-)
-def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> None:
-    assert optimizer_variables(kind, shapes, TRAINED) is None
 
 
 @pytest.mark.parametrize(
