@@ -27,8 +27,9 @@ Row = TypeVar("Row", bound=Named)
 #: Fewer blocks than this are shown one by one.
 MIN_MEMBERS = 3
 
-#: A number that counts blocks: a whole part of the name, or the end of a part that is not the last one.
-_INDEX = re.compile(r"(?<![^./])\d+(?=[./]|$)|(?<=[A-Za-z_])\d+(?=[./])")
+#: A number that counts blocks: a whole part of the name, the end of a part that is not the last one, or what stands
+#: behind the word in Keras's `block_1_expand` and `conv2_block1_1_conv`.
+_INDEX = re.compile(r"(?<![^./])\d+(?=[./]|$)|(?<=[A-Za-z_])\d+(?=[./])|(?:(?<=block)|(?<=block_))\d+(?=_)")
 
 #: A figure may lie this many times above or below its siblings' median before the member is shown apart,
 #: and more where the siblings themselves differ much.

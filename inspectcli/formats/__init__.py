@@ -115,7 +115,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         PinspectError: `path: what is wrong: found, expected`; see `inspectcli.errors`.
     """
-    from inspectcli.formats.sharded import is_index, open_directory, open_index
+    from inspectcli.formats.sharded import KERAS_INDEX, UNZIPPED, is_index, open_directory, open_index
 
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -123,4 +123,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     source = LocalFile(name)
     if is_index(name, source):
         return open_index(name, source)
+    if name.endswith((KERAS_INDEX, UNZIPPED)):
+        from inspectcli.formats.hdf5 import keras, shards
+
+        if shards.is_index(name, source):
+            return shards.open_index(name, source)
+        if keras.is_unzipped(name):
+            return keras.open_unzipped(name, source)
     return open_source(name, source)

@@ -22,6 +22,11 @@ MAX_INDEX = 256 << 20
 MAX_SHARDS = 10_000
 
 _INDEX_SUFFIX = ".index.json"
+#: The weights in a `.keras` archive, and in a folder that is one unzipped.
+UNZIPPED = "model.weights.h5"
+#: Index and files of Keras 3 weights: read by hdf5/shards.
+KERAS_INDEX = ".weights.json"
+_KERAS_SHARD = re.compile(r"_\d{5}\.weights\.h5$")
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.(safetensors|bin)$")
 #: Element type of a tensor whose shard is missing: the index gives its name and nothing else.
 _UNKNOWN = DType("unknown", 8, NumberClass.OPAQUE, "u1")
@@ -36,7 +41,7 @@ _MODEL_FILES = (
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
     "adapter_model.bin",
-    "model.weights.h5",
+    UNZIPPED,
     "tf_model.h5",
 )
 #: Files of a run folder that are not a model by themselves.
@@ -65,7 +70,7 @@ def open_index(path: str, source: Source) -> Checkpoint:
     except PinspectError as error:
         raise error.at(path) from None
     held = tuple(ref for checkpoint in shards.values() for ref in checkpoint.tensors)
-    absent = tuple(_absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
+    absent = tuple(absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
     first = next(iter(shards.values()))
     return Checkpoint(
         path=path,
@@ -98,13 +103,22 @@ def _checked(table: object) -> tuple[Mapping[str, str], int | None]:
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
             raise DamagedFileError(f"the index maps {tensor[:80]!r} to a {type(shard).__name__}, expected a file name")
-        if not shard or shard.startswith(".") or any(c in shard for c in "/\\\0:") or "://" in shard:
-            raise UnsafeFileError(f"the index names a file outside its folder: {shard[:100]!r}", "do not load it")
+        check_name(shard)
     if len(set(weight_map.values())) > MAX_SHARDS:
         raise LimitError(f"the index names more than {MAX_SHARDS:,} files")
     metadata = table.get("metadata") if isinstance(table, dict) else None
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
     return weight_map, total if type(total) is int else None
+
+
+def check_name(shard: str) -> None:
+    """Check that a name in an index stays in the folder.
+
+    Raises:
+        UnsafeFileError: it leads out of it.
+    """
+    if not shard or shard.startswith(".") or any(c in shard for c in "/\\\0:") or "://" in shard:
+        raise UnsafeFileError(f"the index names a file outside its folder: {shard[:100]!r}", "do not load it")
 
 
 def _open_shards(index: str, names: Sequence[str]) -> dict[str, Checkpoint]:
@@ -122,15 +136,15 @@ def _open_shards(index: str, names: Sequence[str]) -> dict[str, Checkpoint]:
             f"{len(names):,} of {len(names):,} shards are missing: {_some(names)}",
             "download them into the same folder",
         )
-    return {name: open_source(p := _inside(folder, name), LocalFile(p)) for name in there}
+    return {name: open_source(p := inside(folder, name), LocalFile(p)) for name in there}
 
 
-def _absent(tensor: str, shard: str) -> TensorRef:
+def absent(tensor: str, shard: str) -> TensorRef:
     """A tensor of which only the index speaks."""
     return TensorRef(tensor, _UNKNOWN, (0,), problem=f"its shard {shard} is missing")
 
 
-def _inside(folder: str, name: str) -> str:
+def inside(folder: str, name: str) -> str:
     """The shard's path; a link may lead within the folder or into the blobs of the same Hugging Face cache."""
     path = os.path.join(folder, name)
     if stat.S_ISLNK(os.lstat(path).st_mode):
@@ -301,6 +315,13 @@ def models_in(path: str) -> list[str]:
     if indexes:
         return [os.path.join(path, n) for n in indexes]
     found = [n for n in names if _is_model_name(n) and not _NOT_MODELS.match(n)]
+    of_keras = [n for n in names if n.endswith(KERAS_INDEX)]
+    if of_keras:
+        parts = re.compile("|".join(re.escape(n.removesuffix(KERAS_INDEX)) for n in of_keras))
+        found = [
+            *of_keras,
+            *(n for n in found if not ((m := _KERAS_SHARD.search(n)) and parts.fullmatch(n[: m.start()]))),
+        ]
     whole = [n for n in found if not _SHARD.search(n)]
     return [os.path.join(path, n) for n in (whole or found)]
 

@@ -28,6 +28,8 @@ def names(lines: list[Fold]) -> list[str]:
     [
         (["a.weight", "b.weight", "c.weight"], ["a.weight", "b.weight", "c.weight"]),
         (["h.0.w", "h.1.w"], ["h.0.w", "h.1.w"]),
+        ([f"block_{i}_expand.kernel" for i in (1, 2, 3)], ["block_{1..3}_expand.kernel"]),
+        ([f"conv4_block{i}_1_conv.kernel" for i in (2, 3, 4)], ["conv4_block{2..4}_1_conv.kernel"]),
         (["h.0.w", "h.1.w", "h.2.w"], ["h.{0..2}.w"]),
         (["h.0.w", "h.1.w", "h.3.w", "h.4.w"], ["h.{0..1,3..4}.w"]),
         (["layer1.w", "layer2.w", "layer3.w"], ["layer{1..3}.w"]),

@@ -93,15 +93,27 @@ def layers(config: Json) -> Iterator[Layer]:
 def _model_layers(model: Json, prefix: str) -> Iterator[Layer]:
     inner = model.get("config") if isinstance(model, dict) else None
     # Sequential models of Keras 2.2 and before: the config is the list itself.
-    listed = inner if isinstance(inner, list) else inner.get("layers") if isinstance(inner, dict) else None
+    yield from _listed(
+        inner if isinstance(inner, list) else inner.get("layers") if isinstance(inner, dict) else None,
+        f"{prefix}layers",
+    )
+    if isinstance(inner, dict):
+        yield from _listed(inner.get("cells"), f"{prefix}cells")
+
+
+#: Name in a config -> name of the class, where Keras exports it under another.
+_CLASS_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
+def _listed(listed: Json, holder: str) -> Iterator[Layer]:
     used: dict[str, int] = {}
     for entry in listed if isinstance(listed, list) else ():
         if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
             continue
         class_name = str(entry.get("class_name", ""))
-        base = snake_case(class_name)
+        base = snake_case(_CLASS_NAMES.get(class_name, class_name))
         number = used[base] = used.get(base, -1) + 1
-        yield from _one_layer(entry, f"{prefix}layers/{base}_{number}" if number else f"{prefix}layers/{base}")
+        yield from _one_layer(entry, f"{holder}/{base}_{number}" if number else f"{holder}/{base}")
 
 
 def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:

@@ -36,7 +36,6 @@ class Named:
     Attributes:
         position: where Keras 3 counts it, `layers/dense_1/vars/0`: the same in each of its formats.
         positional: whether the name says no more than that.
-        tied_to: the dataset of which it is a copy.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Named:
     layer: str = ""
     position: str = ""
     positional: bool = False
-    tied_to: Dataset | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
     listing = read_listing(source)
     texts = {k: listing.text("", k).encode() for k in ("model_config", "training_config") if listing.text("", k)}
     configs = read_configs(texts)
-    flavour, named = name_datasets(listing, configs)
+    flavour, named = name_datasets(listing, configs, copies_in(source))
     version, backend = (listing.text(group, key) for group, key in _version_places(listing))
     notes = [*configs.notes, *listing_notes(listing, named)]
     if head.startswith(b"MATLAB 7.3"):
@@ -132,7 +130,7 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
         foreign=configs.foreign,
         hazards=listing.hazards() + configs.hazards,
         notes=tuple(notes),
-        training=training(source, named, configs.optimizer, _optimizer_label(listing)),
+        training=training(source, named, configs.optimizer, optimizer_label(listing)),
     )
 
 
@@ -158,7 +156,7 @@ def writer(flavour: str, version: str, backend: str, head: bytes) -> str:
     return "Keras 3" if flavour == "keras-weights-h5" else "Keras"
 
 
-def _optimizer_label(listing: Listing) -> str:
+def optimizer_label(listing: Listing) -> str:
     """Return the class of the optimizer by the name of its group; empty if it has another."""
     return labelled(listing.text("optimizer/inner_optimizer/vars", "name") or listing.text("optimizer/vars", "name"))
 
@@ -166,17 +164,24 @@ def _optimizer_label(listing: Listing) -> str:
 # -- names ----------------------------------------------------------------------------------------------
 
 
-def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]:
-    """Return (format, the numeric datasets with their names), in the order of the model."""
+#: Whether the second dataset holds the bytes of the first.
+IsCopy = Callable[[Dataset, Dataset], bool]
+
+
+def name_datasets(listing: Listing, configs: Configs, is_copy: IsCopy) -> tuple[str, list[Named]]:
+    """Return (format, the numeric datasets with their names), in the order of the model.
+
+    A variable that Keras wrote twice, as its layer stands in two places, is named once.
+    """
     numeric = [d for d in listing.datasets if d.dtype is not None]
     if _has_layer_names(listing):
         numeric = [d for d in _with_small_floats(listing.datasets, configs) if d.dtype is not None]
     if listing.attribute("model_weights", "layer_names") is not None:
-        return "keras-h5", _legacy(listing, numeric, configs, "model_weights")
+        return "keras-h5", _legacy(listing, numeric, configs, "model_weights", is_copy)
     if listing.attribute("", "layer_names") is not None:
-        return "keras-h5", _legacy(listing, numeric, configs, "")
+        return "keras-h5", _legacy(listing, numeric, configs, "", is_copy)
     if any(_KERAS_3_VARIABLE.fullmatch(d.path) for d in numeric):
-        return "keras-weights-h5", keras_3(listing, numeric, configs)
+        return "keras-weights-h5", keras_3(listing, numeric, configs, is_copy)
     plain = [Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(numeric, key=lambda d: natural(d.path))]
     return "hdf5", _unique(plain, lambda d: d.path)
 
@@ -206,7 +211,7 @@ def _plain_kind(dataset: Dataset) -> Kind:
     return Kind.BUFFER if dtype and dtype.family in (NumberClass.INT, NumberClass.BOOL) else Kind.PARAMETER
 
 
-def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str) -> list[Named]:
+def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str, is_copy: IsCopy) -> list[Named]:
     """Name the datasets of Keras 1 and 2, and of `.h5` files of Keras 3, by the lists layer_names and weight_names."""
     start = f"{root}/" if root else ""
     by_path = {d.path: d for d in numeric}
@@ -215,6 +220,7 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
     inner = _names_inside(known)
     named: list[Named] = []
     paths: dict[str, str] = {}
+    originals: dict[str, Dataset] = {}
     groups = [*listing.names(root, "layer_names"), _TOP]
     for layer in groups:
         for weight in listing.names(f"{start}{layer}", "weight_names"):
@@ -222,10 +228,14 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
             if dataset is None:
                 continue
             path = _INDEX.sub("", weight)
+            if path in originals and is_copy(originals[path], dataset):
+                continue
             name = path.replace("/", ".") if layer == _TOP else legacy_name(layer, weight, inner.get(layer, ()))
             paths[path] = "" if path in paths else name
+            originals[path] = dataset
             leaf = name.rpartition(".")[2]
-            named.append(Named(name, dataset, _variable_kind(leaf, dataset), classes.get(layer, "")))
+            kind = _variable_kind(leaf, dataset)
+            named.append(Named(name, dataset, kind, classes.get(layer, "")))
     named.extend(_legacy_optimizer(listing, by_path, {p: n for p, n in paths.items() if n}, configs))
     for dataset in sorted(by_path.values(), key=lambda d: natural(d.path)):
         named.append(_unlisted(dataset, start))
@@ -257,10 +267,11 @@ def _legacy_optimizer(
     """Name the optimizer's datasets as those of Keras 3, as far as their own names tell whose they are."""
     root = "optimizer_weights"
     weights = listing.names(root, "weight_names")
-    names = by_name(weights, variables, configs.optimizer.inner is not None)
+    scaled = configs.optimizer.inner is not None
+    names = by_name(weights, variables, scaled)
     for i, (weight, name) in enumerate(zip(weights, names, strict=True)):
         if name is not None and (dataset := by_path.pop(f"{root}/{weight}", None)) is not None:
-            yield Named(f"optimizer.{name}", dataset, Kind.OPTIMIZER, position=f"optimizer/vars/{i}")
+            yield Named(f"optimizer.{name}", dataset, Kind.OPTIMIZER, position=_slot_position(i, scaled))
 
 
 def _unlisted(dataset: Dataset, start: str) -> Named:
@@ -272,7 +283,7 @@ def _unlisted(dataset: Dataset, start: str) -> Named:
     return Named(name, dataset, _variable_kind(name.rpartition(".")[2], dataset))
 
 
-def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[Named]:
+def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs, is_copy: IsCopy) -> list[Named]:
     """Name the datasets of Keras 3, which keeps variables by number below the object that owns them."""
     labels = {
         path.removesuffix("vars").rstrip("/"): listing.text(path, "name")
@@ -293,6 +304,9 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
     grouped = None
     for owner in sorted((o for o in owners if o.partition("/")[0] not in _APART), key=names.order):
         made = _variables(owner, _in_order(owners[owner]), names)
+        if names.wraps_kernel(owner):  # SpectralNormalization writes the kernel of its layer too
+            wrapped = [d for i, d in owners.get(f"{owner}/layer", ()) if i == 0]
+            made = [n for n in made if not (wrapped and is_copy(wrapped[0], n.dataset))]
         named.extend(made)
         trained = () if names.is_frozen(owner) else [(n.name, n.dataset.shape or ()) for n in made if _is_trained(n)]
         group = names.group(owner)
@@ -301,7 +315,6 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
         else:
             runs.append(Run(tuple(trained)))
         grouped = group
-    named = _tied(named, names)
     known = runs if configs.model is not None else []
     for owner in sorted((o for o in owners if o.partition("/")[0] in _APART), key=natural):
         held = _in_order(owners[owner])
@@ -334,26 +347,14 @@ def _variables(owner: str, held: list[Dataset], names: Keras3Names) -> list[Name
             _variable_kind(leaf, dataset),
             layer,
             dataset.path,
-            positional,
+            positional or leaf.startswith("vars."),
         )
         for leaf, dataset in zip(leaves, held, strict=True)
     ]
 
 
-def _tied(named: list[Named], names: Keras3Names) -> list[Named]:
-    """SpectralNormalization holds the kernel of its layer too: it is written twice, and read into one variable."""
-    at = {n.dataset.path: n.dataset for n in named}
-    made = []
-    for entry in named:
-        owner = entry.dataset.path.rpartition("/vars/")[0]
-        wrapped = at.get(f"{owner}/layer/vars/0")
-        same = wrapped is not None and wrapped.shape == entry.dataset.shape and entry.name.endswith(".kernel")
-        made.append(replace(entry, tied_to=wrapped) if same and names.wraps_kernel(owner) else entry)
-    return made
-
-
 def _is_trained(entry: Named) -> bool:
-    return entry.kind is Kind.PARAMETER and entry.tied_to is None
+    return entry.kind is Kind.PARAMETER
 
 
 def _metric(owner: str, held: list[Dataset]) -> list[Named]:
@@ -390,8 +391,19 @@ def _optimizer(
         names = ["iteration", "learning_rate" if shapes[1] == () else None, *names[2:]]
     for i, (name, dataset) in enumerate(zip(names, held, strict=True)):
         shown = f"{start}.{name}" if name else f"{owner.replace('/', '.')}.vars.{i}"
-        position = dataset.path.replace("/inner_optimizer/", "/")
+        position = _slot_position(i, inner in owners) if owner in _OPTIMIZERS else dataset.path
         yield Named(shown, dataset, Kind.OPTIMIZER, position=position, positional=name is None)
+
+
+_OPTIMIZERS = frozenset({"optimizer", "optimizer/inner_optimizer"})
+
+
+def _slot_position(index: int, scaled: bool) -> str:
+    """Return the place of an optimizer's variable; a LossScaleOptimizer puts its own before those of the inner one."""
+    own = len(_HEAD_OF_LOSS_SCALE)
+    if not scaled:
+        return f"optimizer/vars/{index}"
+    return f"optimizer/loss_scale/{index}" if index < own else f"optimizer/vars/{index - own}"
 
 
 _HEAD_OF_LOSS_SCALE = ("iteration", "learning_rate", "step_counter", "dynamic_scale")
@@ -426,10 +438,10 @@ def _unique(named: list[Named], longer: Callable[[Dataset], str]) -> list[Named]
 
 
 def tensor_refs(source: Source, named: Iterable[Named]) -> tuple[TensorRef, ...]:
-    return tuple(_tensor_ref(source, entry) for entry in named)
+    return tuple(tensor_ref(source, entry) for entry in named)
 
 
-def _tensor_ref(source: Source, entry: Named) -> TensorRef:
+def tensor_ref(source: Source, entry: Named) -> TensorRef:
     dataset = entry.dataset
     dtype, shape = dataset.dtype, dataset.shape or ()
     assert dtype is not None
@@ -448,7 +460,7 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         shape=shape,
         kind=entry.kind,
         segments=() if problem or not dataset.nbytes else (segment,),
-        storage=("hdf5", source.identity, (entry.tied_to or dataset).address),
+        storage=("hdf5", source.identity, dataset.address),
         big_endian=dataset.big_endian and not dataset.decoded,
         layer=entry.layer,
         note=", ".join(notes),
@@ -457,6 +469,25 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         position=entry.position,
         positional=entry.positional,
     )
+
+
+#: Bytes of one tensor up to which a copy is compared with its original.
+_MOST_COMPARED = 64 << 20
+
+
+def copies_in(source: Source) -> IsCopy:
+    """Return the function that compares the bytes of two datasets of a file; those that are not plain are no copies."""
+
+    def is_copy(first: Dataset, second: Dataset) -> bool:
+        if (first.shape, first.type) != (second.shape, second.type) or first.decoded or second.decoded:
+            return False
+        a, b = first.segment(source), second.segment(source)
+        if a.nbytes > _MOST_COMPARED or max(a.offset, b.offset) + a.nbytes > source.size:
+            return False
+        steps = ((at, min(1 << 20, a.nbytes - at)) for at in range(0, a.nbytes, 1 << 20))
+        return all(source.read_at(a.offset + at, n) == source.read_at(b.offset + at, n) for at, n in steps)
+
+    return is_copy
 
 
 def listing_notes(listing: Listing, named: Iterable[Named]) -> tuple[str, ...]:
@@ -471,6 +502,10 @@ def listing_notes(listing: Listing, named: Iterable[Named]) -> tuple[str, ...]:
         if held:
             shown = ", ".join(f"{d.path[-60:]} {d.type}" for d in held[:5])
             notes.append(f"{len(held):,} datasets {what}: {shown}")
+    twice = [d.path for d in listing.datasets if d.dtype is not None and d.path not in read]
+    if twice:
+        shown = ", ".join(path[-60:] for path in twice[:3]) + (", ..." if len(twice) > 3 else "")
+        notes.append(f"{len(twice):,} datasets hold variables a second time, which are listed once: {shown}")
     if listing.pickles_left_out:
         notes.append(f"{listing.pickles_left_out:,} pickled objects are too large and were not looked at")
     if listing.external_links:

@@ -6,16 +6,18 @@ https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/saving_lib.py
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from inspectcli.encodings import json as _json
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member, try_directory
-from inspectcli.errors import DamagedFileError, PinspectError
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.hdf5 import file as hdf5
 from inspectcli.formats.hdf5.listing import check_end, superblock
 from inspectcli.formats.numpy import open_npz
+from inspectcli.storage.local import LocalFile
 from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint
@@ -37,15 +39,47 @@ def sniff(source: Source, head: bytes) -> bool:
 def open_keras(path: str, source: Source) -> Checkpoint:
     directory = read_directory(source)
     metadata = _read_json(source, directory, METADATA)
-    configs = hdf5.read_configs({CONFIG: read_member(source, directory.members[CONFIG], MAX_CONFIG)})
-    model = configs.model if isinstance(configs.model, dict) else {}
-    configs = replace(configs, training=model.get("compile_config"))
+    configs = _configs(read_member(source, directory.members[CONFIG], MAX_CONFIG))
     weights = _open_weights(path, source, directory, configs)
+    made = _checkpoint(path, source.size, metadata, configs, weights)
+    return replace(made, checksums=directory.checksums(source))
+
+
+def is_unzipped(path: str) -> bool:
+    """Whether these are the weights in a folder that is a `.keras` archive unzipped."""
+    folder = os.path.dirname(path)
+    return all(os.path.isfile(os.path.join(folder, name)) for name in (CONFIG, METADATA))
+
+
+def open_unzipped(path: str, source: Source) -> Checkpoint:
+    """The weights with the config and the metadata beside them, as in an archive."""
+    try:
+        configs, metadata = _configs(_beside(path, CONFIG)), _parsed(_beside(path, METADATA), METADATA)
+        made = _checkpoint(path, source.size, metadata, configs, _read_weights(path, source, configs))
+    except PinspectError as error:
+        raise error.at(path) from None
+    return made
+
+
+def _beside(path: str, name: str) -> bytes:
+    file = LocalFile(os.path.join(os.path.dirname(path), name))
+    if file.size > MAX_CONFIG:
+        raise LimitError(f"{name} has {file.size:,} bytes: at most {MAX_CONFIG >> 20} MiB are read")
+    return file.read_at(0, file.size)
+
+
+def _configs(text: bytes) -> hdf5.Configs:
+    configs = hdf5.read_configs({CONFIG: text})
+    model = configs.model if isinstance(configs.model, dict) else {}
+    return replace(configs, training=model.get("compile_config"))
+
+
+def _checkpoint(path: str, size: int, metadata: Any, configs: hdf5.Configs, weights: Checkpoint) -> Checkpoint:
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     return Checkpoint(
         path=path,
         format="keras",
-        size=source.size,
+        size=size,
         tensors=weights.tensors,
         metadata={**(metadata if isinstance(metadata, dict) else {}), **weights.metadata},
         objects={"config": configs.model, "metadata": metadata},
@@ -54,7 +88,6 @@ def open_keras(path: str, source: Source) -> Checkpoint:
         hazards=configs.hazards + weights.hazards,
         notes=configs.notes + weights.notes,
         training=weights.training,
-        checksums=directory.checksums(source),
     )
 
 
@@ -65,12 +98,16 @@ def _open_weights(path: str, source: Source, directory: ZipDirectory, configs: h
     inner = _member_source(source, member)
     if member.name.endswith(".npz"):
         return open_npz(path, inner)
+    return _read_weights(path, inner, configs)
+
+
+def _read_weights(path: str, inner: Source, configs: hdf5.Configs) -> Checkpoint:
     head = inner.read_at(0, min(HEAD, inner.size))
     if superblock(head) is None:
-        raise DamagedFileError(f"{member.name} is no HDF5 file: it begins with {head[:8].hex(' ')}")
+        raise DamagedFileError(f"{WEIGHTS[0]} is no HDF5 file: it begins with {head[:8].hex(' ')}")
     check_end(inner, head)
     listing = hdf5.read_listing(inner)
-    named = hdf5.name_datasets(listing, configs)[1]
+    named = hdf5.name_datasets(listing, configs, hdf5.copies_in(inner))[1]
     return Checkpoint(
         path=path,
         format="keras",
@@ -96,7 +133,17 @@ def _read_json(source: Source, directory: ZipDirectory, name: str) -> Any:
     if member is None:
         return None
     try:
-        return _json.parse(read_member(source, member, MAX_CONFIG), name, numbers=True, duplicates=True)
+        return _parsed(read_member(source, member, MAX_CONFIG), name)
+    except PinspectError as error:
+        if error.code == "limit":
+            raise
+        return None
+
+
+def _parsed(text: bytes, name: str) -> Any:
+    """Return the value of a JSON text; None if it is damaged."""
+    try:
+        return _json.parse(text, name, numbers=True, duplicates=True)
     except PinspectError as error:
         if error.code == "limit":
             raise

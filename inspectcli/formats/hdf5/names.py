@@ -101,7 +101,7 @@ class Keras3Names:
     def is_positional(self, path: str) -> bool:
         """Return whether only its place tells the object at a path from others of its class: `layers/dense_1`."""
         return (
-            not self._labels
+            path not in self._labels
             and "layers" in path.split("/")[:-1]
             and path.partition("/vars")[0] not in self._layers
             and not any(path.startswith(f"{known}/") for known in self._layers)
@@ -152,7 +152,7 @@ class Keras3Names:
             layer = self._layers.get(prefix)
             label = self._labels.get(prefix) or (layer.name if layer and part not in _DIRECTIONS else "")
             # A list of layers is not a layer: it has no name, and no component in a variable's name.
-            if label or not self._labels:
+            if label or not self._labels or prefix == path:
                 shown.append(label or self._part_name(prefix, part))
         return ".".join(shown)
 

@@ -195,6 +195,19 @@ def test_the_number_of_a_name_is_cut_off(name: str, base: str) -> None:
     assert without_number(name) == base
 
 
+@pytest.mark.parametrize(
+    ("layer_name", "weight", "inner", "name"),
+    [
+        ("conv1/conv", "conv1/conv/kernel:0", (), "conv1/conv.kernel"),
+        ("encoder", "encoder_1/kernel:0", ("encoder_1",), "encoder.encoder_1.kernel"),
+        ("encoder", "encoder/encoder_1/kernel:0", ("encoder_1",), "encoder.encoder_1.kernel"),
+        ("dense_1", "dense_1/dense_1_10/bias:0", (), "dense_1.bias"),
+    ],
+)
+def test_slashes_and_numbers_belong_to_the_names_of_layers(layer_name: str, weight: str, inner: Any, name: str) -> None:
+    assert legacy_name(layer_name, weight, inner) == name
+
+
 # -- optimizers -----------------------------------------------------------------------------------------
 
 
