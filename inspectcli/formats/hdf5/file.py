@@ -26,6 +26,7 @@ from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Traini
 
 _KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
 _ITERATIONS = re.compile(r"(?<!loss_scale\.)(?<![^./])iter(ations?)?$")
+_BY_POSITION = "this file has no names of layers: `dense_1` is the second Dense of the model, whatever its name there"
 _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimensions stand in reverse order"
 
 
@@ -113,6 +114,8 @@ def open_hdf5(path: str, source: Source) -> Checkpoint:
     flavour, named = name_datasets(listing, configs, copies_in(source))
     version, backend = (listing.text(group, key) for group, key in _version_places(listing))
     notes = [*configs.notes, *listing_notes(listing, named)]
+    if any(n.positional and n.kind is not Kind.OPTIMIZER and ".vars." not in n.name for n in named):
+        notes.append(_BY_POSITION)
     if head.startswith(b"MATLAB 7.3"):
         notes.append(_COLUMN_MAJOR)
     return Checkpoint(
@@ -221,6 +224,8 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
     named: list[Named] = []
     paths: dict[str, str] = {}
     originals: dict[str, Dataset] = {}
+    owners = Keras3Names({}, known).paths()
+    held: Counter[str] = Counter()
     groups = [*listing.names(root, "layer_names"), _TOP]
     for layer in groups:
         for weight in listing.names(f"{start}{layer}", "weight_names"):
@@ -235,7 +240,10 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
             originals[path] = dataset
             leaf = name.rpartition(".")[2]
             kind = _variable_kind(leaf, dataset)
-            named.append(Named(name, dataset, kind, classes.get(layer, "")))
+            owner = owners.get(name.rpartition(".")[0], "")
+            position = variable_position(f"{owner}/vars/{held[owner]}") if owner else ""
+            held[owner] += 1
+            named.append(Named(name, dataset, kind, classes.get(layer, ""), position))
     named.extend(_legacy_optimizer(listing, by_path, {p: n for p, n in paths.items() if n}, configs))
     for dataset in sorted(by_path.values(), key=lambda d: natural(d.path)):
         named.append(_unlisted(dataset, start))
@@ -246,6 +254,11 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
 _TOP = "top_level_model_weights"
 #: TensorFlow's number of an operation's output.
 _INDEX = re.compile(r":\d+$")
+
+
+def variable_position(path: str) -> str:
+    """Return the path of a variable as all versions of Keras 3 count it: some keep parts of attention as private."""
+    return re.sub(r"/_(?=(query|key|value|output)_dense/)", "/", path)
 
 
 def _names_inside(known: Iterable[Layer]) -> dict[str, set[str]]:
@@ -346,7 +359,7 @@ def _variables(owner: str, held: list[Dataset], names: Keras3Names) -> list[Name
             dataset,
             _variable_kind(leaf, dataset),
             layer,
-            dataset.path,
+            variable_position(dataset.path),
             positional or leaf.startswith("vars."),
         )
         for leaf, dataset in zip(leaves, held, strict=True)

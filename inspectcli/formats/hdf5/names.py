@@ -119,6 +119,15 @@ class Keras3Names:
                 return layer.path
         return None if any("/".join(parts[:n]) in self._layers for n in range(1, len(parts) + 1)) else ""
 
+    def paths(self) -> dict[str, str]:
+        """Return the name of each object that the config tells of, and of the parts of Keras's own, with its path."""
+        made: dict[str, str] = {}
+        for path in self._layers:
+            parts = ("cell", *_PART_NAMES, *(f"{direction}/cell" for direction in _DIRECTIONS))
+            for at in (path, *(f"{path}/{part}" for part in parts)):
+                made.setdefault(self.owner(at), at)
+        return made
+
     def wraps_kernel(self, path: str) -> bool:
         """Return whether the object at a path holds the kernel of the layer inside it."""
         return self._snake_class(path) == "spectral_normalization"
