@@ -10,7 +10,7 @@ from typing import NamedTuple
 from inspectcli.commands.diff import names
 from inspectcli.errors import UsageError
 from inspectcli.tensors.layout import Layout
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 from inspectcli.words import Word
 
 
@@ -84,7 +84,7 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     Raises:
         UsageError: the map names a tensor that does not exist.
     """
-    made = Matching(list(a), list(b))
+    made = Matching(_comparable(a, b), _comparable(b, a))
     _by_map(made, mapped)
     _by_place(made)
     apart = _set_aside(made)
@@ -96,6 +96,12 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     made.left += apart[0]
     made.right += apart[1]
     return made
+
+
+def _comparable(refs: Sequence[TensorRef], others: Sequence[TensorRef]) -> list[TensorRef]:
+    """Leave out the state of metrics if the other side keeps none: it is of the epoch, and most formats drop it."""
+    both = any(ref.kind is Kind.METRIC for ref in others)
+    return [ref for ref in refs if both or ref.kind is not Kind.METRIC]
 
 
 def _by_place(made: Matching) -> None:

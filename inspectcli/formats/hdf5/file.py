@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -379,7 +379,7 @@ def _metric(owner: str, held: list[Dataset]) -> list[Named]:
 def _optimizer(
     owner: str,
     held: list[Dataset],
-    owners: Mapping[str, object],
+    owners: Mapping[str, Sequence[object]],
     configs: Configs,
     label: str,
     trained: list[Run],
@@ -390,9 +390,9 @@ def _optimizer(
     inner = f"{owner}/inner_optimizer"
     start, names = "optimizer", list[str | None]()
     if inner in owners:
-        count = len(held) - len(_HEAD_OF_LOSS_SCALE)
-        held = held[:4]
-        names = list(_HEAD_OF_LOSS_SCALE) if count >= 0 else [None] * len(held)
+        own = max(len(held) - len(owners[inner]), 0)  # none of TF-Keras
+        held = held[:own]
+        names = list(_HEAD_OF_LOSS_SCALE) if own == len(_HEAD_OF_LOSS_SCALE) else [None] * own
         start = "optimizer.loss_scale"
     elif owner.endswith("/inner_optimizer"):
         names = by_order(optimizer.inner or Optimizer(labelled(label)), shapes, trained)

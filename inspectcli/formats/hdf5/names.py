@@ -141,7 +141,9 @@ class Keras3Names:
     def order(self, owner: str) -> tuple[Any, ...]:
         """Return the sort key of an object: its position in the config, or else its name in natural order."""
         parts = owner.split("/")
-        known = [i for n in range(1, len(parts) + 1) if (i := self._position.get("/".join(parts[:n]))) is not None]
+        # The config tells of one direction of Bidirectional, or of both: they come in their own order.
+        deep = next((i for i, part in enumerate(parts) if part in _DIRECTIONS), len(parts))
+        known = [i for n in range(1, deep + 1) if (i := self._position.get("/".join(parts[:n]))) is not None]
         holder, _, part = owner.rpartition("/")
         if part in _ATTENTION_ORDER:
             owner = f"{holder}/{_ATTENTION_ORDER[part]}"

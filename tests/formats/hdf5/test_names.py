@@ -170,6 +170,14 @@ def test_owners_come_in_the_order_of_the_config() -> None:
     ]  # fmt: skip
 
 
+def test_directions_come_in_their_order_even_if_the_config_tells_of_one() -> None:
+    known = [layer("layers/bi", "Bidirectional", "bi"), layer("layers/bi/forward_layer", "LSTM", "lstm")]
+    owners = ["layers/bi/forward_layer/cell", "layers/bi/backward_layer/cell"]
+    names = Keras3Names({}, known)
+    assert sorted(sorted(owners), key=names.order) == owners
+    assert [names.owner(o) for o in owners] == ["bi.forward_lstm.lstm_cell", "bi.backward_lstm.lstm_cell"]
+
+
 def test_without_a_config_owners_come_in_natural_order() -> None:
     owners = ["layers/conv1d", "layers/conv1d_2", "layers/conv1d_10", "layers/dense"]
     assert sorted(set(owners), key=Keras3Names({}, []).order) == owners
