@@ -198,8 +198,10 @@ def _one(parts: list[str], variables: Mapping[str, str], flat: Mapping[str, str]
         for slot in _SLOT_WORDS:
             if parts[1].endswith(f"_{slot}") and (name := flat.get(parts[1][: -len(slot) - 1])):
                 return f"{name}.{slot}"
-    if len(parts) > 2 and (name := variables.get("/".join(parts[2:]))):
-        return f"{name}.{_WORDS.get(parts[1], parts[1])}"
+    for at in (0, 1):  # in a LossScaleOptimizer without the optimizer's own name: `m/dense/kernel`
+        word = _WORDS.get(parts[at], parts[at]) if len(parts) > at + 1 else ""
+        if word in _SLOT_WORDS and (name := variables.get("/".join(parts[at + 1 :]))):
+            return f"{name}.{word}"
     for start in range(min(3, len(parts) - 1)):
         if name := variables.get("/".join(parts[start:-1])):
             return f"{name}.{_WORDS.get(parts[-1], parts[-1])}"

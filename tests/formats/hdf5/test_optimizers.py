@@ -66,6 +66,7 @@ VARIABLES = {"dense/kernel": "dense.kernel", "block/sub/kernel": "block.sub.kern
         ("Adam/m/block/sub/kernel:0", "block.sub.kernel.momentum"),
         ("training/Adam/dense/kernel/v:0", "dense.kernel.velocity"),
         ("RMSprop/dense/kernel/rms:0", "dense.kernel.rms"),
+        ("v/dense/kernel:0", "dense.kernel.velocity"),
         ("adam/other_kernel_momentum", None),
         ("training/Adam/Variable_12:0", None),
     ],
