@@ -29,6 +29,13 @@ def runs_code(subject: RuleContext) -> Iterator[RuleHit]:
     yield from _hazards(subject, "code")
 
 
+#: Keras has no state_dict: its files name classes, which the one who loads them must have registered.
+_REGISTER = (
+    "import the code that defines the class and registers it (`keras.saving.register_keras_serializable`) before "
+    "loading, or pass it as `custom_objects`"
+)
+
+
 @rule("PI502", "foreign-class", Severity.NOTE, reads=False)
 def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     """The file names classes that are neither the library's nor Python's.
@@ -39,11 +46,13 @@ def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: save `model.state_dict()` and plain settings instead of whole objects.
     """
     foreign = subject.checkpoint.foreign
+    keras = subject.checkpoint.format.startswith("keras")
     if foreign:
         yield RuleHit(
             None,
             f"{plural(len(foreign), 'class')} of other packages needed: {listed(foreign)}",
             {"classes": list(foreign[:100]), "count": len(foreign)},
+            _REGISTER if keras else "",
         )
 
 
