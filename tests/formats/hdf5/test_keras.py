@@ -509,6 +509,7 @@ def test_an_unzipped_archive_is_the_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "m")
     made, zipped = open_checkpoint(tmp_path / "m"), open_checkpoint(path)
+    assert open_checkpoint(tmp_path / "m" / "model.weights.h5").tensors == made.tensors
     assert [t.name for t in made] == [t.name for t in zipped]
     assert (made.format, made.writer, made.training) == (zipped.format, zipped.writer, zipped.training)
     assert diff(str(tmp_path / "m"), str(path)).exit_code == 0
