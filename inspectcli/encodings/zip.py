@@ -6,24 +6,19 @@ https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (6.3.10)
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
+from inspectcli.encodings.zip_end import LOCAL_MAGIC as LOCAL_MAGIC
+from inspectcli.encodings.zip_end import find_directory
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError, UnsafeFileError
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Checksum, Codec, Segment, compare_crc, register
 
-LOCAL_MAGIC = b"PK\x03\x04"
-
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MAX_COMMENT = 0xFFFF
 _ZIP64 = 0xFFFFFFFF
 
 MAX_MEMBERS = 200_000
@@ -104,14 +99,9 @@ def read_directory(source: Source) -> ZipDirectory:
 
 
 def _read_directory(source: Source) -> ZipDirectory:
-    start, size, count, end = _find_directory(source)
+    start, size, count, _ = find_directory(source)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
         raise LimitError(f"the zip directory is too large: {count:,} members, at most {MAX_MEMBERS:,}")
-    if start + size != end:
-        raise UnsafeFileError(
-            f"{abs(end - start - size):,} bytes stand before the archive or inside its directory",
-            "re-create the file with the tool that wrote it",
-        )
     entries = list(_central_entries(source.read_at(start, size), count))
     members: dict[str, Member] = {}
     folded: set[str] = set()
@@ -124,47 +114,6 @@ def _read_directory(source: Source) -> ZipDirectory:
         members[entry.name] = _check_local_header(source, header_offset, entry)
     _check_layout([(offset, members[entry.name]) for offset, entry in entries], start)
     return ZipDirectory(members)
-
-
-def _find_directory(source: Source) -> tuple[int, int, int, int]:
-    """Return start, size and member count of the central directory, and where it must end, in bytes of the file."""
-    tail_size = min(source.size, _END.size + _MAX_COMMENT)
-    tail_start = source.size - tail_size
-    tail = source.read_at(tail_start, tail_size)
-    ends = [m.start() for m in re.finditer(rb"PK\x05\x06", tail) if m.start() + _END.size <= len(tail)]
-    fitting = [e for e in ends if e + _END.size + _END.unpack_from(tail, e)[-1] == len(tail)]
-    if not fitting:
-        if ends:
-            raise UnsafeFileError("bytes follow the end of the archive", "re-create or re-download the file")
-        raise TruncatedFileError(
-            "the zip archive has no end record: the end of the file is missing", "download it again"
-        )
-    if len(ends) > 1:
-        raise UnsafeFileError("the archive has two end records: which one is read depends on the reader")
-    at = fitting[0]
-    _, disk, cd_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
-    end = tail_start + at
-    # torch always writes a zip64 end record and its locator; others do where a field overflows.
-    if at >= _LOCATOR.size and tail[at - _LOCATOR.size :][:4] == b"PK\x06\x07":
-        _, _, end, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
-        if end + _END64.size > tail_start + at:
-            raise DamagedFileError("the zip64 end record lies outside the file")
-        magic, _, _, _, disk, cd_disk, here, total, wide_size, wide_start = _END64.unpack(
-            source.read_at(end, _END64.size)
-        )
-        if magic != b"PK\x06\x06":
-            raise DamagedFileError(f"no zip64 end record where the locator points: found {magic!r}")
-        narrow = ((count, total, 0xFFFF), (size, wide_size, _ZIP64), (start, wide_start, _ZIP64))
-        if any(short not in (wide, overflow) for short, wide, overflow in narrow):
-            raise UnsafeFileError("the two end records of the archive contradict each other")
-        count, size, start = total, wide_size, wide_start
-    if disk or cd_disk or here != count:
-        raise DamagedFileError("a zip archive in several volumes cannot be read")
-    if start + size > source.size:
-        raise DamagedFileError(
-            f"the zip directory lies outside the file: it would end at {start + size:,} of {source.size:,} bytes"
-        )
-    return start, size, count, end
 
 
 def _central_entries(data: bytes, count: int) -> Iterator[tuple[int, Member]]:

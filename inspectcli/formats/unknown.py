@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from inspectcli.encodings.zip_end import ends_like_zip
 from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD
 from inspectcli.storage.source import Source
@@ -65,15 +66,14 @@ def unknown_file(source: Source, head: bytes) -> PinspectError:
         return UnsupportedFormatError(
             f"a zip archive, but no checkpoint: {_zip_contents(source)}", "unpack it and name the file inside"
         )
-    tail = source.read_at(max(source.size - 65_557, 0), min(source.size, 65_557))
-    if tail.endswith(_TF_INDEX_MAGIC):
+    if source.read_at(max(source.size - 8, 0), min(source.size, 8)) == _TF_INDEX_MAGIC:
         return UnsupportedFormatError(
             "the index of a TensorFlow checkpoint, which is not read yet",
             "save the model as .keras or .weights.h5",
         )
     if _MIL_SENTINEL in head[:128]:
         return UnsupportedFormatError("Core ML weights, which are not read", _EXPORT)
-    if b"PK\x05\x06" in tail:
+    if ends_like_zip(source):
         return DamagedFileError(
             "not a zip by its first bytes, yet it ends like one: two readers would see two files",
             "do not load it",
