@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
@@ -128,12 +129,20 @@ def walk_pickle(
 
 def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]:
     """Return the hazards of records that are pickles too, though torch does not load them. `known` are left out."""
+    others = [m for m in archive.directory.members.values() if not _is_known(m.name.removeprefix(archive.root), known)]
+    return member_hazards(archive.source, others)
+
+
+def _is_known(name: str, known: frozenset[str]) -> bool:
+    return name in known or name.startswith(("data/", "constants/", "code/"))
+
+
+def member_hazards(source: Source, members: Iterable[Member]) -> tuple[Hazard, ...]:
+    """Return the hazards of those members that are pickles, which some loader may read."""
     found: list[Hazard] = []
-    for member in archive.directory.members.values():
-        name = member.name.removeprefix(archive.root)
-        if name in known or name.startswith(("data/", "constants/", "code/")) or not 2 < member.size <= MAX_PICKLE:
-            continue
-        found.extend(pickle_hazards(read_head(archive.source, member), member.name))
+    for member in members:
+        if 2 < member.size <= MAX_PICKLE:
+            found.extend(pickle_hazards(read_head(source, member), member.name))
     return tuple(found)
 
 
