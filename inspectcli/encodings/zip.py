@@ -14,6 +14,7 @@ from typing import NamedTuple
 from inspectcli.encodings.zip_end import LOCAL_MAGIC as LOCAL_MAGIC
 from inspectcli.encodings.zip_end import find_directory
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, UnsafeFileError
+from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Checksum, Codec, Segment, compare_crc, register
 
@@ -304,6 +305,18 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
             "download it again",
         )
     return data
+
+
+def member_file(source: Source, member: Member, limit: int) -> Source:
+    """Return a member as a file of its own: a range of the archive, or bytes in memory if they must be inflated.
+
+    Raises:
+        LimitError: it is compressed, and larger than `limit` bytes, or inflates more than MAX_RATIO times.
+        DamagedFileError: wrong size or CRC.
+    """
+    if member.method == 0:
+        return Window(source, member.offset, member.size)
+    return Memory(source.name, read_member(source, member, limit))
 
 
 def try_directory(source: Source, head: bytes) -> ZipDirectory | None:

@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 
 from inspectcli.display.text import plural
 from inspectcli.encodings import json as _json
-from inspectcli.encodings.zip import Member, ZipDirectory, inflate, read_directory, read_member, try_directory
+from inspectcli.encodings.zip import (
+    Member,
+    ZipDirectory,
+    inflate,
+    member_file,
+    read_directory,
+    read_member,
+    try_directory,
+)
 from inspectcli.errors import PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.finding import find_format
@@ -27,7 +35,7 @@ from inspectcli.pickles.globals import foreign, hazards
 from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.nodes import Dict
 from inspectcli.storage.location import Location
-from inspectcli.storage.memory import Memory, Window
+from inspectcli.storage.memory import Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef, Training
 
@@ -156,10 +164,8 @@ def _look(location: Location, source: Source, directory: ZipDirectory) -> _Conte
             )
             continue
         try:
-            inner: Source = Window(source, member.offset, member.size)
-            if member.method != 0:
-                inner = Memory(source.name, read_member(source, member, room))
-                room -= member.size
+            inner = member_file(source, member, room)
+            room -= member.size if member.method != 0 else 0
             contents.models.append(_Model(member, open_file(location.opened(inner), (FORMAT,))))
         except UnsupportedFormatError:
             contents.others.append(member)

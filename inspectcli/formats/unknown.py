@@ -30,6 +30,8 @@ _LOOKS = (
     _look(rb"GGUF", "a GGUF file, which is not read yet", "`gguf-dump FILE` of the gguf package lists it"),
     _look(rb"(lmgg|fmgg|tjgg|algg)", "an old GGML file", "convert it to GGUF"),
     _look(rb"....TFL3", "a TensorFlow Lite model", _EXPORT),
+    _look(rb"....ET\d\d", "an ExecuTorch program (.pte), whose weights are laid out for one device", _EXPORT),
+    _look(rb"....FT\d\d", "tensors of an ExecuTorch program (.ptd)", _EXPORT),
     _look(rb"\x28\xb5\x2f\xfd", "zstd-compressed data", "decompress it first: `zstd -d FILE`"),
     _look(rb"\x1f\x8b", "gzip-compressed data", "decompress it first: `gunzip FILE`"),
     _look(rb"\xfd7zXZ\0", "xz-compressed data", "decompress it first: `unxz FILE`"),
@@ -123,8 +125,6 @@ def _zip_contents(source: Source) -> str:
     names = list(read_directory(source).members)
     if not names:
         return "it is empty"
-    if any(n.endswith(("archive_format", "models/model.json")) for n in names):
-        return "an exported program (.pt2), which is not read yet"
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     return f"it holds {', '.join(names[:3])}{more}"
 

@@ -66,7 +66,7 @@ def open_archive(source: Source) -> Archive:
     return Archive(source, directory, root)
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """A storage that is a record of the archive."""
 
     source: Source
@@ -84,27 +84,33 @@ class _Nowhere(NamedTuple):
 
 
 class ZipStorages:
-    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`."""
+    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`.
 
-    def __init__(self, archive: Archive, folder: str) -> None:
+    Args:
+        folder, suffix: what stands before and behind the key in the names of the records.
+    """
+
+    def __init__(self, archive: Archive, folder: str, suffix: str = "") -> None:
         self.archive = archive
         self.folder = folder
+        self.suffix = suffix
 
     @property
     def identity(self) -> Identity:
         return *self.archive.source.identity, self.folder
 
-    def place(self, key: str, nbytes: int) -> _Record | _Nowhere:
-        member = self.archive.member(f"{self.folder}/{key}")
+    def place(self, key: str, nbytes: int) -> Record | _Nowhere:
+        name = f"{self.folder}/{key}{self.suffix}"
+        member = self.archive.member(name)
         if member is None:
             if not nbytes:
                 return _Nowhere()
-            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{self.folder}/{key}")
+            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{name}")
         if member.size != nbytes:
             raise DamagedFileError(
                 f"storage {key!r} is {member.size:,} bytes in the archive, {nbytes:,} according to the pickle"
             )
-        return _Record(self.archive.source, member)
+        return Record(self.archive.source, member)
 
 
 def walk_pickle(
