@@ -27,6 +27,8 @@ MAX_DIRECTORY = 64 << 20
 #: A member that inflates to more than this many times its stored size, and to more bytes than the floor, is a bomb.
 MAX_RATIO, RATIO_FLOOR = 100, 16 << 20
 
+_REWRITE = "do not load it; unpack it with `unzip`, look at what comes out, and write it again"
+
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40
 _UTF8 = 0x800
 _METHODS = {0: "stored", 8: "deflated"}
@@ -200,21 +202,40 @@ def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
     wanted = len(entry.name.encode("utf-8", "surrogateescape")) + _LOCAL.size
     head = source.read_at(offset, max(min(wanted + 16, source.size - offset), 0)) if offset <= source.size else b""
     if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
-        raise DamagedFileError(f"zip member {entry.name!r}: no local header at byte {offset:,}")
+        raise _no_header(entry.name, offset, head)
     _, _, flags, method, _, _, _, _, _, n_name, n_extra = _LOCAL.unpack_from(head)
     raw = head[_LOCAL.size : _LOCAL.size + n_name]
     if len(raw) < n_name and offset + _LOCAL.size + n_name <= source.size:
         raw = source.read_at(offset + _LOCAL.size, n_name)
     if _member_name(raw, flags) != entry.name:
         raise UnsafeFileError(
-            f"zip member {entry.name!r} calls itself {_member_name(raw, flags)!r} in its local header"
+            f"zip member {entry.name!r} calls itself {_member_name(raw, flags)!r} in its local header: torch goes by "
+            "the first name, readers of streams by the second, Python's zipfile refuses it",
+            _REWRITE,
         )
     if method != entry.method or flags & _ENCRYPTED_OR_PATCHED:
-        raise UnsafeFileError(f"zip member {entry.name!r}: the local header contradicts the directory")
+        raise UnsafeFileError(
+            f"zip member {entry.name!r}: the local header contradicts the directory: {_METHODS.get(method, method)}"
+            f"{' and encrypted' if flags & _ENCRYPTED_OR_PATCHED else ''} there, {_METHODS[entry.method]} here",
+            _REWRITE,
+        )
     if entry.method == 0 and entry.size != entry.stored:
         raise DamagedFileError(f"zip member {entry.name!r} is stored, yet {entry.size:,} bytes take {entry.stored:,}")
     return Member(
         entry.name, offset + _LOCAL.size + n_name + n_extra, entry.size, entry.stored, entry.method, entry.crc
+    )
+
+
+def _no_header(name: str, offset: int, head: bytes) -> DamagedFileError:
+    if head and not any(head):
+        return DamagedFileError(
+            f"zip member {name!r}: zeros at byte {offset:,}, where its header must be: this part was never written",
+            "the download or the copy left a hole: fetch the file again",
+        )
+    return DamagedFileError(
+        f"zip member {name!r}: no local header at byte {offset:,}: found {head[:4].hex(' ') or 'the end of the file'}, "
+        f"expected {LOCAL_MAGIC.hex(' ')}",
+        "the bytes before it were changed or shifted: compare the file with the original, and get it again",
     )
 
 

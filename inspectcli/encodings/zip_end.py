@@ -65,15 +65,16 @@ def find_directory(source: Source) -> Place:
         DamagedFileError: the record contradicts itself, or names a place outside of the file.
         UnsafeFileError: there are two end records that fit, or bytes before, inside or behind the archive.
     """
-    ends = _ends(source)
+    file = _Tail.of(source)
+    ends = _ends(file)
     fitting = [end for end in ends if not end.rest]
     if not fitting:
-        raise _without_end(source, ends)
+        raise _without_end(file, ends)
     last = ends[-1]
-    rivals = [end for end in fitting if end is not last and _is_sound(source, end)]
+    rivals = [end for end in fitting if end is not last and _is_sound(file, end)]
     if rivals or last.rest:
-        raise _two_ends(source, (rivals or fitting)[0], last)
-    place = _place(source, last)
+        raise _two_ends(file, (rivals or fitting)[0], last)
+    place = _place(file, last)
     if place.shift:
         raise _shifted(source, place)
     return place
@@ -81,37 +82,53 @@ def find_directory(source: Source) -> Place:
 
 def ends_like_zip(source: Source) -> bool:
     """Return whether a file ends with the end record of a zip archive, whatever it begins with."""
-    return any(not end.rest and (_is_sound(source, end) or _shift(source, end) > 0) for end in _ends(source)[-1:])
+    file = _Tail.of(source)
+    return any(not end.rest and _shift(file, end) >= 0 for end in _ends(file)[-1:])
 
 
-def _ends(source: Source) -> list[_End]:
+class _Tail(NamedTuple):
+    """A file of which the last bytes, where end records are, were read in one go."""
+
+    source: Source
+    start: int
+    data: bytes
+
+    @staticmethod
+    def of(source: Source) -> _Tail:
+        size = min(source.size, _END.size + _MAX_COMMENT)
+        return _Tail(source, source.size - size, source.read_at(source.size - size, size))
+
+    def read_at(self, offset: int, n: int) -> bytes:
+        if offset < self.start:
+            return self.source.read_at(offset, n)
+        return self.data[offset - self.start : offset - self.start + n]
+
+
+def _ends(file: _Tail) -> list[_End]:
     """Return whatever looks like an end record, in file order."""
-    size = min(source.size, _END.size + _MAX_COMMENT)
-    start = source.size - size
-    tail = source.read_at(start, size)
-    found = (match.start() for match in re.finditer(re.escape(_MAGIC), tail))
+    found = (match.start() for match in re.finditer(re.escape(_MAGIC), file.data))
     return [
-        _End(start + at, len(tail) - at - _END.size - _END.unpack_from(tail, at)[-1])
+        _End(file.start + at, len(file.data) - at - _END.size - _END.unpack_from(file.data, at)[-1])
         for at in found
-        if at + _END.size <= len(tail)
+        if at + _END.size <= len(file.data)
     ]
 
 
-def _place(source: Source, end: _End) -> Place:
+def _place(file: _Tail, end: _End) -> Place:
     """Read an end record, and the zip64 record before it, which torch always writes.
 
     Raises:
         DamagedFileError: there are several volumes, or a record or the directory lies outside the file.
         UnsafeFileError: the two records contradict each other.
     """
-    _, disk, first_disk, here, count, size, start, _ = _END.unpack(source.read_at(end.at, _END.size))
+    _, disk, first_disk, here, count, size, start, _ = _END.unpack(file.read_at(end.at, _END.size))
     stop = end.at
     at = end.at - _LOCATOR.size
-    locator = source.read_at(at, _LOCATOR.size) if at >= 0 else b""
+    locator = file.read_at(at, _LOCATOR.size) if at >= 0 else b""
     if locator.startswith(_LOCATOR_MAGIC):
         _, _, named, _ = _LOCATOR.unpack(locator)
         stop = at - _END64.size
-        _, _, _, _, disk, first_disk, here, total, wide_size, wide_start = _end64(source, stop)
+        _, _, _, _, disk, first_disk, here, total, wide_size, wide_start = _end64(file, stop)
         # Python's zipfile reads the record before the locator, torch the one that the locator names.
         if named not in (stop, wide_start + wide_size):
             raise UnsafeFileError(
@@ -130,30 +147,30 @@ def _place(source: Source, end: _End) -> Place:
         raise DamagedFileError(
             "a zip archive in several volumes cannot be read", "join its volumes: `zip -s 0 FILE --out NEW`"
         )
-    if start + size > source.size:
+    if start + size > file.source.size:
         raise DamagedFileError(
-            f"the zip directory lies outside the file: it would end at {start + size:,} of {source.size:,} bytes"
+            f"the zip directory lies outside the file: it would end at {start + size:,} of {file.source.size:,} bytes"
         )
     return Place(start, size, count, stop)
 
 
-def _end64(source: Source, at: int) -> tuple[int, ...]:
+def _end64(file: _Tail, at: int) -> tuple[int, ...]:
     if at < 0:
         raise DamagedFileError("the zip64 end record lies outside the file")
-    magic, *fields = _END64.unpack(source.read_at(at, _END64.size))
+    magic, *fields = _END64.unpack(file.read_at(at, _END64.size))
     if magic != b"PK\x06\x06":
         raise DamagedFileError(f"no zip64 end record before its locator: found {magic!r}")
     return 0, *fields
 
 
-def _is_sound(source: Source, end: _End) -> bool:
-    return _shift(source, end) == 0
+def _is_sound(file: _Tail, end: _End) -> bool:
+    return _shift(file, end) == 0
 
 
-def _shift(source: Source, end: _End) -> int:
+def _shift(file: _Tail, end: _End) -> int:
     """Return how far the directory lies from where the record says; negative if the record makes no sense."""
     try:
-        return _place(source, end).shift
+        return _place(file, end).shift
     except PinspectError:
         return -1
 
@@ -161,15 +178,15 @@ def _shift(source: Source, end: _End) -> int:
 # -- why an archive is refused --------------------------------------------------------------------------
 
 
-def _without_end(source: Source, ends: list[_End]) -> PinspectError:
-    sound = [end for end in ends if end.rest > 0 and _is_sound(source, end)]
+def _without_end(file: _Tail, ends: list[_End]) -> PinspectError:
+    sound = [end for end in ends if end.rest > 0 and _is_sound(file, end)]
     if not sound:
         return TruncatedFileError(
             "the zip archive has no end record: the end of the file is missing", "download it again"
         )
     rest = sound[-1].rest
-    size = source.size - rest
-    tail = source.read_at(size, rest)
+    size = file.source.size - rest
+    tail = file.read_at(size, rest)
     kind = "zero bytes" if not any(tail) else "bytes"
     what = " (line ends)" if not tail.strip(b"\r\n") else ""
     return UnsafeFileError(
@@ -178,18 +195,18 @@ def _without_end(source: Source, ends: list[_End]) -> PinspectError:
     )
 
 
-def _two_ends(source: Source, first: _End, last: _End) -> UnsafeFileError:
+def _two_ends(file: _Tail, first: _End, last: _End) -> UnsafeFileError:
     return UnsafeFileError(
         f"the archive has two end records: which one is read depends on the reader: the one at byte {first.at:,} "
-        f"{_seen(source, first)}; the one at byte {last.at:,}, in its comment, which Python's zipfile and torch take, "
-        f"{_seen(source, last)}",
+        f"{_seen(file, first)}; the one at byte {last.at:,}, in its comment, which Python's zipfile and torch take, "
+        f"{_seen(file, last)}",
         _REWRITE,
     )
 
 
-def _seen(source: Source, end: _End) -> str:
+def _seen(file: _Tail, end: _End) -> str:
     try:
-        return f"lists {_place(source, end).entries:,} members"
+        return f"lists {_place(file, end).entries:,} members"
     except PinspectError as error:
         return f"cannot be read: {error.message}"
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsafeFileError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.finding import find_folder, find_format
 from inspectcli.formats.folder import models_by_suffix, no_model
@@ -55,6 +55,7 @@ def open_file(location: Location, without: tuple[Format, ...] = ()) -> Checkpoin
     """
     from inspectcli.formats.unknown import unknown_file
 
+    source = None
     try:
         source = location.open()
         head = source.read_at(0, min(HEAD, source.size))
@@ -62,8 +63,18 @@ def open_file(location: Location, without: tuple[Format, ...] = ()) -> Checkpoin
         if known is None:
             raise unknown_file(source, head)
         return _placed(known.open(location.opened(source, head)), location, source)
+    except (DamagedFileError, UnsafeFileError, UnsupportedFormatError) as error:
+        raise _by_transfer(error, source).at(str(location)) from None
     except PinspectError as error:
         raise error.at(str(location)) from None
+
+
+def _by_transfer(error: PinspectError, source: Source | None) -> PinspectError:
+    """The same error, or one that says how a transfer as text damaged the file."""
+    from inspectcli.encodings.transfer import text_damage
+
+    found = text_damage(source) if source is not None else None
+    return error if found is None else DamagedFileError(f"{found.what} ({error.message})", found.cure)
 
 
 def open_one(folder: Location, models: Sequence[Location]) -> Checkpoint:
