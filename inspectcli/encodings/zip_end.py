@@ -76,6 +76,9 @@ def find_directory(source: Source) -> Place:
         raise _two_ends(file, (rivals or fitting)[0], last)
     place = _place(file, last)
     if place.shift:
+        earlier = [end for end in ends[:-1] if _is_sound(file, end)]
+        if earlier and not _is_behind_another(source, place):
+            raise _two_ends(file, earlier[-1], last)
         raise _shifted(source, place)
     return place
 
@@ -198,7 +201,7 @@ def _without_end(file: _Tail, ends: list[_End]) -> PinspectError:
 def _two_ends(file: _Tail, first: _End, last: _End) -> UnsafeFileError:
     return UnsafeFileError(
         f"the archive has two end records: which one is read depends on the reader: the one at byte {first.at:,} "
-        f"{_seen(file, first)}; the one at byte {last.at:,}, in its comment, which Python's zipfile and torch take, "
+        f"{_seen(file, first)}; the last one, at byte {last.at:,}, which Python's zipfile and torch take, "
         f"{_seen(file, last)}",
         _REWRITE,
     )
@@ -211,9 +214,14 @@ def _seen(file: _Tail, end: _End) -> str:
         return f"cannot be read: {error.message}"
 
 
+def _is_behind_another(source: Source, place: Place) -> bool:
+    """Return whether the first member lies behind the place that is named for it by just the bytes in front."""
+    return place.shift > 0 and source.read_at(place.shift, min(4, source.size - place.shift)) == LOCAL_MAGIC
+
+
 def _shifted(source: Source, place: Place) -> PinspectError:
     shift = place.shift
-    if shift > 0 and source.read_at(shift, min(4, source.size - shift)) == LOCAL_MAGIC:
+    if _is_behind_another(source, place):
         if source.read_at(0, min(4, source.size)) == LOCAL_MAGIC:
             return UnsafeFileError(
                 f"{shift:,} bytes stand before the archive: several archives in a row, of which Python's zipfile reads "

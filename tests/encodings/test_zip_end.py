@@ -50,7 +50,7 @@ def moved(data: bytes, by: int) -> bytes:
 
 HONEST = {
     "a token id": lambda: saved({"ids": torch.tensor([5, TOKEN, 7, TOKEN], dtype=torch.int32)}),
-    "nothing but token ids": lambda: saved({"ids": torch.full((20_000,), TOKEN, dtype=torch.int32)}),
+    "nothing but token ids": lambda: saved({"ids": torch.full((4_000,), TOKEN, dtype=torch.int32)}),
     "a zip as a tensor": lambda: saved({"b": torch.frombuffer(bytearray(zipped({"a": b"1"})), dtype=torch.uint8)}),
     "a torch file as bytes": lambda: saved({"w": torch.ones(3), "best": saved({"v": torch.ones(3)})}),
     "an array of a zip": lambda: arrays(blob=np.frombuffer(zipped({"a": b"1"}), "u1")),
@@ -128,11 +128,12 @@ def zip64_named_elsewhere() -> bytes:
 
 
 TWO = {
-    "an archive in the comment": (hidden_in_the_comment, r"two end records.*lists 7 members.*byte \d+.*in its comment"),
+    "an archive in the comment": (hidden_in_the_comment, r"two end records.*lists 7 members.*last one, at byte"),
     "an archive in the comment, places right": (hidden_with_true_places, "two end records.*lists 1 members"),
     "a record in the comment that does not fit": (broken_record_in_the_comment, "two end records"),
     "a locator that names another place": (zip64_named_elsewhere, "torch would read one at byte 5, Python's zipfile"),
-    "another zip64 record": (zip64_elsewhere, "56 bytes stand before the archive or inside"),
+    "another zip64 record": (zip64_elsewhere, "two end records|56 bytes stand before the archive or inside"),
+    "a second record behind": (lambda: zipped({"a": b"1"}) + zipped({"a": b"1"})[-22:], "two end records"),
     "an archive behind an archive": (
         lambda: saved({"w": torch.zeros(3)}) + saved({"w": torch.ones(3)}),
         r"several archives in a row.*\.distcp",
