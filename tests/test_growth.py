@@ -11,7 +11,7 @@ import pytest
 from support.work import calls
 
 import inspectcli
-from inspectcli.display.fold import fold
+from inspectcli.commands.inspect.fold import fold
 
 FEW, TIMES = 60, 4
 #: Four times the tensors may take this many times the calls.

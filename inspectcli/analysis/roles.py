@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
+from inspectcli.tensors.names import split_name
 from inspectcli.words import Word
 
 
@@ -91,22 +92,6 @@ _LEAVES = {
     "lora_embedding_A": Part.LORA_A,
     "lora_embedding_B": Part.LORA_B,
 }
-
-
-#: Numbers that are whole components: `layer1` and `layer2` are different kinds of layers, `h.1` and `h.2` are not.
-_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
-
-
-def pattern(name: str) -> str:
-    """Return the name with `#` for the numbers of blocks: `h.3.mlp.weight` -> `h.#.mlp.weight`."""
-    return _NUMBER.sub("#", name)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Return (module, leaf) of a name such as `a.b.weight` or `a/b/kernel:0`."""
-    name = name.removesuffix(":0")
-    at = max(name.rfind("."), name.rfind("/"))
-    return (name[:at], name[at + 1 :]) if at >= 0 else ("", name)
 
 
 @dataclass(frozen=True)

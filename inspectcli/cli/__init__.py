@@ -12,9 +12,9 @@ from typing import NoReturn
 import click
 
 from inspectcli import __version__
+from inspectcli.cli.output import complain
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_INTERRUPTED
 from inspectcli.errors import PinspectError
-from inspectcli.render.base import escape
 
 #: Command -> module with `<command>_command`, imported when it is asked for.
 _COMMANDS = {name: f"inspectcli.cli.{name}" for name in ("inspect", "diff", "hparams", "check", "rules")}
@@ -116,24 +116,22 @@ def run(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_CLEAN
     except click.UsageError as error:
-        return _complain(error.format_message(), "see `pinspect --help`")
+        return _failed(error.format_message(), "see `pinspect --help`")
     except click.ClickException as error:
-        return _complain(error.format_message(), "")
+        return _failed(error.format_message())
     except PinspectError as error:
-        return _complain(f"{error.path}: {error.message}" if error.path else error.message, error.hint)
+        return _failed(error.message, error.hint, error.path)
     except OSError as error:
-        return _complain(f"{error.filename or 'output'}: {error.strerror or error}", "")
+        return _failed(str(error.strerror or error), path=str(error.filename or "output"))
     except Exception as error:
         if os.environ.get("PINSPECT_DEBUG"):
             raise
-        return _complain(
+        return _failed(
             f"this is a bug in pinspect: {type(error).__name__}: {error}",
             "set PINSPECT_DEBUG=1 to see where, and report it with the file's format",
         )
 
 
-def _complain(message: str, hint: str) -> int:
-    click.echo(f"pinspect: {escape(message, 1000)}", err=True)
-    if hint:
-        click.echo(f"  {escape(hint, 1000)}", err=True)
+def _failed(message: str, hint: str = "", path: str = "") -> int:
+    complain(message, hint, path)
     return EXIT_FAILED

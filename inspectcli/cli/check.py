@@ -7,26 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import (
-    choose_format,
-    complain,
-    errors_for_programs,
-    quiet_option,
-    report_options,
-    write_report,
-)
+from inspectcli.cli.options import asked, merged, policy_of, quiet_option, settings_options
+from inspectcli.cli.output import choose_renderer, complain, errors_for_programs, report_options, write_report
 from inspectcli.cli.progress import Meter
-from inspectcli.contract import Severity
+from inspectcli.display.blocks import Content
 from inspectcli.errors import UsageError
 from inspectcli.render.base import escape
 from inspectcli.storage import locate
 
 if TYPE_CHECKING:
-    from inspectcli.cli.config import Config
-    from inspectcli.commands.check.policy import Policy
     from inspectcli.commands.check.run import Compared
 
-FORMATS = ("terminal", "plain", "markdown", "json", "sarif", "github", "junit")
+CONTENTS = frozenset({Content.BLOCKS, Content.DOCUMENT, Content.FINDINGS})
 
 #: A terminal shows this many findings of one rule in one file.
 _MOST = 20
@@ -34,35 +26,17 @@ _MOST = 20
 
 @click.command("check", short_help="Is anything wrong: for CI, and before a commit.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("--select", metavar="CODES", multiple=True, help="Only these rules: PI101,PI3. Repeatable.")
-@click.option("--ignore", metavar="CODES", multiple=True, help="Not these rules. Repeatable.")
-@click.option(
-    "--fail-on",
-    type=click.Choice([severity.value for severity in Severity]),
-    help="Exit 1 at this severity or worse.  [default: error]",
-)
-@click.option("--fast", is_flag=True, help="Headers and safety only: reads no values.")
-@click.option("--baseline", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Only findings that are not in FILE; writes it if it is not there.")  # fmt: skip
+@settings_options
 @click.option("--update-baseline", is_flag=True, help="Write today's findings to the baseline.")
-@click.option("--max-size", metavar="SIZE", help="A larger checkpoint is an error: 500MB.")
-@click.option("--require-format", metavar="FORMATS", multiple=True, help="Another format is an error: safetensors.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule.")
 @click.option("--explain", is_flag=True, help="Show each rule's text under its first finding.")
 @click.option("--no-config", is_flag=True, help="No settings but those of the command line.")
 @click.option("--hook", is_flag=True, help="Pass over Git LFS pointers and files that are no checkpoints.")
 @quiet_option
-@report_options(FORMATS)
+@report_options(CONTENTS)
 def check_command(
     paths: tuple[str, ...],
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
-    fail_on: str | None,
-    fast: bool,
-    baseline: str | None,
     update_baseline: bool,
-    max_size: str | None,
-    require_format: tuple[str, ...],
     statistics: bool,
     explain: bool,
     no_config: bool,
@@ -90,17 +64,19 @@ def check_command(
     from inspectcli.commands.check.run import Checker, compare
     from inspectcli.commands.check.view import CheckView, present_check
 
-    format_name = choose_format(format_name, output, FORMATS)
-    with errors_for_programs("check", "" if quiet else format_name, output):
+    renderer = choose_renderer(format_name, output, CONTENTS)
+    with errors_for_programs("check", None if quiet else renderer, output):
         config = Config() if no_config else find_config(paths[0])
-        policy = _policy(config, _words(select), _words(ignore), fail_on, fast, max_size, _words(require_format))
-        known = baseline or config.baseline
+        said = asked()
+        settings = merged(said, config.settings)
+        policy = policy_of(settings)
+        known = str(settings["baseline"]) if "baseline" in settings else None
         if update_baseline and known is None:
             raise UsageError("there is no baseline to update", "name one: --baseline FILE")
         with Meter(quiet) as meter:
             report = Checker(policy, hook, meter.advance, meter.start).check_paths(paths)
         notes = [f"settings of {config.path}"] if config.path else []
-        if known is not None and baseline is None and not update_baseline and not locate(known).exists():
+        if known is not None and "baseline" not in said and not update_baseline and not locate(known).exists():
             # Only a command writes: a configuration may come with the files that it is to judge.
             notes.append(f"there is no baseline {known} yet: --update-baseline writes it")
         elif known is not None:
@@ -108,11 +84,11 @@ def check_command(
             report = compared.report
             notes += _baseline_notes(compared, known)
     if not quiet:
-        view = CheckView(statistics, explain, _MOST if format_name == "terminal" else 0, tuple(notes))
-        write_report(present_check(report, view), format_name, output)
+        view = CheckView(statistics, explain, _MOST if renderer.name == "terminal" else 0, tuple(notes))
+        write_report(present_check(report, view), renderer, output)
     for file in report.files:
         if file.error is not None:
-            complain(file.path, file.error)
+            complain(file.error.message, file.error.hint, file.path)
     return report.exit_code
 
 
@@ -127,35 +103,3 @@ def _baseline_notes(compared: Compared, known: str) -> Iterator[str]:
 
 def _findings(n: int) -> str:
     return "1 finding is" if n == 1 else f"{n:,} findings are"
-
-
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`("PI1,PI2", "PI3")` -> `("PI1", "PI2", "PI3")`."""
-    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
-
-
-def _policy(
-    config: Config,
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
-    fail_on: str | None,
-    fast: bool,
-    max_size: str | None,
-    require_format: tuple[str, ...],
-) -> Policy:
-    """What the command line says, and what the configuration says where it is silent.
-
-    `--select` also sets aside the configuration's `ignore`: what is asked for by name runs.
-    """
-    from inspectcli.commands.check.policy import Policy, parse_size, severity_of
-
-    size = max_size if max_size is not None else config.max_size
-    return Policy(
-        select or config.select or (),
-        ignore or (() if select else config.ignore or ()),
-        severity_of(fail_on or config.fail_on or "error"),
-        fast,
-        None if size is None else parse_size(size),
-        require_format or config.require_format or (),
-        config.per_tensor_ignores or (),
-    )

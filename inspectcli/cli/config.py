@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from inspectcli.cli.options import FILE, KEYS, WrongKindError
+from inspectcli.display.text import clipped
 from inspectcli.errors import NotReadableError, UsageError
 from inspectcli.storage import Location, locate
 from inspectcli.storage.local import read_settings
 from inspectcli.storage.names import file_name
-
-if TYPE_CHECKING:
-    from inspectcli.commands.check.policy import TensorIgnore
 
 #: In each folder, the first that is there and speaks of pinspect.
 NAMES = (".pinspect.toml", "pyproject.toml")
@@ -20,16 +19,10 @@ MAX_SIZE = 1 << 20
 
 
 class Config(NamedTuple):
-    """What a configuration file says; None where it says nothing. `path` is the file; empty without one."""
+    """What a configuration file says: name of a setting -> value. `path` is the file; empty without one."""
 
     path: str = ""
-    select: tuple[str, ...] | None = None
-    ignore: tuple[str, ...] | None = None
-    fail_on: str | None = None
-    max_size: str | int | None = None
-    require_format: tuple[str, ...] | None = None
-    baseline: str | None = None
-    per_tensor_ignores: tuple[TensorIgnore, ...] | None = None
+    settings: Mapping[str, object] = {}
 
 
 def find_config(path: str) -> Config:
@@ -94,71 +87,16 @@ def read_config(path: str, table: Mapping[str, Any]) -> Config:
     """
     from inspectcli.commands.check.policy import nearest
 
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for key, value in table.items():
-        if key not in KEYS:
+        setting = KEYS.get(key)
+        if setting is None or setting.kind.from_config is None:
             hint = nearest(key, KEYS) or f"known are {', '.join(KEYS)}"
             raise UsageError(f"there is no key {key!r}", hint, path)
         try:
-            made[key.replace("-", "_")] = KEYS[key](value)
-        except _WrongKindError as error:
-            raise UsageError(f"{key} is {_shown(value)}, expected {error}", "", path) from None
-    if made.get("baseline"):
-        made["baseline"] = str(locate(path).parent.join(made["baseline"]))
-    return Config(path, **made)
-
-
-class _WrongKindError(Exception):
-    """A value is not of the kind that its text names."""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise _WrongKindError("a string")
-    return value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise _WrongKindError("a list of strings")
-    return tuple(values)
-
-
-def _size(value: object) -> str | int:
-    if isinstance(value, str) or type(value) is int:
-        return value
-    raise _WrongKindError('a number of bytes, or a string like "500MB"')
-
-
-def _ignores(value: object) -> tuple[TensorIgnore, ...]:
-    from inspectcli.commands.check.policy import TensorIgnore
-
-    if not isinstance(value, dict):
-        raise _WrongKindError("a table: code -> patterns")
-    made = []
-    for code, said in value.items():
-        if not isinstance(said, dict):
-            made.append(TensorIgnore(code, _texts(said)))
-        elif said.keys() <= {"patterns", "reason"} and "patterns" in said:
-            made.append(TensorIgnore(code, _texts(said["patterns"]), _text(said.get("reason", ""))))
-        else:
-            raise _WrongKindError('for each code patterns, or { patterns = [...], reason = "..." }')
-    return tuple(made)
-
-
-#: Key -> how its value is read.
-KEYS: dict[str, Callable[[object], object]] = {
-    "select": _texts,
-    "ignore": _texts,
-    "fail-on": _text,
-    "max-size": _size,
-    "require-format": _texts,
-    "baseline": _text,
-    "per-tensor-ignores": _ignores,
-}
+            made[setting.name] = setting.kind.from_config(value)
+        except WrongKindError as error:
+            raise UsageError(f"{key} is {clipped(repr(value), 60)}, expected {error}", "", path) from None
+        if setting.kind is FILE and value:
+            made[setting.name] = str(locate(path).parent.join(str(value)))
+    return Config(path, made)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, errors_for_programs, output_options, write_report
+from inspectcli.cli.options import filter_option, top_option
+from inspectcli.cli.output import choose_renderer, complain, errors_for_programs, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.contract import EXIT_CLEAN
 from inspectcli.errors import UsageError
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 from inspectcli.storage import locate
 from inspectcli.storage.local import read_settings
 from inspectcli.storage.source import ensure_unchanged
+from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
     from inspectcli.commands.diff.result import DiffReport
@@ -41,11 +42,8 @@ _HELP = "see `pinspect diff --help`"
     metavar="STATUS,...",
     help="Only rows with these: added, removed, changed, reshaped, equal-rounded, within-tolerance, identical, ...",
 )
-@click.option(
-    "--filter", "patterns", metavar="GLOB", multiple=True,
-    help="Compare only tensors whose name fits; '!GLOB' leaves out. Repeatable.",
-)  # fmt: skip
-@click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the N largest changes.")
+@filter_option("Compare only")
+@top_option("Only the N largest changes.")
 @click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Values this close count as equal.")
 @click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="The same, relative to the larger value.")
 @click.option("--allow-rounding", is_flag=True, help="A copy rounded to bf16, f16 or fp8 counts as the same.")
@@ -95,23 +93,23 @@ def diff_command(
     """
     if git_textconv:
         return _as_text(paths)
-    chosen = choose_format(format_name, output)
-    with errors_for_programs("diff", "" if quiet else chosen, output):
+    renderer = choose_renderer(format_name, output)
+    with errors_for_programs("diff", None if quiet else renderer, output):
         if len(paths) > 2:
             raise UsageError(f"two checkpoints or one folder expected, found {len(paths)} paths", _HELP)
         options = _options(
-            atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), _wanted(patterns)
+            atol, rtol, allow_rounding, strict_names, strict_metadata, rank, _read_map(map_file), name_filter(patterns)
         )
         statuses = _statuses(only)
         if len(paths) == 1:
-            return _trajectory(paths[0], options, chosen, output, quiet)
+            return _trajectory(paths[0], options, renderer, output, quiet)
         report = _compared(paths[0], paths[1], options, quiet)
     from inspectcli.commands.diff.view import View, present
 
     if not quiet:
-        write_report(present(report, View(all_rows, statuses, top, stat)), chosen, output)
+        write_report(present(report, View(all_rows, statuses, top, stat)), renderer, output)
     for tensor in report.problems:
-        _complain(f"{tensor.name}: {tensor.problem}")
+        complain(f"{tensor.name}: {tensor.problem}")
     return report.exit_code
 
 
@@ -124,10 +122,6 @@ def _compared(a: str, b: str, options: Options, quiet: bool) -> DiffReport:
         report = diff_checkpoints(left, right, options, meter.advance)
         ensure_unchanged((*left.sources, *right.sources))
         return report
-
-
-def _complain(text: str) -> None:
-    click.echo(f"pinspect: {escape(text, 1000)}", err=True)
 
 
 def _options(
@@ -152,19 +146,6 @@ def _statuses(only: str | None) -> frozenset[str]:
     if unknown:
         raise UsageError(f"--only: unknown {', '.join(sorted(unknown))}", f"known are {', '.join(STATUSES)}")
     return names
-
-
-def _wanted(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
-    if not patterns:
-        return None
-    only = [p for p in patterns if not p.startswith("!")]
-    never = [p[1:] for p in patterns if p.startswith("!")]
-
-    def wanted(name: str) -> bool:
-        fits = not only or any(fnmatch.fnmatchcase(name, p) for p in only)
-        return fits and not any(fnmatch.fnmatchcase(name, p) for p in never)
-
-    return wanted
 
 
 def _read_map(path: str | None) -> dict[str, str]:
@@ -195,7 +176,7 @@ def _read_map(path: str | None) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in pairs}
 
 
-def _trajectory(path: str, options: Options, chosen: str, output: str | None, quiet: bool) -> int:
+def _trajectory(path: str, options: Options, renderer: Renderer, output: str | None, quiet: bool) -> int:
     if not locate(path).is_folder():
         raise UsageError("two checkpoints expected, or one folder with several", _HELP)
     from inspectcli.commands.diff.trajectory import present_trajectory, problem_text, trajectory
@@ -204,9 +185,9 @@ def _trajectory(path: str, options: Options, chosen: str, output: str | None, qu
         meter.start(path)
         found = trajectory(path, options, meter.advance)
     if not quiet:
-        write_report(present_trajectory(found), chosen, output)
+        write_report(present_trajectory(found), renderer, output)
     for problem in found.problems:
-        _complain(problem_text(problem))
+        complain(problem_text(problem))
     return found.exit_code
 
 

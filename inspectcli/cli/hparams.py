@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, errors_for_programs, quiet_option, report_options, write_report
+from inspectcli.cli.options import quiet_option
+from inspectcli.cli.output import TABULAR, choose_renderer, errors_for_programs, report_options, write_report
 from inspectcli.errors import UsageError
 
 if TYPE_CHECKING:
     from inspectcli.commands.hparams.result import HParams
-
-FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
 
 
 @click.command("hparams")
@@ -23,7 +22,7 @@ FORMATS = ("terminal", "plain", "markdown", "json", "yaml", "csv")
 @click.option("--study", default="", metavar="NAME", help="Which study or experiment, where a store holds many.")
 @click.option("--run", "run_name", default="", metavar="NAME", help="Which run.")
 @click.option("--trial", default="", metavar="NAME", help="Which trial; without it the best completed one.")
-@report_options(FORMATS)
+@report_options(TABULAR)
 @quiet_option
 def hparams_command(
     paths: tuple[str, ...],
@@ -55,8 +54,8 @@ def hparams_command(
     from inspectcli.commands.hparams.run import read_hparams
     from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
 
-    format_name = choose_format(format_name, output, FORMATS)
-    with errors_for_programs("hparams", "" if quiet else format_name, output):
+    renderer = choose_renderer(format_name, output)
+    with errors_for_programs("hparams", None if quiet else renderer, output):
         if len(paths) > 2:
             raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
         found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
@@ -66,7 +65,7 @@ def hparams_command(
         nonfinite = _nonfinite(found[0]) if advice else None
         report = present_hparams(found[0], HParamsView(all_rows, advice, trials), nonfinite)
     if not quiet:
-        write_report(report, format_name, output)
+        write_report(report, renderer, output)
     return report.exit_code
 
 

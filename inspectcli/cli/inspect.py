@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from inspectcli.cli.output import choose_format, complain, output_options, write_report
+from inspectcli.cli.options import filter_option, top_option
+from inspectcli.cli.output import choose_renderer, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
+from inspectcli.display.blocks import Content
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import expand
 from inspectcli.storage import locate
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.tensors.names import name_filter
 
 if TYPE_CHECKING:
     from inspectcli.commands.inspect.result import FileReport
@@ -31,10 +33,7 @@ SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan"
     help="Every tensor on a line of its own: repeated blocks are not folded.",
 )
 @click.option("--tree", is_flag=True, help="Modules as a tree, with the parameters below each.")
-@click.option(
-    "--filter", "patterns", metavar="GLOB", multiple=True,
-    help="Only tensors whose name fits; '!GLOB' leaves out. Repeatable.",
-)  # fmt: skip
+@filter_option("Only")
 @click.option(
     "--sort",
     type=click.Choice(SORT_KEYS),
@@ -42,7 +41,7 @@ SORT_KEYS = ("file", "name", "size", "mean", "std", "min", "max", "zeros", "nan"
     show_default=True,
     help="Order of the rows; figures: largest first.",
 )
-@click.option("--top", type=click.IntRange(min=0), default=0, metavar="N", help="Only the first N rows.")
+@top_option("Only the first N rows.")
 @click.option("--no-stats", is_flag=True, help="Headers only: reads no values.")
 @click.option("--optimizer", is_flag=True, help="Rows for training state too: optimizer, random states, callbacks.")
 @click.option("--strict", is_flag=True, help="Exit 1 for any error or warning of the rules; reads training state too.")
@@ -72,9 +71,9 @@ def inspect_command(
     from inspectcli.commands.inspect.result import InspectReport
     from inspectcli.commands.inspect.run import inspect_path, unreadable
 
-    format_name = choose_format(format_name, output)
+    renderer = choose_renderer(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
-    wanted = _wanted(patterns, optimizer or strict or format_name in ("json", "csv"))
+    wanted = _wanted(patterns, optimizer or strict or renderer.draws is not Content.BLOCKS)
     files: list[FileReport] = []
     folders = False
     with Meter(quiet) as meter:
@@ -89,27 +88,25 @@ def inspect_command(
                 meter.start(str(place))
                 files.append(inspect_path(place, not no_stats, wanted, meter.advance))
     report = InspectReport(tuple(files), strict)
-    if not quiet and (format_name == "json" or any(f.totals for f in files)):
+    if not quiet and (renderer.draws is Content.DOCUMENT or any(f.totals for f in files)):
         from inspectcli.commands.inspect.view import View, present
 
         view = View(all_rows, tree, sort, top, brief=folders, **({"left_out": "--filter"} if patterns else {}))
-        write_report(present(report, view), format_name, output)
+        write_report(present(report, view), renderer, output)
     for file in files:
         if file.error is not None:
-            complain(file.path, file.error)
+            complain(file.error.message, file.error.hint, file.path)
     return report.exit_code
 
 
 def _wanted(patterns: tuple[str, ...], training_state: bool) -> Callable[[TensorRef], bool]:
     """Whether a tensor is asked for: by name, and by what it is for."""
-    only = [p for p in patterns if not p.startswith("!")]
-    never = [p[1:] for p in patterns if p.startswith("!")]
+
+    named = name_filter(patterns)
 
     def wanted(ref: TensorRef) -> bool:
         if not training_state and ref.kind in TRAINING_STATE:
             return False
-        if only and not any(fnmatch.fnmatchcase(ref.name, p) for p in only):
-            return False
-        return not any(fnmatch.fnmatchcase(ref.name, p) for p in never)
+        return named is None or named(ref.name)
 
     return wanted

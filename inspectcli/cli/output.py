@@ -7,82 +7,89 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import click
 
+from inspectcli.cli.options import F, quiet_option
 from inspectcli.contract import EXIT_FAILED
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.errors import ErrorReport, FileError, PinspectError
-from inspectcli.render.base import escape, render
+from inspectcli.render import find_renderer, other_renderers, own_renderers
+from inspectcli.render.base import Renderer, escape
+from inspectcli.render.plain import RENDERER as PLAIN
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-FORMATS = ("terminal", "plain", "markdown", "json", "csv")
-#: With `-o FILE` and no --format, the file's name says what is wanted, if the command has that format.
-_BY_SUFFIX = {
-    ".json": "json",
-    ".csv": "csv",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".sarif": "sarif",
-    ".xml": "junit",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
+#: What a report of tensors or of hyperparameters has.
+TABULAR = frozenset({Content.BLOCKS, Content.DOCUMENT, Content.RECORDS})
 
 
-def report_options(formats: Sequence[str]) -> Callable[[F], F]:
-    """--format, one of these, and -o."""
+class FormatOption(click.Option):
+    """--format: the renderers that draw what a command's reports have; imported for the help, or when one is named."""
+
+    def __init__(self, declarations: Sequence[str], contents: frozenset[Content]) -> None:
+        super().__init__(
+            declarations,
+            default="auto",
+            callback=self._checked,
+            shell_complete=lambda ctx, param, word: [n for n in self._names() if n.startswith(word)],
+            help="Default: terminal in a terminal, else plain.",
+        )
+        self._contents = contents
+
+    def _names(self) -> list[str]:
+        return ["auto", *(r.name for r in own_renderers() if r.draws in self._contents)]
+
+    def make_metavar(self, ctx: click.Context | None = None) -> str:  # click before 8.2 gives no context
+        return f"[{'|'.join(self._names())}]"
+
+    def _checked(self, ctx: click.Context, param: click.Parameter, value: str) -> str:
+        renderer = None if value == "auto" else find_renderer(value)
+        if value != "auto" and (renderer is None or renderer.draws not in self._contents):
+            known = ", ".join(map(repr, self._names()))
+            raise click.BadParameter(f"{value!r} is not one of {known}.", ctx, param)
+        return value
+
+
+def report_options(contents: frozenset[Content]) -> Callable[[F], F]:
+    """--format, of what the reports have, and -o."""
 
     def add(command: F) -> F:
-        for option in (
-            click.option(
-                "-o",
-                "--output",
-                type=click.Path(dir_okay=False),
-                metavar="FILE",
-                help="Write the report to FILE.",
-            ),
-            click.option(
-                "--format",
-                "format_name",
-                type=click.Choice(("auto", *formats)),
-                default="auto",
-                help="Default: terminal in a terminal, else plain.",
-            ),
-        ):
-            command = option(command)
-        return command
+        command = click.option(
+            "-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to FILE."
+        )(command)
+        return click.option("--format", "format_name", cls=FormatOption, contents=contents)(command)
 
     return add
 
 
-def quiet_option(command: F) -> F:
-    """--quiet."""
-    return click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells.")(command)
-
-
 def output_options(command: F) -> F:
     """--format, -o and --quiet, for a report of tensors."""
-    return report_options(FORMATS)(quiet_option(command))
+    return report_options(TABULAR)(quiet_option(command))
 
 
-def choose_format(asked: str, output: str | None, formats: Sequence[str] = FORMATS) -> str:
-    """The format that `auto` stands for."""
+def choose_renderer(asked: str, output: str | None, contents: frozenset[Content] = TABULAR) -> Renderer:
+    """The renderer that was asked for; of `auto` the one that the name of the output file, or the terminal, means."""
+    meant = None
     if asked != "auto":
-        return asked
-    if output is not None:
-        meant = _BY_SUFFIX.get(os.path.splitext(output)[1].lower(), "plain")
-        return meant if meant in formats else "plain"
-    return "terminal" if sys.stdout.isatty() or os.environ.get("FORCE_COLOR") else "plain"
+        meant = find_renderer(asked)
+    elif output is not None:
+        meant = _by_suffix(os.path.splitext(output)[1].lower(), contents)
+    elif sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
+        meant = find_renderer("terminal")
+    return meant or PLAIN
 
 
-def write_report(report: Report, format_name: str, output: str | None) -> None:
+def _by_suffix(suffix: str, contents: frozenset[Content]) -> Renderer | None:
+    for renderers in (own_renderers, other_renderers):
+        for renderer in renderers():
+            if suffix in renderer.suffixes and renderer.draws in contents:
+                return renderer
+    return None
+
+
+def write_report(report: Report, renderer: Renderer, output: str | None) -> None:
     """Render and write; a file is opened only after the work succeeded."""
-
     color = not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
-    text = render(report, format_name, width=shutil.get_terminal_size((80, 24)).columns, color=color and output is None)
+    text = renderer.render(report, shutil.get_terminal_size((80, 24)).columns, color and output is None)
     if text and not text.endswith("\n"):
         text += "\n"
     if output is None:
@@ -93,22 +100,28 @@ def write_report(report: Report, format_name: str, output: str | None) -> None:
 
 
 @contextmanager
-def errors_for_programs(command: str, format_name: str, output: str | None) -> Iterator[None]:
-    """An error is an object of the same schema where the report is for programs; it is raised all the same."""
+def errors_for_programs(command: str, renderer: Renderer | None, output: str | None) -> Iterator[None]:
+    """An error is an object of the same schema where the report is for programs; it is raised all the same.
+
+    Args:
+        command: whose report it would have been.
+        renderer: what would draw it; None if nothing is to be written.
+        output: the file that it is for; None for stdout.
+    """
     try:
         yield
     except PinspectError as error:
-        if format_name in ("json", "yaml"):
+        if renderer is not None and renderer.draws is Content.DOCUMENT:
             from inspectcli.document import report_document
 
             failure = report_document(command, ErrorReport(FileError.of(error)))
-            write_report(Report(command, (), failure, (), EXIT_FAILED), format_name, output)
+            write_report(Report(command, (), failure, (), EXIT_FAILED), renderer, output)
         raise
 
 
-def complain(path: str, error: FileError) -> None:
-    """Say on stderr why a file could not be read, or not completely."""
-
-    click.echo(f"pinspect: {escape(path, 500)}: {escape(error.message, 1000)}", err=True)
-    if error.hint:
-        click.echo(f"  {escape(error.hint, 500)}", err=True)
+def complain(message: str, hint: str = "", path: str = "") -> None:
+    """Say on stderr what went wrong, and what to do."""
+    where = f"{escape(path, 500)}: " if path else ""
+    click.echo(f"pinspect: {where}{escape(message, 1000)}", err=True)
+    if hint:
+        click.echo(f"  {escape(hint, 1000)}", err=True)

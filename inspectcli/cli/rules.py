@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
-from inspectcli.cli.output import choose_format, errors_for_programs, report_options, write_report
+from inspectcli.cli.output import choose_renderer, errors_for_programs, report_options, write_report
 from inspectcli.contract import EXIT_CLEAN
+from inspectcli.display.blocks import Content
 
-FORMATS = ("terminal", "plain", "markdown", "json")
+CONTENTS = frozenset({Content.BLOCKS, Content.DOCUMENT})
 
 
 @click.command("rules")
 @click.argument("words", metavar="[CODE...]", nargs=-1)
-@report_options(FORMATS)
+@report_options(CONTENTS)
 def rules_command(words: tuple[str, ...], format_name: str, output: str | None) -> int:
     """What `pinspect check` looks for; one rule, explained.
 
@@ -26,10 +27,10 @@ def rules_command(words: tuple[str, ...], format_name: str, output: str | None) 
     from inspectcli.commands.check.policy import code_of
     from inspectcli.commands.check.view import present_rules
 
-    format_name = choose_format(format_name, output, FORMATS)
-    with errors_for_programs("rules", format_name, output):
+    renderer = choose_renderer(format_name, output, CONTENTS)
+    with errors_for_programs("rules", renderer, output):
         rules = all_rules()
         codes = tuple(code_of(word, rules) for word in words)
     chosen = [rule for rule in rules if not codes or rule.code.startswith(codes)]
-    write_report(present_rules(chosen), format_name, output)
+    write_report(present_rules(chosen), renderer, output)
     return EXIT_CLEAN

@@ -1,4 +1,4 @@
-"""Fold repeated blocks into one row, and never fold away a member that differs from its siblings.
+"""Fold repeated blocks into one line, and never fold away a member that differs from its siblings.
 
 `h.0.mlp.c_fc.weight` ... `h.11.mlp.c_fc.weight` become `h.{0..11}.mlp.c_fc.weight`.
 """
@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from inspectcli.commands.inspect.result import TensorRow
+from inspectcli.display.blocks import Field, Members, Row, Table
+from inspectcli.display.text import number, runs
 from inspectcli.tensors.arithmetic import median
+from inspectcli.tensors.names import block_numbers, common_prefix
 
 
 class Named(Protocol):
@@ -22,60 +23,52 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-Row = TypeVar("Row", bound=Named)
+T = TypeVar("T", bound=Named)
 
 #: Fewer blocks than this are shown one by one.
 MIN_MEMBERS = 3
 
-#: A number that counts blocks: a whole part of the name, or the end of a part that is not the last one.
-_INDEX = re.compile(r"(?<![^./])\d+(?=[./]|$)|(?<=[A-Za-z_])\d+(?=[./])")
-
-#: A figure may lie this many times above or below its siblings' median before the member is shown apart,
-#: and more where the siblings themselves differ much.
-STD_RATIO = 3.0
-MAX_RATIO = 6.0
+#: Where siblings differ much among themselves, a figure is far from them only beyond this many times their spread.
 _SPREAD = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fold(Generic[Row]):
+class Fold(Generic[T]):
     """One line of the table: one tensor, or the members of a family that look alike.
 
     Attributes:
         name: the tensor's name, or the family's pattern.
         members: in file order.
         odd: why a single tensor stands apart from its family; empty if it has no family.
+        label: the name as it is shown; empty for the whole name.
     """
 
     name: str
-    members: tuple[Row, ...]
+    members: tuple[T, ...]
     odd: str = ""
+    label: str = ""
 
     @property
-    def first(self) -> Row:
+    def first(self) -> T:
         return self.members[0]
 
+    @property
+    def text(self) -> str:
+        """Its name as it is shown, and how many members it has: `h.{0..11}.mlp.weight  ×12`."""
+        return (self.label or self.name) + (f"  ×{len(self.members)}" if len(self.members) > 1 else "")
 
-def unfolded(rows: Iterable[Row]) -> list[Fold[Row]]:
+
+def unfolded(rows: Iterable[T]) -> list[Fold[T]]:
     """One line for each tensor."""
     return [Fold(row.name, (row,)) for row in rows]
 
 
-def fold(rows: Sequence[TensorRow]) -> list[Fold[TensorRow]]:
-    """Lines of a checkpoint's tensors: members have one shape, type and kind, and figures like their siblings'."""
-    return fold_by(rows, lambda row: (row.shape, row.dtype, row.kind, row.note), _alone, odd_ones)
-
-
-def _alone(row: TensorRow) -> bool:
-    return bool(row.alias_of or row.problem)
-
-
 def fold_by(
-    rows: Sequence[Row],
-    alike: Callable[[Row], Hashable],
-    alone: Callable[[Row], bool],
-    odd: Callable[[Sequence[Row]], list[str]],
-) -> list[Fold[Row]]:
+    rows: Sequence[T],
+    alike: Callable[[T], Hashable],
+    alone: Callable[[T], bool],
+    odd: Callable[[Sequence[T]], list[str]],
+) -> list[Fold[T]]:
     """Lines in file order, a fold at its first member; odd members stand right behind their fold.
 
     Args:
@@ -84,29 +77,28 @@ def fold_by(
         alone: rows that are never folded.
         odd: for each sibling why it must be seen by itself, or an empty text.
     """
-    families: dict[Hashable, list[_Member[Row]]] = {}
+    families: dict[Hashable, list[_Member[T]]] = {}
     for position, row in enumerate(rows):
-        parts = tuple(_INDEX.split(row.name))
-        numbers = tuple(int(n) for n in _INDEX.findall(row.name))
+        parts, numbers = block_numbers(row.name)
         apart = (position,) if not numbers or alone(row) else ()
         families.setdefault((parts, alike(row), apart), []).append(_Member(position, numbers, parts, row))
-    placed: list[tuple[tuple[int, int], Fold[Row]]] = []
+    placed: list[tuple[tuple[int, int], Fold[T]]] = []
     for members in families.values():
         placed.extend(_family(members, odd))
     return [line for _, line in sorted(placed, key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True, slots=True)
-class _Member(Generic[Row]):
+class _Member(Generic[T]):
     position: int
     numbers: tuple[int, ...]
     parts: tuple[str, ...]
-    row: Row
+    row: T
 
 
 def _family(
-    members: list[_Member[Row]], odd: Callable[[Sequence[Row]], list[str]]
-) -> list[tuple[tuple[int, int], Fold[Row]]]:
+    members: list[_Member[T]], odd: Callable[[Sequence[T]], list[str]]
+) -> list[tuple[tuple[int, int], Fold[T]]]:
     """The lines of one family, each with its place: (position of the first member of its fold, order there)."""
     reasons = odd([m.row for m in members]) if len(members) >= MIN_MEMBERS else [""] * len(members)
     alike = [m for m, why in zip(members, reasons, strict=True) if not why]
@@ -118,7 +110,7 @@ def _family(
     return [((first, order), line) for order, line in enumerate(lines)]
 
 
-def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
+def _named(members: list[_Member[T]]) -> list[Fold[T]]:
     """One fold if the numbers form a grid; else one for each value of the outermost number that varies."""
     columns = [sorted(set(column)) for column in zip(*(m.numbers for m in members), strict=True)]
     if math.prod(len(c) for c in columns) == len(members):
@@ -126,8 +118,8 @@ def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
         name = parts[0] + "".join(_numbers(c) + part for c, part in zip(columns, parts[1:], strict=True))
         return [Fold(name, tuple(m.row for m in members))]
     outer = next(i for i, c in enumerate(columns) if len(c) > 1)
-    made: list[Fold[Row]] = []
-    groups: dict[int, list[_Member[Row]]] = {value: [] for value in columns[outer]}
+    made: list[Fold[T]] = []
+    groups: dict[int, list[_Member[T]]] = {value: [] for value in columns[outer]}
     for member in members:
         groups[member.numbers[outer]].append(member)
     for group in groups.values():
@@ -137,51 +129,10 @@ def _named(members: list[_Member[Row]]) -> list[Fold[Row]]:
 
 def _numbers(values: list[int]) -> str:
     """`7`, `{0..11}`, `{0..6,8..11}`."""
-    if len(values) == 1:
-        return str(values[0])
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    return "{" + ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs) + "}"
+    return str(values[0]) if len(values) == 1 else f"{{{runs(values, ',')}}}"
 
 
 # -- who differs ----------------------------------------------------------------------------------------
-
-
-def odd_ones(rows: Sequence[TensorRow]) -> list[str]:
-    """For each sibling why it must be seen by itself, or an empty text."""
-    still = [_as_drawn(row) for row in rows]
-    apart = 2 * sum(still) < len(rows)
-    reasons = [
-        _odd_alone(row) or ("as initialized" if alike and apart else "") for row, alike in zip(rows, still, strict=True)
-    ]
-    sound = [row for row, why in zip(rows, reasons, strict=True) if not why]
-    stds = usual([row.stats.std for row in sound if row.stats and row.stats.std is not None])
-    peaks = usual([float(row.stats.abs_max) for row in sound if row.stats and row.stats.abs_max is not None])
-    for i, row in enumerate(rows):
-        if reasons[i] or row.stats is None:
-            continue
-        reasons[i] = far("std", row.stats.std, stds, STD_RATIO) or far(
-            "largest |value|", row.stats.abs_max, peaks, MAX_RATIO
-        )
-    return reasons
-
-
-def _odd_alone(row: TensorRow) -> str:
-    stats = row.stats
-    if stats is None:
-        return ""
-    if stats.nonfinite:
-        return "NaN or Inf"
-    return ""
-
-
-def _as_drawn(row: TensorRow) -> bool:
-    """Whether its drawn numbers are those of an initializer."""
-    return row.init is not None and row.init.strength == "untouched" and row.init.family != "constant"
 
 
 class Usual(NamedTuple):
@@ -219,5 +170,35 @@ def far(what: str, value: float | int | None, siblings: Usual | None, ratio: flo
     distance = abs(math.log(value) - siblings.center)
     if distance <= max(math.log(ratio), _SPREAD * siblings.spread):
         return ""
-    times = math.exp(distance)
-    return f"{what} {times:,.0f} times {'above' if value > siblings.middle else 'below'} its siblings"
+    times = number(round(math.exp(distance))) if distance < 700 else "over 1e304"  # e^710 is no float
+    return f"{what} {times} times {'above' if value > siblings.middle else 'below'} its siblings"
+
+
+# -- as a table -----------------------------------------------------------------------------------------
+
+
+def fold_table(fields: Sequence[Field[Fold[T]]], lines: Sequence[Fold[T]]) -> Table:
+    """A row for each line, its members below it. What all names begin with is said once, above the first column."""
+    prefix = common_prefix([line.name for line in lines])
+    titles = [f.column for f in fields]
+    if prefix:
+        titles[0] = replace(titles[0], title=f"{titles[0].label} below {prefix.rstrip('./')}")
+    return Table(tuple(titles), tuple(fold_row(fields, line, len(prefix)) for line in lines))
+
+
+def fold_row(fields: Sequence[Field[Fold[T]]], line: Fold[T], prefix: int = 0) -> Row:
+    """The row of a line; if that stands for several members, with a row for each of them.
+
+    Args:
+        fields: what the row shows.
+        line: what it is about.
+        prefix: so many first characters of the names are not shown.
+    """
+
+    def alone(member: T) -> Row:
+        return fold_row(fields, Fold(member.name, (member,)), prefix)
+
+    if prefix:
+        line = replace(line, label=line.name[prefix:])
+    members = Members(line.members, alone) if len(line.members) > 1 else ()
+    return Row(tuple(f.cell(line) for f in fields), members, folded=bool(members), key=line.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
+from inspectcli.tensors.arithmetic import shortest
 
 #: Most fields of one message: far above what a configuration needs.
 MAX_FIELDS = 1_000_000
@@ -27,15 +28,15 @@ class Message:
             count += 1
             if count > MAX_FIELDS:
                 raise LimitError(f"a message of more than {MAX_FIELDS:,} fields")
-            tag, at = _varint(data, at)
+            tag, at = varint(data, at)
             value: int | bytes
             match tag & 7:
                 case 0:
-                    value, at = _varint(data, at)
+                    value, at = varint(data, at)
                 case 1:
                     value, at = _take(data, at, 8)
                 case 2:
-                    length, at = _varint(data, at)
+                    length, at = varint(data, at)
                     value, at = _take(data, at, length)
                 case 5:
                     value, at = _take(data, at, 4)
@@ -72,7 +73,7 @@ class Message:
                 continue
             at = 0
             while at < len(value):
-                item, at = _varint(value, at)
+                item, at = varint(value, at)
                 found.append(item)
         return [value - (1 << 64) if value >> 63 else value for value in found]
 
@@ -91,31 +92,22 @@ class Message:
         return found
 
 
-def shortest(value: float) -> float:
-    """Return the shortest decimal that rounds to this float32, as people wrote it: 0.05000000074505806 -> 0.05."""
-    for digits in range(6, 10):
-        text = f"{value:.{digits}g}"
-        try:
-            if struct.pack("<f", float(text)) == struct.pack("<f", value):
-                return float(text)
-        except OverflowError:  # rounded beyond the largest float32
-            continue
-    return value
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at byte `at`, in groups of seven bits from the lowest, and where it ends.
 
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    Raises:
+        PinspectError: it does not end, or has more than ten bytes.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
         if at >= len(data):
-            raise TruncatedFileError(f"a message ends inside a number, at its byte {len(data):,}")
+            raise TruncatedFileError("a message ends inside a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-        shift += 7
-        if shift >= 70:
-            raise DamagedFileError(f"a number of more than ten bytes at byte {at:,} of a message")
+    raise DamagedFileError("a number of more than ten bytes in a message")
 
 
 def _take(data: bytes, at: int, n: int) -> tuple[bytes, int]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from inspectcli.display.text import plural
+from inspectcli.display.text import listed, plural
 from inspectcli.encodings import json as _json
 from inspectcli.encodings.zip import (
     Member,
@@ -187,7 +187,7 @@ def _chosen(contents: _Contents, directory: ZipDirectory, source: Source) -> lis
     manifest = _manifest(source, directory)
     served = [m for m in main if m.member.name == manifest.get("serializedFile")]
     if len(main) > 1 and len(served) != 1:
-        names = ", ".join(m.member.name for m in main[:4]) + (", ..." if len(main) > 4 else "")
+        names = listed([m.member.name for m in main], 4)
         raise UnsupportedFormatError(
             f"a zip archive of {len(main):,} models: {names}", "unpack it, and name one of them or their folder"
         )
@@ -202,11 +202,8 @@ def _no_model(contents: _Contents, directory: ZipDirectory) -> PinspectError:
             f"a zip archive, whose models cannot be read here: {'; '.join(contents.problems[:3])}",
             "unpack it, and name the file inside",
         )
-    names = list(directory.members)
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return UnsupportedFormatError(
-        f"a zip archive of files without tensors: {', '.join(names[:3])}{more}", "name the checkpoint itself"
-    )
+    names = listed(list(directory.members))
+    return UnsupportedFormatError(f"a zip archive of files without tensors: {names}", "name the checkpoint itself")
 
 
 def _named(chosen: list[_Model], always: bool) -> tuple[TensorRef, ...]:
@@ -246,7 +243,7 @@ def _notes(
             f"{plural(len(programs), 'pickle')} in data: stable-baselines loads them with cloudpickle, which runs code"
         )
     if aside:
-        names = ", ".join(m.name for m in aside[:5]) + (", ..." if len(aside) > 5 else "")
+        names = listed([m.name for m in aside], 5)
         notes.append(f"{plural(len(aside), 'other file')} in the archive: {names}")
     return tuple(notes)
 

@@ -13,7 +13,7 @@ from collections.abc import Container
 from math import prod
 from typing import NamedTuple
 
-from inspectcli.display.text import plural
+from inspectcli.display.text import listed, plural
 from inspectcli.encodings.zip import Member, inflate, read_directory, try_directory
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats.base import Format
@@ -291,20 +291,16 @@ def _unread(headers: list[tuple[str, Header]]) -> tuple[str, ...]:
             names.setdefault(kind, []).append(name)
     return tuple(
         f"{plural(len(found), 'array')} {what} {'were' if len(found) > 1 else 'was'} not read"
-        f"{'' if numbers else ' (no numbers)'}: {_some(found)}"
+        f"{'' if numbers else ' (no numbers)'}: {listed([n[:40] for n in found], 5)}"
         for (numbers, what), found in names.items()
     )
 
 
 def _not_arrays(members: list[Member]) -> tuple[str, ...]:
-    names = [member.name for member in members if not member.name.endswith("/")]
+    names = [member.name[:40] for member in members if not member.name.endswith("/")]
     if not names:
         return ()
-    return (f"{plural(len(names), 'member')} that {'are' if len(names) > 1 else 'is'} no array: {_some(names)}",)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(name[:40] for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    return (f"{plural(len(names), 'member')} that {'are' if len(names) > 1 else 'is'} no array: {listed(names, 5)}",)
 
 
 def _object_hazards(headers: list[tuple[str, Header]]) -> tuple[Hazard, ...]:

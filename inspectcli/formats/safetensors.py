@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from inspectcli.display.text import listed
 from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.formats.base import Format
@@ -157,7 +158,7 @@ def _check_length(source: Source, start: int, data: int, entries: list[_Entry]) 
     missing = start + data - source.size
     if missing > 0:
         cut = [e[0] for e in entries if start + e[4] > source.size]
-        names = ", ".join(name[:60] for name in cut[:3]) + (", ..." if len(cut) > 3 else "")
+        names = listed([name[:60] for name in cut])
         raise TruncatedFileError(
             f"{missing:,} bytes are missing at the end: {len(cut):,} of {len(entries):,} tensors are cut ({names})",
             "download it again",
@@ -173,7 +174,7 @@ def _training(metadata: Mapping[str, str]) -> Training:
 
     def number(key: str) -> int | None:
         text = metadata.get(key, "")
-        return int(text) if text.isdigit() and len(text) < 16 else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
     optimizer = metadata.get("ss_optimizer", "")
     return Training(number("ss_epoch"), number("ss_steps"), optimizer.partition("(")[0].rpartition(".")[2][:60])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from inspectcli.display.text import is_or_are, listed, plural
 from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, UnsafeFileError
 from inspectcli.formats.base import HEAD, Format
@@ -102,7 +103,7 @@ def _open_shards(folder: Location, names: Sequence[str]) -> dict[str, Checkpoint
     there = [name for name in names if (shard := folder.join(name)).exists() or shard.is_link()]
     if not there:
         raise NotReadableError(
-            f"{len(names):,} of {len(names):,} shards are missing: {_some(names)}",
+            f"{len(names):,} of {len(names):,} shards are missing: {listed(names)}",
             "download them into the same folder",
         )
     return {name: open_file(_inside(folder, name), without=(FORMAT,)) for name in there}
@@ -134,7 +135,7 @@ def _missing(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) ->
             yield Defect(
                 "missing-shard",
                 f"the shard {shard} is missing: found {len(shards):,} of the {len(named):,} that the index names; "
-                f"{_count(tensors)} without values",
+                f"{plural(len(tensors), 'tensor')} without values",
                 {"shard": shard, "found": len(shards), "expected": len(named), "tensors": len(tensors)},
                 tensors,
             )
@@ -152,7 +153,7 @@ def _extra(folder: Location, named: Sequence[str]) -> Iterator[Defect]:
     if extra:
         yield Defect(
             "extra-shard",
-            f"{len(extra):,} of the shards in the folder {_is(extra)} not in the index: {_some(extra)}",
+            f"{len(extra):,} of the shards in the folder {is_or_are(len(extra))} not in the index: {listed(extra)}",
             {"extra": len(extra), "indexed": len(named), "shards": extra[:10]},
         )
 
@@ -182,14 +183,14 @@ def _misplaced(
     for shard, tensors in nowhere.items():
         yield Defect(
             "index-mismatch",
-            f"{shard} lacks {_count(tensors)} that the index places in it: {_some(tensors)}",
+            f"{shard} lacks {plural(len(tensors), 'tensor')} that the index places in it: {listed(tensors)}",
             {"shard": shard, "tensors": len(tensors)},
             tuple(tensors),
         )
     for (shard, home), tensors in elsewhere.items():
         yield Defect(
             "index-mismatch",
-            f"{_count(tensors)} found in {home}, expected by the index in {shard}: {_some(tensors)}",
+            f"{plural(len(tensors), 'tensor')} found in {home}, expected by the index in {shard}: {listed(tensors)}",
             {"shard": home, "expected": shard, "tensors": len(tensors)},
             tuple(tensors),
         )
@@ -206,15 +207,15 @@ def _beside_the_index(
         if unnamed:
             yield Defect(
                 "not-in-index",
-                f"{shard} holds {_count(unnamed)} that the index does not name: {_some(unnamed)}",
+                f"{shard} holds {plural(len(unnamed), 'tensor')} that the index does not name: {listed(unnamed)}",
                 {"shard": shard, "tensors": len(unnamed)},
                 tuple(unnamed),
             )
         if twice:
             yield Defect(
                 "not-in-index",
-                f"{shard} holds {_count(twice)} that the index places in another shard, which holds them too: "
-                f"{_some(twice)}",
+                f"{shard} holds {plural(len(twice), 'tensor')} that the index places in another shard, "
+                f"which holds them too: {listed(twice)}",
                 {"shard": shard, "tensors": len(twice)},
                 tuple(twice),
             )
@@ -231,19 +232,6 @@ def _wrong_total(declared: int | None, held: Sequence[TensorRef]) -> Iterator[De
             f"the index says {declared:,} bytes in all, the shards hold {once:,}",
             {"declared": declared, "held": once},
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first three."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _count(tensors: Sequence[str]) -> str:
-    return "1 tensor" if len(tensors) == 1 else f"{len(tensors):,} tensors"
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 FORMAT = Format(

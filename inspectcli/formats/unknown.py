@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from inspectcli.display.text import listed
 from inspectcli.encodings.zip_end import ends_like_zip
 from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD
@@ -125,8 +126,7 @@ def _zip_contents(source: Source) -> str:
     names = list(read_directory(source).members)
     if not names:
         return "it is empty"
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return f"it holds {', '.join(names[:3])}{more}"
+    return f"it holds {listed(names)}"
 
 
 def _is_text(head: bytes) -> bool:

@@ -13,6 +13,7 @@ from inspectcli.hparams._tree import MAX_DEPTH, flag_unresolved, leaves
 from inspectcli.hparams.base import HParamRow, Origin, Reach
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.storage.location import Location
+from inspectcli.tensors.names import is_index
 
 #: A config file is small.
 MAX_CONFIG = 16 << 20
@@ -133,7 +134,7 @@ def _at(tree: object, reference: str, parents: tuple[str, ...]) -> object:
     for part in (*start, *re.findall(r"[^.\[\]]+", reference)):
         if isinstance(node, Mapping) and part in node:
             node = node[part]
-        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        elif isinstance(node, list) and is_index(part) and int(part) < len(node):
             node = node[int(part)]
         else:
             return _Nothing()

@@ -5,32 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from inspectcli.formats.torch.optimizers import MARKS, optimizer_class, param_groups
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
 from inspectcli.hparams.names import hparam
 
 Tree = Mapping[str, object]
 
 _INFERRED = "told by the keys of its state"
-
-#: Keys of a param group, and of the state of a parameter -> the optimizer that has them; the first that fits.
-#: Written by torch 2.13 for 17 optimizers; the last ones are of other libraries.
-_OPTIMIZERS: tuple[tuple[set[str], set[str], str], ...] = (
-    ({"ns_coefficients"}, set(), "Muon"),
-    ({"betas", "momentum_decay"}, set(), "NAdam"),
-    ({"betas"}, {"exp_inf"}, "Adamax"),
-    ({"betas"}, {"qmap1"}, "8-bit Adam family"),
-    ({"betas", "amsgrad"}, set(), "Adam"),
-    ({"betas", "decoupled_weight_decay"}, set(), "RAdam"),
-    ({"alpha", "centered"}, set(), "RMSprop"),
-    ({"rho"}, set(), "Adadelta"),
-    ({"lr_decay", "initial_accumulator_value"}, set(), "Adagrad"),
-    ({"etas", "step_sizes"}, set(), "Rprop"),
-    ({"lambd", "t0"}, set(), "ASGD"),
-    ({"max_iter", "history_size"}, set(), "LBFGS"),
-    ({"beta2_decay"}, set(), "Adafactor"),
-    ({"scale_parameter", "relative_step"}, set(), "Adafactor"),
-    ({"momentum", "nesterov", "dampening"}, set(), "SGD"),
-)
 
 #: Keys of a scheduler's state -> its class; the first that fits.
 _SCHEDULERS: tuple[tuple[set[str], str], ...] = (
@@ -64,21 +45,9 @@ def is_scheduler(node: object) -> bool:
     )
 
 
-def optimizer_name(group: Tree, state_keys: set[str]) -> str:
-    """The class, as far as the keys tell; empty if unsure."""
-    keys = set(group)
-    for of_group, of_state, name in _OPTIMIZERS:
-        if of_group <= keys and of_state <= state_keys:
-            if name != "Adam":
-                return name
-            decoupled = group.get("decoupled_weight_decay")
-            return "Adam or AdamW" if decoupled is None else "AdamW" if decoupled is True else "Adam"
-    return ""
-
-
 def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParamRow]:
     """The first group in full, of the others what differs; the class; the step."""
-    groups = [g for g in _listed(node.get("param_groups")) if isinstance(g, Mapping)]
+    groups = list(param_groups(node))
     place = f"{locator}.param_groups" if locator else "param_groups"
     for index, group in enumerate(groups):
         origin = Origin(file, f"{place}[{index}]", tool)
@@ -108,14 +77,16 @@ def _group_row(key: str, value: object, group: Tree, origin: Origin) -> HParamRo
 
 
 def _class_row(group: Tree, state_keys: set[str], origin: Origin) -> Iterator[HParamRow]:
-    name = optimizer_name(group, state_keys)
+    name = optimizer_class(group, state_keys)
+    if name == "Adam" and group.get("decoupled_weight_decay") is None:
+        name = "Adam or AdamW"
     if name:
         key = "decoupled_weight_decay" if name in ("Adam", "AdamW") else ", ".join(_marks(group))
         yield HParamRow("optimizer", key, name, None, Kind.STATIC, origin, _INFERRED, priority=Priority.INFERRED)
 
 
 def _marks(group: Tree) -> list[str]:
-    return next((sorted(m) for m, _, _ in _OPTIMIZERS if m <= set(group)), [])
+    return next((sorted(m.group) for m in MARKS if m.group <= group.keys()), [])
 
 
 def _step_row(states: object, origin: Origin) -> Iterator[HParamRow]:

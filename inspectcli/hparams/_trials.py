@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from inspectcli.display.text import listed, plural, significant
 from inspectcli.errors import UsageError
 from inspectcli.hparams.base import Selection, Store, Trial
 
@@ -77,10 +78,8 @@ def choose(studies: Sequence[Study], choice: Selection, words: Words, notes: Ite
     chosen = _named(study, wanted, words) if wanted else best or _latest(study)
     said = [*notes]
     if len(studies) > 1:
-        names = _listed([s.name or "(no name)" for s in studies])
-        said.append(
-            f"{len(studies):,} {_plural(words.study)}: {names}; shown is {study.name!r}: --study chooses another"
-        )
+        names = listed([s.name or "(no name)" for s in studies], SHOWN)
+        said.append(f"{plural(len(studies), words.study)}: {names}; shown is {study.name!r}: --study chooses another")
     if len(study.trials) > 1:
         said.append(_which(study, chosen, best, bool(wanted), words))
     elif chosen.state and chosen.name not in study.complete:
@@ -94,7 +93,7 @@ def _study(studies: Sequence[Study], choice: Selection, wanted: str, words: Word
     if choice.study:
         found = [s for s in studies if s.name == choice.study]
         if not found:
-            raise UsageError(f"no {words.study} {choice.study!r}: found {_listed([s.name for s in studies])}")
+            raise UsageError(f"no {words.study} {choice.study!r}: found {listed([s.name for s in studies], SHOWN)}")
         return found[0]
     holders = [s for s in studies if any(t.name == wanted for t in s.trials)] if wanted else []
     finished = [s for s in studies if s.complete]
@@ -114,7 +113,7 @@ def _named(study: Study, wanted: str, words: Words) -> Trial:
             break
     if len(found) == 1:
         return found[0]
-    raise UsageError(f"no {words.trial} {wanted!r}: found {_listed([t.name for t in study.trials])}")
+    raise UsageError(f"no {words.trial} {wanted!r}: found {listed([t.name for t in study.trials], SHOWN)}")
 
 
 def _latest(study: Study) -> Trial:
@@ -123,9 +122,9 @@ def _latest(study: Study) -> Trial:
 
 
 def _which(study: Study, chosen: Trial, best: Trial | None, asked: bool, words: Words) -> str:
-    count = f"{len(study.trials):,} {_plural(words.trial)}, {len(study.complete):,} complete"
+    count = f"{plural(len(study.trials), words.trial)}, {len(study.complete):,} complete"
     if chosen is best and not asked:
-        why = f"the best ({study.label}: {chosen.objective:.6g})"
+        why = f"the best ({study.label}: {significant(chosen.objective or 0.0, 6)})"
     elif asked:
         why = "the best" if chosen is best else "as asked"
     elif study.complete:
@@ -133,12 +132,3 @@ def _which(study: Study, chosen: Trial, best: Trial | None, asked: bool, words: 
     else:
         why = "the latest, not complete"
     return f"{count}; shown is {words.trial} {chosen.name}, {why}: --{words.trial} chooses another"
-
-
-def _plural(word: str) -> str:
-    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

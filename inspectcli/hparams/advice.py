@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from inspectcli.hparams.merge import HParamValue, shown
+from inspectcli.display.text import setting
+from inspectcli.hparams.merge import HParamValue
 
 PLAYBOOK = "Deep Learning Tuning Playbook"
 DEFAULTS = "defaults of PyTorch, Keras and Transformers"
@@ -82,7 +83,7 @@ def outside(entry: HParamValue) -> str:
     value = entry.value[0] if isinstance(entry.value, list) and len(entry.value) == 1 else entry.value
     if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
         return ""
-    span = f"the usual {shown(advice.low)} to {shown(advice.high)}"
+    span = f"the usual {setting(advice.low)} to {setting(advice.high)}"
     return f"above {span}" if value > advice.high else f"below {span}" if value < advice.low else ""
 
 

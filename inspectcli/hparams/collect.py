@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from inspectcli.display.text import natural_key
 from inspectcli.errors import NotReadableError, PinspectError
 from inspectcli.formats import open_location
 from inspectcli.formats.discovery import is_part_of_a_model
@@ -166,7 +167,7 @@ def _candidates(folder: Location, depth: int) -> Iterator[Location]:
         yield folder
         return
     try:
-        names = sorted((entry.name for entry in folder.list()), key=_natural)
+        names = sorted((entry.name for entry in folder.list()), key=natural_key)
     except NotReadableError:
         return
     suffixes = model_suffixes()
@@ -187,10 +188,6 @@ def _newest(names: Sequence[str], is_checkpoint: Callable[[str], bool]) -> list[
     """Of the checkpoints of one run, which differ in their numbers only, the last one."""
     last = {re.sub(r"\d+", "#", name): name for name in names if is_checkpoint(name)}
     return [n for n in names if not is_checkpoint(n) or last[re.sub(r"\d+", "#", n)] == n]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 # -- runs -----------------------------------------------------------------------------------------------

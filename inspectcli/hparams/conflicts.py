@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from inspectcli.display.text import setting
 from inspectcli.hparams.base import HParamFile, HParamRow, Kind, Priority, Reach
-from inspectcli.hparams.merge import HParamValue, agree, merge_rows, shown
+from inspectcli.hparams.merge import HParamValue, agree, merge_rows
 from inspectcli.hparams.shapes import ShapeFact
 from inspectcli.storage.names import file_name
 from inspectcli.tensors.model import TensorRef
@@ -80,7 +81,8 @@ def _with_tensors(
             yield Conflict(
                 Disagreement.TENSORS,
                 fact.name,
-                f"{_place(value.row)} is {shown(value.value)}, but the tensors say {shown(fact.value)} ({fact.shape})",
+                f"{_place(value.row)} is {setting(value.value)}, "
+                f"but the tensors say {setting(fact.value)} ({fact.shape})",
                 {"stated": value.value, "tensors": fact.value},
                 fact.tensor,
             )
@@ -181,7 +183,7 @@ def _began_otherwise(value: HParamValue) -> Iterator[Conflict]:
 
 
 def _differing(kind: Disagreement, name: str, first: HParamRow, other: HParamRow) -> Conflict:
-    text = f"{_place(first)} is {shown(first.value)}, but {_place(other)} is {shown(other.value)}"
+    text = f"{_place(first)} is {setting(first.value)}, but {_place(other)} is {setting(other.value)}"
     return Conflict(kind, name, text, {"values": [first.value, other.value]})
 
 

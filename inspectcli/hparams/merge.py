@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -152,41 +151,6 @@ def _comparable_value(value: object) -> object:
         last = re.sub(r"\(.*", "", value).rpartition(".")[2]
         return re.sub(r"[^a-z0-9]", "", last.lower()).removesuffix("torch").removesuffix("8bit")
     return value
-
-
-def shown(value: object) -> str:
-    """A value for people: no noise of 32-bit floats, no endless lists."""
-    if isinstance(value, float):
-        from inspectcli.encodings.protobuf import shortest
-
-        return _tidy(shortest(value)) if len(repr(value)) > 12 and math.isfinite(value) else _tidy(value)
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        inner = [shown(v) for v in value[:8]]
-        return "[" + ", ".join([*inner, *(["…"] if len(value) > 8 else [])]) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {shown(v)}" for k, v in list(value.items())[:8]) + "}"
-    return str(value)
-
-
-def _tidy(value: float) -> str:
-    """`3e-5`, `0.001`, `64`: few digits, and no `0.00003`."""
-    if not math.isfinite(value):
-        return str(value)
-    if value.is_integer() and abs(value) < 1e15:
-        return f"{int(value)}"
-    text = repr(value) if len(repr(value).replace("-", "")) <= 9 else f"{value:.6g}"
-    digits, exponent = Decimal(text).normalize().as_tuple()[1:]
-    if not isinstance(exponent, int) or 1e-3 <= abs(value) < 1e6:
-        return text
-    figures = "".join(map(str, digits))
-    mantissa = figures[0] + ("." + figures[1:] if len(figures) > 1 else "")
-    return f"{'-' if value < 0 else ''}{mantissa}e{exponent + len(figures) - 1}"
 
 
 def missing(entries: Mapping[str, HParamValue]) -> list[str]:

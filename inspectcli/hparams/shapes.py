@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 
-_BLOCK = re.compile(r"(?:^|(.*?)\.)(layers|layer|h|blk|blocks|block)\.(\d+)\.(.+)")
+_BLOCK = re.compile(r"(?:^|(.*?)\.)(layers|layer|h|blk|blocks|block)\.([0-9]{1,9})\.(.+)")
 _EMBEDDING = re.compile(
     r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|token_embd|tok_emb|embed_in|token_embedding)\.weight$"
 )

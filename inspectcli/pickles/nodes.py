@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from inspectcli.display.text import clipped
+
 
 def shown(value: object) -> str:
     """Return a short text for a message. Containers appear as their kind only: they may be nested without end."""
@@ -14,7 +16,7 @@ def shown(value: object) -> str:
         return value.path[:80]
     if value is None or isinstance(value, str | bytes | int | float | bool):
         text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 128 else "a huge number"
-        return text if len(text) <= 60 else text[:60] + "..."
+        return clipped(text, 60)
     return f"a {type(value).__name__.lower()}"
 
 
@@ -108,6 +110,17 @@ class Object:
     def path(self) -> str:
         """`module.name` of the function that would be called; empty if that is itself the result of a call."""
         return self.func.path if isinstance(self.func, Global) else ""
+
+
+def dict_of(node: object) -> Dict | None:
+    """The key-value view of a dict or of something that subclasses dict."""
+    if isinstance(node, Dict):
+        return node
+    if isinstance(node, Object):
+        if node.entries is not None:
+            return node.entries
+        return node.state if isinstance(node.state, Dict) else None
+    return None
 
 
 class Persistent:

@@ -1,32 +1,31 @@
-"""What every renderer shares: the one escaper for untrusted text, widths, and the table of renderers."""
+"""What every renderer shares: what it declares, the one escaper for untrusted text, lines of tables, and widths."""
 
 from __future__ import annotations
 
-import importlib
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from inspectcli.display.blocks import Report
-
-#: Format name -> module with `render(report, width, color) -> str`; imported when asked for.
-_RENDERERS = {
-    name: f"inspectcli.render.{name}"
-    for name in ("terminal", "plain", "markdown", "json", "yaml", "csv", "sarif", "github", "junit")
-}
+from inspectcli.display.blocks import Content, Report, Row, Table
 
 
-def render(report: Report, format_name: str, width: int = 80, color: bool = False) -> str:
-    """The report in one of the formats.
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """A format for reports.
 
-    Args:
-        report: what a command found.
-        format_name: a key of the table above.
-        width: columns of the terminal; the other formats ignore it.
-        color: whether ANSI colors may be used.
+    Attributes:
+        name: what `--format` takes.
+        render: (report, width, color) -> text. What is heavy to import is imported in here.
+        draws: which part of a report. A command offers the formats whose part its reports have; what is not of blocks
+            is for programs, and gets every row.
+        suffixes: of files that are meant to be in this format, if `-o` names one.
     """
-    module = importlib.import_module(_RENDERERS[format_name])
-    text: str = module.render(report, width, color)
-    return text
+
+    name: str
+    render: Callable[[Report, int, bool], str]
+    draws: Content = Content.BLOCKS
+    suffixes: tuple[str, ...] = ()
 
 
 # -- untrusted text -------------------------------------------------------------------------------------
@@ -55,6 +54,17 @@ def _visible(c: str) -> str:
         return c
     code = ord(c)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# -- tables ---------------------------------------------------------------------------------------------
+
+
+def lines_of(table: Table) -> Iterator[tuple[Row, list[str]]]:
+    """The lines that text shows, each with its raw texts: what lies below another row is set in."""
+    for depth, row in table.lines():
+        texts = [cell.text for cell in row.cells]
+        texts[:1] = ["  " * depth + text for text in texts[:1]]
+        yield row, texts
 
 
 # -- widths ---------------------------------------------------------------------------------------------

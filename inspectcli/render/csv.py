@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from inspectcli.display.blocks import Report
-from inspectcli.render.base import escape
+from inspectcli.display.blocks import Content, Report
+from inspectcli.render.base import Renderer, escape
 
 #: A cell that begins with one of these would be a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -33,3 +33,6 @@ def _cell(value: object) -> object:
         return "x".join(map(str, value))
     text = escape(str(value), 1000)
     return "'" + text if text.startswith(_FORMULA) else text
+
+
+RENDERER = Renderer("csv", render, Content.RECORDS, (".csv",))

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, files_of, findings_of, rule_names, sentence
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 from inspectcli.storage.names import from_here
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
@@ -36,3 +36,6 @@ def _command(level: str, path: str, title: str, message: str) -> str:
 
 def _encoded(text: str, table: dict[str, str]) -> str:
     return "".join(table.get(c, c) for c in text)
+
+
+RENDERER = Renderer("github", render, Content.FINDINGS)

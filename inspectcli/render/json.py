@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
+from inspectcli.render.base import Renderer
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
     return json.dumps(dict(report.document), allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+
+
+RENDERER = Renderer("json", render, Content.DOCUMENT, (".json",))

@@ -11,9 +11,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from inspectcli.contract import Severity
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, about, files_of, rule_names, sentence
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 from inspectcli.storage.names import from_here
 
 
@@ -56,3 +56,6 @@ def _case(suite: ET.Element, path: str, name: str, kind: str, text: str, type_: 
         inner.set("type", str(type_))
         inner.set("message", text)
     inner.text = text
+
+
+RENDERER = Renderer("junit", render, Content.FINDINGS, (".xml",))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tabulate import tabulate
-
-from inspectcli.display.blocks import Block, Cell, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.render.base import escape
+from inspectcli.display.blocks import Block, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.render.base import Renderer, escape, lines_of
 
 _LIMIT = 1000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~@$])")
@@ -43,7 +41,7 @@ def _lines(block: Block) -> Iterator[str]:
     elif isinstance(block, Facts):
         for label, cell in block.rows:
             # Without a label it belongs to the line above.
-            yield f"- {text(label)}: {_toned(cell)}" if label else f"  - {_toned(cell)}"
+            yield f"- {text(label)}: {_toned(cell.text, cell.tone)}" if label else f"  - {_toned(cell.text, cell.tone)}"
         yield ""
     elif isinstance(block, Note):
         yield from ("", _LOUD.get(block.tone, "{}").format(text(block.text)), "")
@@ -51,26 +49,31 @@ def _lines(block: Block) -> Iterator[str]:
         yield from _table(block)
 
 
-def _toned(cell: Cell) -> str:
-    shown = text(cell.text)
-    return _LOUD.get(cell.tone, "{}").format(shown) if shown else ""
+def _toned(raw: str, tone: Tone) -> str:
+    shown = text(raw)
+    return _LOUD.get(tone, "{}").format(shown) if shown else ""
 
 
 def _table(table: Table) -> Iterator[str]:
+    from tabulate import tabulate
+
     first_is_name = bool(table.columns) and table.columns[0].flexible
     rows = [
         [
-            code(cell.text) if i == 0 and first_is_name and cell.text.strip() else _toned(cell)
-            for i, cell in enumerate(row)
+            code(shown) if i == 0 and first_is_name and shown.strip() else _toned(shown, cell.tone)
+            for i, (cell, shown) in enumerate(zip(row.cells, texts, strict=True))
         ]
-        for row in table.rows
+        for row, texts in lines_of(table)
     ]
     yield ""
     yield from tabulate(
         rows,
-        headers=[column.title for column in table.columns],
+        headers=[column.label for column in table.columns],
         tablefmt="pipe",
         colalign=["right" if column.right else "left" for column in table.columns],
         disable_numparse=True,
     ).splitlines()
     yield ""
+
+
+RENDERER = Renderer("markdown", render, suffixes=(".md", ".markdown"))

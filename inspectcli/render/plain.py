@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inspectcli.display.blocks import Block, Facts, Heading, Note, Report, Table
-from inspectcli.render.base import display_width, escape, pad
+from inspectcli.render.base import Renderer, display_width, escape, lines_of, pad
 
 _LIMIT = 1000
 
@@ -32,10 +32,13 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     # Not by tabulate: importing it takes longer than all the rest of a run that reads no values.
-    titles = [column.title for column in table.columns]
-    rows = [[escape(cell.text, _LIMIT) for cell in row] for row in table.rows]
+    titles = [column.label for column in table.columns]
+    rows = [[escape(text, _LIMIT) for text in texts] for _, texts in lines_of(table)]
     widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
     yield "  ".join(pad(t, w, c.right) for t, w, c in zip(titles, widths, table.columns, strict=True))
     yield "  ".join("-" * w for w in widths)
     for row in rows:
         yield "  ".join(pad(t, w, c.right) for t, w, c in zip(row, widths, table.columns, strict=True))
+
+
+RENDERER = Renderer("plain", render)

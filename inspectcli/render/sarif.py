@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from inspectcli import __version__
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence
-from inspectcli.render.base import escape
+from inspectcli.render.base import Renderer, escape
 from inspectcli.storage.names import from_here, uri
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -96,3 +96,6 @@ def _notification(file: Mapping[str, Any]) -> dict[str, Any]:
 
 def _location(path: str) -> dict[str, str]:
     return {"uri": uri(from_here(path))}
+
+
+RENDERER = Renderer("sarif", render, Content.FINDINGS, (".sarif",))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.text import Text
-
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.render.base import display_width, escape, pad, shorten_end, shorten_middle
+from inspectcli.display.blocks import Block, Column, Facts, Heading, Note, Report, Row, Table, Tone
+from inspectcli.render.base import Renderer, display_width, escape, lines_of, pad, shorten_end, shorten_middle
 
 _STYLES = {
     Tone.PLAIN: "",
@@ -24,7 +22,18 @@ _STYLES = {
 _GAP = "  "
 
 
+class _Line(NamedTuple):
+    """(text, style) of its parts; `style` is that of the whole line, which theirs lie upon."""
+
+    parts: tuple[tuple[str, str], ...] = ()
+    style: str = ""
+
+
 def render(report: Report, width: int = 80, color: bool = False) -> str:
+    # Importing rich takes longer than many a run.
+    from rich.console import Console
+    from rich.text import Text
+
     out = io.StringIO()
     console = Console(
         file=out,
@@ -39,42 +48,46 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
     )
     for block in report.blocks:
         for line in _lines(block, max(width, 20)):
-            line.rstrip()
-            console.print(line, soft_wrap=True)
+            text = Text(style=line.style)
+            for part, style in line.parts:
+                text.append(part, style)
+            text.rstrip()
+            console.print(text, soft_wrap=True)
     return out.getvalue().lstrip("\n")
 
 
-def _lines(block: Block, width: int) -> Iterator[Text]:
+def _lines(block: Block, width: int) -> Iterator[_Line]:
     if isinstance(block, Heading):
-        yield Text()
+        yield _Line()
         yield _heading(block, width)
     elif isinstance(block, Facts):
         yield from _facts(block, width)
     elif isinstance(block, Note):
         for line in _wrapped(escape(block.text, 1000), width - 1):
-            yield Text(f" {line}", _STYLES[block.tone])
+            yield _line(f" {line}", _STYLES[block.tone])
     else:
-        yield Text()
+        yield _Line()
         yield from _table(block, width)
 
 
-def _heading(block: Heading, width: int) -> Text:
+def _line(text: str, style: str) -> _Line:
+    return _Line(((text, ""),), style)
+
+
+def _heading(block: Heading, width: int) -> _Line:
     aside = shorten_middle(escape(block.aside), max(width - 14, 0))
     room = width - (display_width(aside) + 2 if aside else 0)
-    line = Text(shorten_middle(escape(block.text, 1000), max(room, 12)), "bold underline")
-    if aside:
-        line.append(_GAP + aside, "dim")
-    return line
+    title = shorten_middle(escape(block.text, 1000), max(room, 12))
+    return _Line(((title, ""), (_GAP + aside if aside else "", "dim")), "bold underline")
 
 
-def _facts(block: Facts, width: int) -> Iterator[Text]:
+def _facts(block: Facts, width: int) -> Iterator[_Line]:
     rows = [(escape(label), cell) for label, cell in block.rows]
     wide = min(max((display_width(label) for label, _ in rows), default=0), width // 3)
     for label, cell in rows:
         for i, part in enumerate(_wrapped(escape(cell.text, 1000), width - wide - 3)):
-            line = Text(f" {pad(shorten_middle(label, wide) if i == 0 else '', wide)}  ", "dim")
-            line.append(part, _STYLES[cell.tone])
-            yield line
+            shown = f" {pad(shorten_middle(label, wide) if i == 0 else '', wide)}  "
+            yield _Line(((shown, ""), (part, _STYLES[cell.tone])), "dim")
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -100,26 +113,22 @@ class _Fit:
     widths: tuple[int, ...]
 
 
-def _table(table: Table, width: int) -> Iterator[Text]:
-    texts = [[escape(cell.text, 1000) for cell in row] for row in table.rows]
+def _table(table: Table, width: int) -> Iterator[_Line]:
+    lines = [(row, [escape(text, 1000) for text in texts]) for row, texts in lines_of(table)]
     natural = [
-        max([display_width(column.title), *(display_width(row[i]) for row in texts)])
+        max([display_width(column.label), *(display_width(texts[i]) for _, texts in lines)])
         for i, column in enumerate(table.columns)
     ]
     fit = _fitted(table.columns, natural, width - 1)
-    yield Text(" " + _GAP.join(_aligned(table.columns[i].title, w, table.columns[i]) for i, w in _pairs(fit)), "bold")
-    yield Text(" " + _GAP.join("─" * w for w in fit.widths), "dim")
-    for row, shown in zip(table.rows, texts, strict=True):
-        yield _row(row, shown, table.columns, fit)
-    hidden = [column.title for i, column in enumerate(table.columns) if i not in fit.shown]
+    titles = _GAP.join(_aligned(table.columns[i].label, w, table.columns[i]) for i, w in _pairs(fit))
+    yield _line(f" {titles}", "bold")
+    yield _line(" " + _GAP.join("─" * w for w in fit.widths), "dim")
+    for row, texts in lines:
+        yield _row(row, texts, table.columns, fit)
+    hidden = [column.label for i, column in enumerate(table.columns) if i not in fit.shown]
     if hidden:
-        yield from (
-            Text(f" {line}", "dim")
-            for line in _wrapped(
-                f"not shown at {width} columns: {', '.join(hidden)} (widen the window, or --format plain)",
-                width - 1,
-            )
-        )
+        told = f"not shown at {width} columns: {', '.join(hidden)} (widen the window, or --format plain)"
+        yield from (_line(f" {line}", "dim") for line in _wrapped(told, width - 1))
 
 
 def _pairs(fit: _Fit) -> Iterator[tuple[int, int]]:
@@ -131,13 +140,13 @@ def _aligned(text: str, width: int, column: Column) -> str:
     return pad(shorten(text, width), width, column.right)
 
 
-def _row(cells: Sequence[Cell], texts: Sequence[str], columns: Sequence[Column], fit: _Fit) -> Text:
-    line = Text(" ")
+def _row(row: Row, texts: Sequence[str], columns: Sequence[Column], fit: _Fit) -> _Line:
+    parts = [(" ", "")]
     for place, (i, width) in enumerate(_pairs(fit)):
         if place:
-            line.append(_GAP)
-        line.append(_aligned(texts[i], width, columns[i]), _STYLES[cells[i].tone])
-    return line
+            parts.append((_GAP, ""))
+        parts.append((_aligned(texts[i], width, columns[i]), _STYLES[row.cells[i].tone]))
+    return _Line(tuple(parts))
 
 
 def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> _Fit:
@@ -163,3 +172,6 @@ def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> _Fi
         widths[place] -= 1
         excess -= 1
     return _Fit(tuple(shown), tuple(widths))
+
+
+RENDERER = Renderer("terminal", render)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from inspectcli.display.blocks import Report
+from inspectcli.display.blocks import Content, Report
+from inspectcli.render.base import Renderer
 
 #: Texts that are safe without quotes: no YAML of any version reads them as something else.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./]|[A-Za-z_]")
@@ -72,3 +73,6 @@ def _escaped(c: str) -> str:
     if 0x20 <= code < 0x7F:
         return c
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+RENDERER = Renderer("yaml", render, Content.DOCUMENT, (".yaml", ".yml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 
@@ -19,3 +20,15 @@ def median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     n = len(ordered)
     return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+
+
+def shortest(value: float) -> float:
+    """A 32-bit float, as the double that people wrote: 0.05000000074505806 -> 0.05."""
+    for digits in range(6, 10):
+        text = f"{value:.{digits}g}"
+        try:
+            if struct.pack("<f", float(text)) == struct.pack("<f", value):
+                return float(text)
+        except OverflowError:  # rounded beyond the largest one
+            continue
+    return value

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from inspectcli.analysis.roles import Part, Role, Roles, is_position_table, pattern, split_name
+from inspectcli.analysis.roles import Part, Role, Roles, is_position_table
 from inspectcli.formats import open_checkpoint
 from inspectcli.formats.live import from_live
 
@@ -306,35 +306,6 @@ def test_every_tensor_has_a_part(fixtures: Path, name: str) -> None:
             assert role.kind is Part.QUANTIZATION
         if role.is_weight:
             assert len(ref.shape) >= 2
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "leaf"),
-    [
-        ("a.b.weight", "a.b", "weight"),
-        ("dense/kernel:0", "dense", "kernel"),
-        ("a.b/kernel", "a.b", "kernel"),
-        ("weight", "", "weight"),
-        ("", "", ""),
-        (".", "", ""),
-    ],
-)
-def test_names_are_split_at_the_last_separator(name: str, module: str, leaf: str) -> None:
-    assert split_name(name) == (module, leaf)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("h.3.mlp.weight", "h.#.mlp.weight"),
-        ("layer1.0.conv2.weight", "layer1.#.conv2.weight"),
-        ("a.10.b.2.c", "a.#.b.#.c"),
-        ("dense_5/kernel", "dense_#/kernel"),
-        ("conv3x3.weight", "conv3x3.weight"),
-    ],
-)
-def test_blocks_share_a_pattern_and_kinds_of_layers_do_not(name: str, expected: str) -> None:
-    assert pattern(name) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from support.places import FIXTURES, ROOT
 
 from inspectcli.cli import run
-from inspectcli.cli.config import KEYS, Config, find_config, read_config
+from inspectcli.cli.config import Config, find_config, read_config
+from inspectcli.cli.options import KEYS
 from inspectcli.commands.check.policy import TensorIgnore
 from inspectcli.errors import UsageError
 
@@ -44,17 +45,19 @@ def test_everything_it_may_say(tmp_path: Path) -> None:
     path = config(tmp_path, WHOLE)
     assert find_config(str(tmp_path)) == Config(
         str(path),
-        select=("PI1", "PI2"),
-        ignore=("PI103",),
-        fail_on="warning",
-        max_size="500MB",
-        require_format=("safetensors",),
-        baseline=str(tmp_path / "known.json"),
-        per_tensor_ignores=(
-            TensorIgnore("PI301", ("*.lm_head.*",)),
-            TensorIgnore("PI203", ("*.gate", "b"), "gates start closed"),
-            TensorIgnore("PI1", ("mask",)),
-        ),
+        {
+            "select": ("PI1", "PI2"),
+            "ignore": ("PI103",),
+            "fail_on": "warning",
+            "max_size": "500MB",
+            "require_format": ("safetensors",),
+            "baseline": str(tmp_path / "known.json"),
+            "per_tensor_ignores": (
+                TensorIgnore("PI301", ("*.lm_head.*",)),
+                TensorIgnore("PI203", ("*.gate", "b"), "gates start closed"),
+                TensorIgnore("PI1", ("mask",)),
+            ),
+        },
     )
 
 
@@ -66,7 +69,7 @@ def test_the_nearest_that_speaks_of_pinspect(tmp_path: Path) -> None:
     config(tmp_path / "b" / "c", "[tool.pinspect]\nmax-size = 5\n", "pyproject.toml")
     config(tmp_path / "d", "[tool.pinspect]\nmax-size = 6\n")
     found = {
-        place: find_config(str(tmp_path / place)).max_size
+        place: find_config(str(tmp_path / place)).settings["max_size"]
         for place in ("x.pt", "a/x.pt", "a", "b/x.pt", "b/no/such/x.pt", "b/c/x.pt", "d/x.pt")
     }
     assert found == {"x.pt": 1, "a/x.pt": 1, "a": 1, "b/x.pt": 3, "b/no/such/x.pt": 3, "b/c/x.pt": 4, "d/x.pt": 6}
@@ -179,4 +182,4 @@ def test_the_readme_shows_every_key() -> None:
     example = text.split("```toml\n")[1].split("```")[0]
     table = tomllib.loads(example)["tool"]["pinspect"]
     assert set(table) == set(KEYS)
-    assert None not in read_config("/somewhere/pyproject.toml", table)
+    assert len(read_config("/somewhere/pyproject.toml", table).settings) == len(KEYS)

@@ -1,84 +1,74 @@
-"""Repeated blocks fold; whoever differs stands alone."""
+"""Lines of what has names, and the table of them."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from inspectcli.commands.inspect.result import TensorRow, TensorStats
-from inspectcli.display.fold import Fold, fold, unfolded
-from inspectcli.tensors.model import Kind
+from inspectcli.display.blocks import Cell, Column, Field
+from inspectcli.display.fold import Fold, far, fold_by, fold_table, unfolded, usual
 
 
-def stats(std: float = 0.1, peak: float = 0.5, nan: int = 0) -> TensorStats:
-    return TensorStats(0.0, std, -peak, peak, peak, 1.0, 0, 0, nan, 0, 0, 0 if nan else None, None)
+class Part(NamedTuple):
+    name: str
+    size: int = 1
 
 
-def row(name: str, shape: tuple[int, ...] = (4, 4), made: TensorStats | None = None, dtype: str = "f32") -> TensorRow:
-    return TensorRow(name, shape, dtype, Kind.PARAMETER, 16, 64, None, made or stats())
+def folded(*names: str) -> list[Fold[Part]]:
+    return fold_by([Part(n) for n in names], lambda p: p.size, lambda p: False, lambda ps: [""] * len(ps))
 
 
-def names(lines: list[Fold]) -> list[str]:
-    return [line.name for line in lines]
+FIELDS: tuple[Field[Fold[Part]], ...] = (
+    Field(Column("name", "part"), lambda line: Cell(line.text, value=line.name)),
+    Field(Column("size"), lambda line: Cell("", value=sum(p.size for p in line.members))),
+)
+
+
+def test_what_all_names_begin_with_is_said_once_above_them() -> None:
+    table = fold_table(FIELDS, folded("m.h.0.w", "m.h.1.w", "m.h.2.w", "m.b"))
+    assert [column.label for column in table.columns] == ["part below m", "size"]
+    assert [row.cells[0].text for row in table.rows] == ["h.{0..2}.w  ×3", "b"]
+    assert [row.cells[0].value for row in table.rows] == [row.key for row in table.rows] == ["m.h.{0..2}.w", "m.b"]
+
+
+def test_the_members_of_a_fold_are_the_rows_below_it() -> None:
+    first, last = fold_table(FIELDS, folded("m.h.0.w", "m.h.1.w", "m.h.2.w", "m.b")).rows
+    assert first.folded
+    assert [(row.key, row.cells[0].text, row.cells[1].value) for row in first.children] == [
+        ("m.h.0.w", "h.0.w", 1), ("m.h.1.w", "h.1.w", 1), ("m.h.2.w", "h.2.w", 1),
+    ]  # fmt: skip
+    assert first.cells[1].value == sum(row.cells[1].value for row in first.children)
+    assert (last.folded, list(last.children)) == (False, [])
+
+
+def test_members_are_built_when_they_are_looked_at() -> None:
+    built: list[str] = []
+
+    def cell(line: Fold[Part]) -> Cell:
+        built.append(line.name)
+        return Cell(line.name)
+
+    (row,) = fold_table([Field(Column("name"), cell)], folded("h.0.w", "h.1.w", "h.2.w")).rows
+    assert built == ["h.{0..2}.w"]
+    assert row.children[1].key == "h.1.w"
+    assert built == ["h.{0..2}.w", "h.1.w"]
 
 
 @pytest.mark.parametrize(
-    ("given_names", "expected"),
+    ("value", "text"),
     [
-        (["a.weight", "b.weight", "c.weight"], ["a.weight", "b.weight", "c.weight"]),
-        (["h.0.w", "h.1.w"], ["h.0.w", "h.1.w"]),
-        (["h.0.w", "h.1.w", "h.2.w"], ["h.{0..2}.w"]),
-        (["h.0.w", "h.1.w", "h.3.w", "h.4.w"], ["h.{0..1,3..4}.w"]),
-        (["layer1.w", "layer2.w", "layer3.w"], ["layer{1..3}.w"]),
-        (["b/0/w", "b/1/w", "b/2/w"], ["b/{0..2}/w"]),
-        (["h.0.e.0.w", "h.0.e.1.w", "h.1.e.0.w", "h.1.e.1.w"], ["h.{0..1}.e.{0..1}.w"]),
-        (["w.0", "w.1", "w.2"], ["w.{0..2}"]),
-        (["conv1d.weight", "conv2d.weight", "conv3d.weight"], ["conv1d.weight", "conv2d.weight", "conv3d.weight"]),
-        (["fc1.w", "other", "fc2.w", "fc3.w"], ["fc{1..3}.w", "other"]),
+        (1.0, ""), (2.9, ""), (30.0, "std 30 times above its siblings"), (1e-9, "std 1e9 times below its siblings"),
+        (0.0, "std is not above 0, unlike its siblings"), (None, ""),
+        # Their ratio is no float.
+        (1e308, "std over 1e304 times above its siblings"),
     ],
-)
-def test_names_fold(given_names: list[str], expected: list[str]) -> None:
-    assert names(fold([row(n) for n in given_names])) == expected
+)  # fmt: skip
+def test_a_figure_far_from_its_siblings(value: float | None, text: str) -> None:
+    assert far("std", value, usual([1.0, 1.0, 1.0]), 3.0) == text
 
 
-def twelve(**changed: TensorRow) -> list[TensorRow]:
-    rows = [row(f"h.{i}.w") for i in range(12)]
-    return [changed.get(f"h{i}", r) for i, r in enumerate(rows)]
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        row("h.7.w", made=stats(nan=1)),
-        row("h.7.w", shape=(4, 5)),
-        row("h.7.w", dtype="f16"),
-        row("h.7.w", made=stats(std=1e-6)),
-        row("h.7.w", made=stats(std=10.0)),
-        row("h.7.w", made=stats(std=0.0)),
-        row("h.7.w", made=stats(peak=400.0)),
-        row("h.7.w")._replace(problem="cut"),
-        row("h.7.w")._replace(alias_of="h.0.w"),
-        row("h.7.w")._replace(kind=Kind.BUFFER),
-    ],
-    ids=["nan", "shape", "dtype", "small std", "large std", "constant", "outlier", "unreadable", "tied", "kind"],
-)
-def test_a_member_that_differs_is_never_folded_away(odd: TensorRow) -> None:
-    lines = fold(twelve(h7=odd))
-    assert sorted(names(lines)) == sorted(["h.{0..6,8..11}.w", "h.7.w"])
-
-
-def test_siblings_that_all_differ_a_little_fold() -> None:
-    rows = [row(f"h.{i}.w", made=stats(std=0.05 * 1.2**i)) for i in range(12)]
-    assert names(fold(rows)) == ["h.{0..11}.w"]
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abc"), st.sampled_from([0.1, 0.1, 9.0])), max_size=30))
-def test_folding_loses_no_tensor_and_doubles_none(members: list[tuple[int, str, float]]) -> None:
-    rows = [row(f"h.{i}.{leaf}", made=stats(std=std)) for i, leaf, std in dict.fromkeys(members)]
-    shown = [member for line in fold(rows) for member in line.members]
-    assert sorted(map(id, shown)) == sorted(map(id, rows))
-
-
-def test_without_folding_each_tensor_is_a_line() -> None:
-    assert names(unfolded(twelve())) == [f"h.{i}.w" for i in range(12)]
+def test_unfolded_lines_are_the_rows_themselves() -> None:
+    assert [(line.name, line.members) for line in unfolded([Part("a.0"), Part("a.1")])] == [
+        ("a.0", (Part("a.0"),)), ("a.1", (Part("a.1"),)),
+    ]  # fmt: skip

@@ -11,10 +11,11 @@ from support.framings import BLOCK, field, log_of, tf_of, varint
 
 from inspectcli.encodings import leveldb, protobuf, tfrecord
 from inspectcli.encodings.leveldb import log_records
-from inspectcli.encodings.protobuf import Message, shortest
+from inspectcli.encodings.protobuf import Message
 from inspectcli.encodings.tfrecord import masked_crc32c, tf_records
 from inspectcli.errors import ChecksumError, DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.storage.memory import Memory
+from inspectcli.tensors.arithmetic import shortest
 
 
 def before_damage(records: Iterator[bytes]) -> tuple[list[bytes], PinspectError | None]:
@@ -79,6 +80,18 @@ def test_a_message_of_too_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_bytes_are_a_message_or_damage(data: bytes) -> None:
     with contextlib.suppress(PinspectError):
         Message(data)
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=4))
+def test_a_number_ends_where_it_ends(value: int, after: bytes) -> None:
+    written = varint(value)
+    assert protobuf.varint(b"\xff" + written + after, 1) == (value, 1 + len(written))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 9, b"\x80" * 10 + b"\x01"])
+def test_a_number_without_an_end_is_damage(data: bytes) -> None:
+    with pytest.raises(PinspectError):
+        protobuf.varint(data, 0)
 
 
 @given(st.floats(width=32, allow_nan=False))

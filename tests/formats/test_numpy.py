@@ -423,4 +423,4 @@ def test_folders_in_an_archive_of_arrays_are_not_named() -> None:
 
 def test_many_strangers_are_counted() -> None:
     made = opened(npz({"w.npy": npy(np.arange(3.0)), **{f"{n}.txt": b"1" for n in range(9)}}))
-    assert made.notes == ("9 members that are no array: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ...",)
+    assert made.notes == ("9 members that are no array: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 4 more",)

@@ -73,6 +73,7 @@ def test_python_values(source: str, value: object) -> None:
         ("${.b}", ("a",), 3),
         ("${..top}", ("a", "d"), "${..top}"),
         ("${list[1]}", (), 8),
+        ("${list[²]}", (), "${list[²]}"),
         ("${nowhere}", (), "${nowhere}"),
         ("${oc.env:HOME}", (), "${oc.env:HOME}"),
         ("${loop}", (), "${loop}"),

@@ -11,7 +11,7 @@ import torch
 
 from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Priority, Reach
-from inspectcli.hparams.merge import HParamValue, agree, merge_rows, shown
+from inspectcli.hparams.merge import HParamValue, agree, merge_rows
 
 HERE = Origin("config.yaml", "", "yaml")
 
@@ -85,26 +85,6 @@ def test_of_an_indexed_name_all_of_its_file_are_listed() -> None:
 )
 def test_what_counts_as_the_same(a: object, b: object, wanted: bool) -> None:
     assert agree(a, b) is wanted
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0003, "3e-4"),
-        (0.05000000074505806, "0.05"),
-        (5.999999999999999e-4, "6e-4"),
-        (1e-8, "1e-8"),
-        (64.0, "64"),
-        (0.1, "0.1"),
-        (True, "yes"),
-        (None, "not set"),
-        ([1, 2.5], "[1, 2.5]"),
-        (float("nan"), "nan"),
-        (-2.5e-5, "-2.5e-5"),
-    ],
-)
-def test_values_for_people(value: object, text: str) -> None:
-    assert shown(value) == text
 
 
 # -- the sources say it ---------------------------------------------------------------------------------

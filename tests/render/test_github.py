@@ -12,7 +12,7 @@ from support.findings import finding, report_of
 
 from inspectcli.display.blocks import Report
 from inspectcli.errors import UsageError
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 #: As the runner parses it (actions/runner, ActionCommand.TryParseV2): properties end at the first `::`.
 COMMAND = re.compile(r"::(?P<level>error|warning|notice) (?P<properties>[^\r\n]*?)::(?P<message>[^\r\n]*)")

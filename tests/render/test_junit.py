@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.findings import finding, report_of
 
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 TEXT = st.text(st.characters(exclude_categories=()), min_size=1, max_size=60)
 

@@ -13,8 +13,9 @@ from support.places import FIXTURES
 
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
-from inspectcli.display.blocks import Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.render.base import display_width, escape, pad, render, shorten_middle
+from inspectcli.display.blocks import Cell, Column, Facts, Heading, Note, Report, Row, Table, Tone
+from inspectcli.render import render
+from inspectcli.render.base import display_width, escape, pad, shorten_middle
 
 HOSTILE = [
     "\x1b[31mred\x1b[0m", "a\rb", "a\nb", "a\tb", "\u202egnp.exe", "zero\u200bwidth", "\x9b2J", "bell\x07", "\x00",
@@ -24,7 +25,8 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 
 
 def report_of(text: str) -> Report:
-    table = Table((Column("name", flexible=True, min_width=8), Column("n", right=True)), ((Cell(text), Cell("1")),))
+    row = Row((Cell(text), Cell("1")), (Row((Cell(text), Cell("2"))),))
+    table = Table((Column("name", flexible=True, min_width=8), Column("n", right=True)), (row,))
     blocks = (Heading(text, text), Facts(((text, Cell(text, Tone.BAD)),)), table, Note(text))
     return Report("inspect", blocks, {"name": text}, ({"name": text, "n": 1},))
 

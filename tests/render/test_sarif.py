@@ -21,7 +21,7 @@ from inspectcli.analysis.findings import all_rules
 from inspectcli.commands.check.run import check
 from inspectcli.commands.check.view import CheckView, present_check
 from inspectcli.display.blocks import Report
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 TEXT = st.text(st.characters(exclude_categories=()), min_size=1, max_size=60)
 

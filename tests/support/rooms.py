@@ -21,10 +21,13 @@ LEVELS = (
         Room("document", "results -> JSON: the one writer"),
         Room("words", "the base of enums of words"),
         Room("display.blocks", "what people see, before it is text"),
-        Room("display.text", "numbers, sizes, plurals: one notation"),
     ),
     (Room("storage", "text -> Location -> Source: where bytes come from"),),
-    (Room("tensors", "element types, codecs, frozen descriptions, and how they become arrays"),),
+    (
+        Room("tensors", "element types, codecs, frozen descriptions, and how they become arrays"),
+        Room("display.text", "numbers, sizes, lists, plurals: one notation"),
+        Room("display.fold", "rows of repeated blocks as one line"),
+    ),
     (Room("encodings", "zip, JSON, YAML, SQLite, protobuf: bounded code that knows nothing of models"),),
     (Room("pickles", "the pickle machine: inert nodes, what a global means, torch's rebuild functions"),),
     (Room("formats", "bytes -> Checkpoint: a file or a folder for each format"),),
@@ -32,7 +35,6 @@ LEVELS = (
     (Room("hparams", "stores of hyperparameters -> what was set, what contradicts what; in sources/ one file a tool"),),
     (Room("analysis", "roles, initializers, health: what the figures mean; one file a family of rules"),),
     (
-        Room("display.fold", "rows of repeated blocks as one line"),
         Room("commands.inspect", "paths -> InspectReport -> blocks"),
         Room("commands.hparams", "a path -> HParams -> blocks"),
     ),

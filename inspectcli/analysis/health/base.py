@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from inspectcli.analysis.facts import TensorFacts
-from inspectcli.analysis.roles import pattern
 from inspectcli.tensors.model import Checkpoint, Kind
+from inspectcli.tensors.names import pattern
 
 if TYPE_CHECKING:
     from inspectcli.hparams.base import HParamRow

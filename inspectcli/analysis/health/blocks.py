@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
-
-_NUMBER = re.compile(r"[0-9]{1,5}")
+from inspectcli.tensors.names import is_index
 
 #: Contents of a block: (rest of the name, shape) of its tensors.
 Made = frozenset[tuple[str, tuple[int, ...]]]
@@ -53,7 +51,7 @@ def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
             continue
         parts = ref.name.split(".")
         for i, component in enumerate(parts[:-1]):
-            if _NUMBER.fullmatch(component):
+            if is_index(component):
                 blocks = found.setdefault(".".join(parts[:i]), {})
                 blocks.setdefault(int(component), set()).add((".".join(parts[i + 1 :]), ref.shape))
     return {prefix: {n: frozenset(made) for n, made in blocks.items()} for prefix, blocks in found.items()}
@@ -64,14 +62,3 @@ def _alike(blocks: Mapping[int, Made], before: int, after: int) -> bool:
     made = blocks[before]
     layers = {rest.rpartition(".")[0] for rest, _ in made}
     return made == blocks[after] and len(layers) > 1 and sum(other == made for other in blocks.values()) > 2
-
-
-def shown(numbers: Sequence[int]) -> str:
-    """`0-6, 8-11`."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and runs[-1][1] == n - 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

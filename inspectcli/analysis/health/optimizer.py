@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from inspectcli.display.text import setting
+from inspectcli.formats.torch.optimizers import param_groups
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.model import Checkpoint, Kind
 
@@ -41,15 +44,14 @@ def _groups(node: object, depth: int) -> Iterator[Group]:
         for item in node[:_BREADTH]:
             yield from _groups(item, depth - 1)
     elif isinstance(node, Dict):
-        found = node.get("param_groups")
-        if isinstance(found, list):
-            yield from (group for item in found[:_BREADTH] if isinstance(item, Dict) and (group := _group(item)))
+        if isinstance(node.get("param_groups"), list):
+            yield from filter(None, map(_group, islice(param_groups(node), _BREADTH)))
             return
         for value in node.values[:_BREADTH]:
             yield from _groups(value, depth - 1)
 
 
-def _group(node: Dict) -> Group | None:
+def _group(node: Mapping[str, object]) -> Group | None:
     lr, eps, params = node.get("lr"), node.get("eps"), node.get("params")
     if not isinstance(lr, int | float) or isinstance(lr, bool) or not isinstance(params, list):
         return None
@@ -66,7 +68,8 @@ def learning_rate_remark(checkpoint: Checkpoint) -> str:
     low, high = _USUAL_RATE.get(kind.lower(), _USUAL_OTHER)
     for group in groups(checkpoint):
         if not low <= group.lr <= high and group.lr != 0:
-            return f"; the learning rate is {group.lr:g}, typically {low:g} to {high:g} for {kind or 'this optimizer'}"
+            usual = f"typically {setting(low)} to {setting(high)} for {kind or 'this optimizer'}"
+            return f"; the learning rate is {setting(group.lr)}, {usual}"
     return ""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
+from inspectcli.display.text import listed, plural
 
 
 def _hazards(subject: RuleContext, kind: str) -> Iterator[RuleHit]:
@@ -39,11 +40,9 @@ def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     """
     foreign = subject.checkpoint.foreign
     if foreign:
-        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        noun = "class" if len(foreign) == 1 else "classes"
         yield RuleHit(
             None,
-            f"{len(foreign):,} {noun} of other packages needed: {shown}",
+            f"{plural(len(foreign), 'class')} of other packages needed: {listed(foreign)}",
             {"classes": list(foreign[:100]), "count": len(foreign)},
         )
 
@@ -92,11 +91,9 @@ def hidden_characters(subject: RuleContext) -> Iterator[RuleHit]:
         hidden = _hidden(tensor.name)
         if hidden:
             codes = [_described(c) for c in dict.fromkeys(hidden)]
-            some = ", ".join(codes[:3]) + (", ..." if len(codes) > 3 else "")
-            noun = "character" if len(hidden) == 1 else "characters"
             yield RuleHit(
                 tensor.name,
-                f"{len(hidden):,} hidden {noun} in the name: {some}",
+                f"{plural(len(hidden), 'hidden character')} in the name: {listed(codes)}",
                 {"count": len(hidden), "characters": [f"U+{ord(c):04X}" for c in dict.fromkeys(hidden)][:20]},
             )
 

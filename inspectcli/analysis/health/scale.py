@@ -10,6 +10,7 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
+from inspectcli.display.text import listed, significant
 from inspectcli.measure.rows import ZeroSlices
 
 #: Times its initial scale, or that of its siblings: fresh and trained weights stay below a few hundred.
@@ -102,7 +103,7 @@ def _scale(subject: RuleContext, tensor: TensorFacts) -> tuple[float, str] | Non
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.3g} times" if 0.01 <= ratio < 1e4 else f"{ratio:.1e} times"
+    return f"{significant(ratio, 3 if 0.01 <= ratio < 1e4 else 2)} times"
 
 
 @rule("PI201", "exploding-scale", Severity.ERROR)
@@ -118,7 +119,9 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
         found = _scale(subject, tensor)
         if found is not None and found[0] > _EXPLODED and _outlier(tensor) is None:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
+                {"rms": tensor.rms, "ratio": found[0]},
             )
     for tensor in subject.unique:
         if (
@@ -130,7 +133,8 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
             continue
         siblings = _against_siblings(subject, tensor)
         if tensor.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
-            message = f"root mean square {tensor.rms:.3g}: of a {tensor.role.kind.value}, values near 1 are expected"
+            size = significant(tensor.rms, 3)
+            message = f"root mean square {size}: of a {tensor.role.kind.value}, values near 1 are expected"
             yield RuleHit(tensor.name, message, {"rms": tensor.rms, "ratio": tensor.rms})
 
 
@@ -147,7 +151,9 @@ def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
         found = _scale(subject, tensor)
         if found is not None and tensor.rms >= _COLLAPSED and found[0] < _VANISHED:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.3g}: {found[1]}", {"rms": tensor.rms, "ratio": found[0]}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
+                {"rms": tensor.rms, "ratio": found[0]},
             )
 
 
@@ -181,7 +187,9 @@ def constant_weight(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _weights(subject):
         s = tensor.stats
         if s is not None and s.low == s.high and s.low:
-            yield RuleHit(tensor.name, f"all {s.count:,} values are {s.low:.4g}", {"value": s.low, "count": s.count})
+            yield RuleHit(
+                tensor.name, f"all {s.count:,} values are {significant(s.low, 4)}", {"value": s.low, "count": s.count}
+            )
 
 
 @rule("PI205", "collapsed-weight", Severity.WARNING)
@@ -195,7 +203,9 @@ def collapsed_weight(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _weights(subject):
         if 0 < tensor.rms < _COLLAPSED:
             yield RuleHit(
-                tensor.name, f"root mean square {tensor.rms:.2g}: expected above {_COLLAPSED:g}", {"rms": tensor.rms}
+                tensor.name,
+                f"root mean square {significant(tensor.rms, 2)}: expected above {significant(_COLLAPSED, 2)}",
+                {"rms": tensor.rms},
             )
 
 
@@ -216,7 +226,7 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
             largest, usual = found
             yield RuleHit(
                 tensor.name,
-                f"the largest magnitude is {largest:.3g}, 99 % are within {usual:.3g}",
+                f"the largest magnitude is {significant(largest, 3)}, 99 % are within {significant(usual, 3)}",
                 {"abs_max": largest, "q99": usual},
             )
 
@@ -251,10 +261,9 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
             if s.zeros - gone > _PRUNED * (s.count - gone):
                 continue
             if dead.count and 2 * dead.count < shape[axis]:
-                shown = ", ".join(map(str, dead.first[:5])) + (", ..." if dead.count > 5 else "")
                 yield RuleHit(
                     tensor.name,
-                    f"{dead.count:,} of {shape[axis]:,} {word} are all zeros: {shown}",
+                    f"{dead.count:,} of {shape[axis]:,} {word} are all zeros: {listed(dead.first, 5, of=dead.count)}",
                     {"axis": axis, "count": dead.count, "indices": list(dead.first)},
                 )
                 break

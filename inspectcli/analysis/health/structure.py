@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
-from inspectcli.analysis.health.blocks import gaps, shown
+from inspectcli.analysis.health.blocks import gaps
 from inspectcli.analysis.health.copies import Copies, copies
-from inspectcli.analysis.roles import Part, pattern
+from inspectcli.analysis.roles import Part
+from inspectcli.display.text import is_or_are, listed, runs
 from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.pickles.nodes import Dict
 from inspectcli.storage.names import file_name
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE
+from inspectcli.tensors.names import pattern
 
 #: DeepSpeed's file of a model under ZeRO-3, in which every parameter is an empty placeholder.
 _ZERO_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt$")
@@ -101,7 +103,7 @@ def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
     for found in copies(subject):
         first, tensors = found.groups[0][0], len(found.groups)
         elements = sum(group[0].ref.numel for group in found.groups)
-        others = _listed(found.places[1:])
+        others = listed(found.places[1:])
         what = f"equal to {others}, and not tied: {elements:,} values"
         if tensors > 1:
             what = f"{tensors:,} tensors of {found.places[0]} are equal to those of {others}, and not tied: " + (
@@ -151,7 +153,7 @@ def mixed_dtypes(subject: RuleContext) -> Iterator[RuleHit]:
                 odd.setdefault((tensor.ref.dtype.name, common), []).append(tensor)
     for (dtype, common), tensors in odd.items():
         names = [tensor.name for tensor in tensors]
-        more = f", like {len(names) - 1:,} more: {_listed(names[1:])}" if names[1:] else ""
+        more = f", like {len(names) - 1:,} more: {listed(names[1:])}" if names[1:] else ""
         yield RuleHit(
             names[0],
             f"element type {dtype}, expected {common} as in the other blocks{more}",
@@ -182,7 +184,7 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
             noun = "block" if len(missing) == 1 else "blocks"
             yield RuleHit(
                 None,
-                f"{where} lacks {noun} {shown(missing)}: found {shown(gap.present)}",
+                f"{where} lacks {noun} {runs(missing)}: found {runs(gap.present)}",
                 {"prefix": gap.prefix, "missing": missing, "found": len(gap.present)},
             )
 
@@ -237,10 +239,9 @@ def empty_parameter(subject: RuleContext) -> Iterator[RuleHit]:
     if not empty:
         return
     severity = Severity.NOTE if _is_deepspeed(subject) else Severity.ERROR if most else Severity.WARNING
-    noun = "is" if len(empty) == 1 else "are"
     yield RuleHit(
         empty[0] if len(empty) == 1 else None,
-        f"{len(empty):,} of {len(weights):,} weights {noun} empty, shape [0]: {_listed(empty)}",
+        f"{len(empty):,} of {len(weights):,} weights {is_or_are(len(empty))} empty, shape [0]: {listed(empty)}",
         {"empty": len(empty), "weights": len(weights)},
         severity=severity,
     )
@@ -261,8 +262,3 @@ def _is_deepspeed(subject: RuleContext) -> bool:
     return bool(_ZERO_FILE.search(subject.checkpoint.path)) or (
         isinstance(held, Dict) and held.get("ds_version") is not None and held.get("param_shapes") is not None
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return the first three names, for a message."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -11,6 +11,7 @@ from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
 from inspectcli.analysis.roles import Part
+from inspectcli.display.text import setting, significant
 from inspectcli.measure.again import again
 from inspectcli.measure.first_values import FirstValues
 from inspectcli.tensors.arithmetic import median
@@ -155,7 +156,8 @@ def update_ratio(subject: RuleContext) -> Iterable[RuleHit]:
             rate = state.group.lr if state.group else 0.0
             yield RuleHit(
                 state.parameter.name,
-                f"the next update is {ratio:.1e} of the weights at learning rate {rate:g}: typically near 1e-3",
+                f"the next update is {significant(ratio, 2)} of the weights at learning rate {setting(rate)}: "
+                "typically near 1e-3",
                 {"ratio": ratio, "learning_rate": rate},
             )
 
@@ -193,8 +195,8 @@ def gradient_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     usual = median(list(sizes.values()))
     for name, size in sizes.items():
         if size > _GRADIENT * usual:
-            times = f"{size / usual:.1e} times the median of {len(sizes):,} parameters"
-            message = f"root mean square gradient {size:.2g}: {times}"
+            times = f"{significant(size / usual, 2)} times the median of {len(sizes):,} parameters"
+            message = f"root mean square gradient {significant(size, 2)}: {times}"
             yield RuleHit(name, message, {"rms": size, "ratio": size / usual})
 
 

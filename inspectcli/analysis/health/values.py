@@ -9,6 +9,7 @@ from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import learning_rate_remark
 from inspectcli.analysis.roles import Part
+from inspectcli.display.text import significant
 from inspectcli.tensors.arithmetic import unravel
 from inspectcli.tensors.model import TRAINING_STATE
 
@@ -29,7 +30,7 @@ def _nonfinite(tensor: TensorFacts, count: int, kind: str, remark: str = "") -> 
     assert s is not None
     share = count / s.count
     first = None if s.first_nonfinite is None else list(unravel(s.first_nonfinite, tensor.ref.shape))
-    percent = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
+    percent = significant(100 * share, 2) if share < 0.1 else f"{100 * share:.0f}"
     where = f", the first NaN or Inf at {first}" if first else ""
     return RuleHit(
         tensor.name,
@@ -95,7 +96,7 @@ def overflow_in_half(subject: RuleContext) -> Iterable[RuleHit]:
         beyond = "bfloat16 and float16" if wide else "float16"
         yield RuleHit(
             tensor.name,
-            f"largest magnitude {largest:.3g}: beyond {beyond}, at most {_F16_MAX:,.0f}",
+            f"largest magnitude {significant(largest, 3)}: beyond {beyond}, at most {_F16_MAX:,.0f}",
             {"abs_max": largest, "limit": _BF16_MAX if wide else _F16_MAX},
         )
 
@@ -151,7 +152,9 @@ def negative_variance(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _of_part(subject, Part.RUNNING_VAR):
         low = tensor.stats.low if tensor.stats is not None else None
         if low is not None and low < 0:
-            yield RuleHit(tensor.name, f"the smallest running variance is {low:.4g}: expected 0 or more", {"min": low})
+            yield RuleHit(
+                tensor.name, f"the smallest running variance is {significant(low, 4)}: expected 0 or more", {"min": low}
+            )
 
 
 def _of_part(subject: RuleContext, part: Part) -> Iterator[TensorFacts]:

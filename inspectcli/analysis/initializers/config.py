@@ -22,7 +22,7 @@ _STD_KEYS = (
     "classifier_initializer_range",
 )
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "depth")
-_BLOCK = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|layer)\.(\d+)\.")
+_BLOCK = re.compile(r"(?:^|\.)(?:h|layers?|blocks?|layer)\.([0-9]{1,6})\.")
 
 
 class ModelConfig(NamedTuple):
@@ -49,7 +49,7 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
     counts = (s[key] for s in sections for key in _LAYER_KEYS if type(s.get(key)) is int)
     layers = next((n for n in counts if isinstance(n, int) and 0 < n < 1 << 16), 0)
     if not layers:
-        numbers = (int(m[1][:6]) for ref in checkpoint.tensors if (m := _BLOCK.search(ref.name)))
+        numbers = (int(m[1]) for ref in checkpoint.tensors if (m := _BLOCK.search(ref.name)))
         layers = max(numbers, default=-1) + 1
     return ModelConfig(tuple(stds.items()), layers)
 

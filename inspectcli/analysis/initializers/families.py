@@ -10,6 +10,7 @@ from typing import NamedTuple
 from inspectcli.analysis.initializers.config import ModelConfig
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.roles import Part, Role, is_position_table
+from inspectcli.display.text import significant
 
 #: Standard deviation of N(0, 1) truncated at ±2.
 CUT = 0.87962566103423978
@@ -79,16 +80,18 @@ class Candidate(NamedTuple):
 
 
 def _uniform(label: str, bound: float, known: bool = False) -> Candidate:
-    return Candidate(UNIFORM, bound, f"{label} = U(±{bound:.4g})", known, label)
+    return Candidate(UNIFORM, bound, f"{label} = U(±{significant(bound, 4)})", known, label)
 
 
 def _normal(label: str, std: float, known: bool = False) -> Candidate:
-    shown = f"N(0, {std:.4g})"
+    shown = f"N(0, {significant(std, 4)})"
     return Candidate(NORMAL, std, label if label.endswith(shown) else f"{label} = {shown}", known, label)
 
 
 def _truncated(label: str, std: float, known: bool = False, family: Distribution = TRUNCATED) -> Candidate:
-    return Candidate(family, std, f"{label} = N(0, {std:.4g}) cut at ±{2 * std / CUT:.4g}", known, label)
+    return Candidate(
+        family, std, f"{label} = N(0, {significant(std, 4)}) cut at ±{significant(2 * std / CUT, 4)}", known, label
+    )
 
 
 _RESIDUAL = re.compile(r"(c_proj|o_proj|out_proj|down_proj|wo|fc2|dense_4h_to_h|attention\.dense|proj)$")
@@ -149,7 +152,7 @@ def _of_tables(shape: tuple[int, ...], role: Role, framework: Framework, config:
 
 def _from_config(role: Role, config: ModelConfig) -> Iterator[Candidate]:
     for key, std in config.stds:
-        yield _normal(f"{key}, N(0, {std:.4g})", std, known=True)
+        yield _normal(f"{key}, N(0, {significant(std, 4)})", std, known=True)
         if config.layers and _RESIDUAL.search(role.module):
             yield _normal(f"{key}/sqrt(2*layers)", std / math.sqrt(2 * config.layers), known=True)
 
@@ -201,9 +204,9 @@ def _of_weights(shape: tuple[int, ...], role: Role, framework: Framework, config
         yield _normal("LeCun normal, N(0, sqrt(1/fan_in))", math.sqrt(1 / fan_in))
     for std in _COMMON_STD:
         if not (is_table and std == 1.0):
-            yield _normal(f"N(0, {std:.4g})", std)
+            yield _normal(f"N(0, {significant(std, 4)})", std)
     yield _truncated("truncated normal(0.02)", 0.02)
     yield _truncated("truncated normal(0.02) without correction", 0.02 * CUT)
     if config.layers:
         for std in (0.02, 1 / math.sqrt(first.fan_in)):
-            yield _normal(f"N(0, {std:.4g}/sqrt(2*layers))", std / math.sqrt(2 * config.layers))
+            yield _normal(f"N(0, {significant(std, 4)}/sqrt(2*layers))", std / math.sqrt(2 * config.layers))

@@ -19,9 +19,11 @@ from inspectcli.analysis.initializers.config import ModelConfig, read_config
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates, place_in_model
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
-from inspectcli.analysis.roles import Part, Roles, pattern
+from inspectcli.analysis.roles import Part, Roles
+from inspectcli.display.text import significant
 from inspectcli.measure.again import whole
 from inspectcli.tensors.model import Checkpoint
+from inspectcli.tensors.names import pattern
 
 #: Least number of values from which bounds tell something.
 LEAST = 64
@@ -304,7 +306,7 @@ def _constant(tensor: TensorFacts) -> InitMatch | None:
         name = _CONSTANTS.get((role.kind, s.low))
         if name is None and (s.finite == 1 or role.kind is Part.COUNTER):
             return None  # a single value is always constant
-        name = name or (f"all {s.low:g}" if s.low else "zeros")
+        name = name or (f"all {significant(s.low, 6)}" if s.low else "zeros")
         return InitMatch(Strength.UNTOUCHED, name, "constant")
     # A quarter of the values are not 0, and none is above 1: if their squares sum to a quarter of n, they are ones.
     ones = s.finite / 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from inspectcli.analysis.findings import Finding, Rule, RuleHit, Severity
 from inspectcli.errors import UsageError
+from inspectcli.tensors.names import fits
 
 #: Of the rules in `health.limits`, which run when a limit is given, and only then.
 LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
@@ -33,9 +33,7 @@ class TensorIgnore(NamedTuple):
     def fits(self, finding: Finding) -> bool:
         """Whether it is one of these findings."""
         names = [name for name in (finding.tensor, finding.name) if name is not None]
-        return finding.code.startswith(self.code) and any(
-            fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.patterns
-        )
+        return finding.code.startswith(self.code) and any(fits(name, self.patterns) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from inspectcli.analysis.findings import Finding, Rule, Severity
 from inspectcli.commands.check.result import CheckReport, RulesReport
 from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.contract import RANK
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Table, Tone, table_of
 from inspectcli.display.text import plural, size
 from inspectcli.document import Deferred
 from inspectcli.formats import FORMAT_NAMES
@@ -85,24 +85,17 @@ def _statistics(report: CheckReport, rules: dict[str, Rule]) -> Table:
     worst: dict[str, Severity] = {}
     for finding in report.findings:
         worst[finding.code] = min(worst.get(finding.code, finding.severity), finding.severity, key=RANK.__getitem__)
-    columns = (
-        Column("findings", right=True, keep=90),
-        Column("files", right=True, keep=70),
-        Column("code", keep=100),
-        Column("severity", keep=60),
-        Column("rule", keep=80, flexible=True, min_width=12),
+    fields: tuple[Field[tuple[str, int]], ...] = (
+        Field(Column("findings", right=True, keep=90), lambda item: Cell(f"{item[1]:,}", Tone.STRONG, item[1])),
+        Field(Column("files", right=True, keep=70), lambda item: Cell(f"{files[item[0]]:,}", value=files[item[0]])),
+        Field(Column("code", keep=100), lambda item: Cell(item[0])),
+        Field(Column("severity", keep=60), lambda item: Cell(worst[item[0]].value, TONES[worst[item[0]]])),
+        Field(
+            Column("name", "rule", keep=80, flexible=True, min_width=12),
+            lambda item: Cell(rules[item[0]].name if item[0] in rules else ""),
+        ),
     )
-    rows = tuple(
-        (
-            Cell(f"{n:,}", Tone.STRONG),
-            Cell(f"{files[code]:,}"),
-            Cell(code),
-            Cell(worst[code].value, TONES[worst[code]]),
-            Cell(rules[code].name if code in rules else ""),
-        )
-        for code, n in sorted(report.statistics.items(), key=lambda item: -item[1])
-    )
-    return Table(columns, rows)
+    return table_of(fields, sorted(report.statistics.items(), key=lambda item: -item[1]), lambda item: item[0])
 
 
 def _summary(report: CheckReport) -> Note:
@@ -160,29 +153,24 @@ def present_rules(rules: Sequence[Rule]) -> Report:
     blocks: list[Block] = []
     for prefix, group in groupby(rules, key=lambda rule: rule.code[:3]):
         members = list(group)
-        blocks += [Heading(f"{prefix}xx {members[0].family}".rstrip()), _listed(members)]
+        blocks += [
+            Heading(f"{prefix}xx {members[0].family}".rstrip()),
+            table_of(_RULE_FIELDS, members, lambda rule: rule.code),
+        ]
     if any(not rule.default for rule in rules):
         blocks += [Note(""), Note("(off) runs only when it is selected, or its limit is given", Tone.DIM)]
     return Report("rules", tuple(blocks), document)
 
 
-def _listed(rules: Sequence[Rule]) -> Table:
-    columns = (
-        Column("code", keep=100),
-        Column("name", keep=90),
+_RULE_FIELDS: tuple[Field[Rule], ...] = (
+    Field(Column("code", keep=100), lambda rule: Cell(rule.code, Tone.STRONG)),
+    Field(Column("name", keep=90), lambda rule: Cell(rule.name)),
+    Field(
         Column("severity", keep=70),
-        Column("finds", keep=95, flexible=True, min_width=24, sentence=True),
-    )
-    rows = tuple(
-        (
-            Cell(rule.code, Tone.STRONG),
-            Cell(rule.name),
-            Cell(rule.severity.value + ("" if rule.default else " (off)"), TONES[rule.severity]),
-            Cell(rule.what),
-        )
-        for rule in rules
-    )
-    return Table(columns, rows)
+        lambda rule: Cell(rule.severity.value + ("" if rule.default else " (off)"), TONES[rule.severity]),
+    ),
+    Field(Column("what", "finds", keep=95, flexible=True, min_width=24, sentence=True), lambda rule: Cell(rule.what)),
+)
 
 
 def _explained(rule: Rule) -> Iterator[Block]:

@@ -23,6 +23,7 @@ from inspectcli.measure.scan import stats_of
 from inspectcli.measure.stats import Stats
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
+from inspectcli.tensors.names import parts
 
 #: Least cosine of the values under a layout that no framework uses.
 LIKELY_CORRELATION = 0.5
@@ -166,7 +167,7 @@ def _can_tell(ref: TensorRef) -> bool:
 
 
 def _leaf(ref: TensorRef) -> str:
-    return names.in_torch_words(names.parts(ref.name))[-1]
+    return names.in_torch_words(parts(ref.name))[-1]
 
 
 def _same_checksum(a: TensorRef, b: TensorRef) -> bool:

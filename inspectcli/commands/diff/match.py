@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from inspectcli.commands.diff import names
+from inspectcli.display.text import natural_key
 from inspectcli.errors import UsageError
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.tensors.names import Parts, counted, parts
 from inspectcli.words import Word
 
 
@@ -86,7 +88,7 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     made = Matching(list(a), list(b))
     _by_map(made, mapped)
     made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), How.NAME)
-    for words, how in ((names.parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
+    for words, how in ((parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
         made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
         for state in (False, True):
             _by_prefix(made, words, state, How.PREFIX if how is How.SEPARATOR else how)
@@ -97,8 +99,8 @@ def _is_state(ref: TensorRef) -> bool:
     return ref.kind in TRAINING_STATE
 
 
-def _torch_parts(name: str) -> names.Parts:
-    return names.in_torch_words(names.parts(name))
+def _torch_parts(name: str) -> Parts:
+    return names.in_torch_words(parts(name))
 
 
 def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:
@@ -110,7 +112,7 @@ def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:
     made.take([Match(left[x], right[y], How.MAP) for x, y in mapped.items()])
 
 
-def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool, how: How) -> None:
+def _by_prefix(made: Matching, words: Callable[[str], Parts], state: bool, how: How) -> None:
     left = [words(r.name) for r in made.left if _is_state(r) is state]
     right = [words(r.name) for r in made.right if _is_state(r) is state]
     for rewrite in names.rewrites(left, right):
@@ -127,18 +129,18 @@ def _by_prefix(made: Matching, words: Callable[[str], names.Parts], state: bool,
 def by_module(made: Matching) -> None:
     """Match the rest of modules of which a tensor was matched: `ln_f.bias` goes where `ln_f.weight` went."""
     moved = {
-        (names.parts(m.a.name)[:-1], _is_state(m.a)): names.parts(m.b.name)[:-1]
+        (parts(m.a.name)[:-1], _is_state(m.a)): parts(m.b.name)[:-1]
         for m in made.pairs
         if m.a is not None and m.b is not None and m.how in (How.CONTENT, How.MAP)
     }
 
     def in_b(ref: TensorRef) -> Hashable:
         path = _torch_parts(ref.name)
-        module = moved.get((names.parts(ref.name)[:-1], _is_state(ref)))
+        module = moved.get((parts(ref.name)[:-1], _is_state(ref)))
         return None if module is None else (module, path[-1], _dimensions(ref), _is_state(ref))
 
     def there(ref: TensorRef) -> Hashable:
-        return (names.parts(ref.name)[:-1], _torch_parts(ref.name)[-1], _dimensions(ref), _is_state(ref))
+        return (parts(ref.name)[:-1], _torch_parts(ref.name)[-1], _dimensions(ref), _is_state(ref))
 
     if moved:
         made.by_key(in_b, there, How.MODULE)
@@ -157,7 +159,7 @@ def by_position(made: Matching) -> None:
     settled = {_family(ref) for match in made.pairs for ref in (match.a, match.b) if ref is not None}
     sides: list[defaultdict[Hashable, list[TensorRef]]] = [defaultdict(list), defaultdict(list)]
     for side, refs in zip(sides, (made.left, made.right), strict=True):
-        for ref in sorted(refs, key=lambda r: names.numbers(r.name)):
+        for ref in sorted(refs, key=lambda r: natural_key(r.name)):
             side[_family(ref)].append(ref)
     found = [
         Match(x, y, How.POSITION)
@@ -169,4 +171,4 @@ def by_position(made: Matching) -> None:
 
 
 def _family(ref: TensorRef) -> Hashable:
-    return names.counted(ref.name), ref.shape, _is_state(ref)
+    return counted(ref.name), ref.shape, _is_state(ref)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.result import TensorDiff
-from inspectcli.display.text import common_prefix
+from inspectcli.tensors.names import common_prefix, module_of
 
 
 class Module(NamedTuple):
@@ -42,16 +42,6 @@ def by_module(tensors: Iterable[TensorDiff]) -> list[Module]:
     for t in rows:
         groups.setdefault(module_of(t.name, prefix), []).append(t)
     return [_module(name, members) for name, members in groups.items()]
-
-
-def module_of(name: str, prefix: str = "") -> str:
-    """Return the module of a tensor: its first component, with a number after it.
-
-    `h.3.attn.weight` -> `h.3`, `lm_head.weight` -> `lm_head`
-    """
-    parts = name[len(prefix) :].replace("/", ".").split(".")
-    depth = 2 if len(parts) > 2 and parts[1].isdigit() else 1
-    return ".".join(parts[: min(depth, max(len(parts) - 1, 1))])
 
 
 def _module(name: str, members: list[TensorDiff]) -> Module:

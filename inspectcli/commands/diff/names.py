@@ -1,13 +1,12 @@
-"""Names of tensors: separators, changes of prefix, and what Keras and torch call the same weight."""
+"""Changes of prefix, and what Keras and torch call the same weight."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-Parts = tuple[str, ...]
+from inspectcli.tensors.names import Parts
 
 #: Prefixes that wrappers and trainers put before every name. Others are found too; these need no majority.
 WRAPPERS = frozenset(
@@ -30,9 +29,6 @@ _CELLS: dict[Parts, Parts] = {
     ("lstm_cell", "recurrent_kernel"): ("weight_hh_l0",),
     ("lstm_cell", "bias"): ("bias_ih_l0",),
 }
-_SEPARATORS = re.compile(r"[./]")
-#: Number at the end of a component: `dense_3`, `layer4`, `7`.
-_COUNTER = re.compile(r"_?\d+$")
 #: Most changes of prefix: EMA copies and sub-models have prefixes of their own.
 _MAX_ROUNDS = 4
 #: Most endings of each name that are tried.
@@ -51,11 +47,6 @@ class Rewrite(NamedTuple):
         return not (self.before and self.after)
 
 
-def parts(name: str) -> Parts:
-    """Split a name into its components, without TensorFlow's `:0`."""
-    return tuple(p for p in _SEPARATORS.split(name.removesuffix(":0")) if p) or (name,)
-
-
 def in_torch_words(path: Parts) -> Parts:
     """Return the components of a Keras name as torch would name the weight."""
     cell = _CELLS.get(path[-2:])
@@ -65,16 +56,6 @@ def in_torch_words(path: Parts) -> Parts:
 def is_kernel(name: str) -> bool:
     """Return whether this is a kernel, for which Keras puts inputs first, and torch outputs."""
     return name.endswith("kernel") or name.endswith("kernel:0")
-
-
-def counted(name: str) -> Parts:
-    """A name without its numbers: `dense_3.kernel` and `dense_7.kernel` are siblings."""
-    return tuple(_COUNTER.sub("#", p) for p in parts(name))
-
-
-def numbers(name: str) -> tuple[int, ...]:
-    """The numbers in a name: siblings in their order."""
-    return tuple(int(n) for n in re.findall(r"\d+", name))
 
 
 def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:

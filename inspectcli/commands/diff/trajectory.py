@@ -10,12 +10,25 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from inspectcli.commands.diff.compare import Status
-from inspectcli.commands.diff.modules import by_module, module_of
+from inspectcli.commands.diff.modules import by_module
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.run import Options, diff_checkpoints
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import common_prefix, number
+from inspectcli.display.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Field,
+    Heading,
+    Note,
+    Report,
+    Row,
+    Table,
+    Tone,
+    table_of,
+)
+from inspectcli.display.text import natural_key, number
 from inspectcli.document import Deferred, report_document, written
 from inspectcli.errors import ChangedFileError, FileError, NotReadableError, PinspectError
 from inspectcli.formats import open_location
@@ -26,6 +39,7 @@ from inspectcli.measure.workers import Progress
 from inspectcli.storage import Location, locate
 from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Hazard
+from inspectcli.tensors.names import common_prefix, module_of
 
 #: Modules that have a row of their own in the table; the JSON has all.
 _MOST_MODULES = 24
@@ -212,18 +226,17 @@ def _checkpoints(folder: Location) -> tuple[list[tuple[str, Checkpoint]], list[F
 def _candidates(folder: Location) -> list[Location]:
     """Models in the folder and folders with a model, those without a number at the end: `final` follows the steps."""
     found = list(models_in(folder))
-    for name in sorted(entry.name for entry in folder.list()):
-        inner = folder.join(name)
-        if not name.startswith(".") and inner.is_folder() and models_in(inner):
+    for entry in folder.list():
+        inner = folder.join(entry.name)
+        if not entry.name.startswith(".") and inner.is_folder() and models_in(inner):
             found.append(inner)
     suffixes = re.compile("|".join(rf"{re.escape(suffix)}\b" for suffix in model_suffixes()))
-    return sorted(found, key=lambda location: _natural(suffixes.sub("", location.name)))
+    return sorted(found, key=lambda location: _step_order(suffixes.sub("", location.name)))
 
 
-def _natural(stem: str) -> tuple[bool, list[tuple[int, str]]]:
-    """`checkpoint-500` before `checkpoint-1000`."""
-    parts = re.split(r"(\d+)", stem)
-    return not re.search(r"\d", stem), [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+def _step_order(stem: str) -> tuple[bool, tuple[object, ...]]:
+    """`checkpoint-500` before `checkpoint-1000`, and what has no number last."""
+    return not re.search("[0-9]", stem), natural_key(stem)
 
 
 # -- what people see --------------------------------------------------------------------------------------
@@ -248,38 +261,46 @@ def problem_text(problem: FileError) -> str:
 
 
 def _table(steps: Sequence[RunPoint]) -> Table:
-    columns = (
-        Column("checkpoint", keep=100, flexible=True, min_width=16),
-        Column("step", right=True, keep=60),
-        Column("from the first", right=True, keep=95),
-        Column("scale", keep=40),
-        Column("from the previous", right=True, keep=94),
-        Column("scale", keep=39),
-        Column("most changed", keep=50, flexible=True, min_width=12),
+    fields = (
+        Field(Column("name", "checkpoint", keep=100, flexible=True, min_width=16), lambda s: Cell(s.name)),
+        Field(Column("step", right=True, keep=60), _step_cell),
+        *_change_fields("from_first", "from the first", 95, 40, [s.from_first for s in steps]),
+        *_change_fields("from_previous", "from the previous", 94, 39, [s.from_previous for s in steps]),
+        Field(Column("remark", "most changed", keep=50, flexible=True, min_width=12), _remark),
     )
-    longest = [max((c.l2 for s in steps if (c := getattr(s, which))), default=0.0) for which in _WHICH]
-    return Table(columns, tuple(_row(step, longest) for step in steps))
+    return table_of(fields, steps, lambda s: s.name)
 
 
-_WHICH = ("from_first", "from_previous")
+def _step_cell(step: RunPoint) -> Cell:
+    return Cell("" if step.step is None else f"{step.step:,}", Tone.DIM, step.step)
 
 
-def _row(step: RunPoint, longest: Sequence[float]) -> tuple[Cell, ...]:
-    cells = [Cell(step.name), Cell("" if step.step is None else f"{step.step:,}", Tone.DIM)]
-    for change, most in zip((step.from_first, step.from_previous), longest, strict=True):
+def _change_fields(
+    name: str, title: str, keep: int, keep_bar: int, changes: Sequence[Change | None]
+) -> Iterator[Field[RunPoint]]:
+    """A change as a share, and as a bar beside the largest one."""
+    most = max((c.l2 for c in changes if c), default=0.0)
+
+    def bar(step: RunPoint) -> Cell:
+        change: Change | None = getattr(step, name)
         if change is None:
-            cells += [Cell("–", Tone.DIM), Cell("")]
-            continue
-        cells += [
-            Cell(_share(change), Tone.STRONG),
-            Cell("█" * round(10 * change.l2 / most) if most else "", Tone.WARN),
-        ]
+            return Cell("")
+        return Cell("█" * round(10 * change.l2 / most) if most else "", Tone.WARN)
+
+    yield Field(Column(name, title, right=True, keep=keep), lambda step: _change_cell(getattr(step, name)))
+    yield Field(Column(f"{name}.bar", "scale", keep=keep_bar), bar)
+
+
+def _change_cell(change: Change | None) -> Cell:
+    return Cell("–", Tone.DIM) if change is None else Cell(_share(change), Tone.STRONG, change.rel)
+
+
+def _remark(step: RunPoint) -> Cell:
     top = max(step.modules, key=lambda module: module.from_previous.rel or 0.0, default=None)
     changed = step.added or step.removed
     structure = f"{step.added:,} tensors added, {step.removed:,} removed" if changed else ""
     remark = "same as the one before" if step.same_as_previous and step.from_first else structure
-    cells.append(Cell(top.name if top and top.from_previous.l2 and not remark else remark, Tone.DIM))
-    return tuple(cells)
+    return Cell(top.name if top and top.from_previous.l2 and not remark else remark, Tone.DIM)
 
 
 def _share(change: Change) -> str:
@@ -295,17 +316,19 @@ def _modules(steps: Sequence[RunPoint]) -> Iterator[Block]:
         yield Heading(title)
         columns = (
             Column("module", keep=1000, flexible=True, min_width=12),
-            *(Column(step.name, right=True, keep=100 + i) for i, step in enumerate(steps[1:])),
+            *(Column(f"steps.{step.name}", step.name, right=True, keep=100 + i) for i, step in enumerate(steps[1:])),
         )
-        yield Table(
-            columns,
-            tuple(
-                (Cell(name), *(Cell(_share(k[name][which]) if name in k else "") for k in known))
-                for name in names[:_MOST_MODULES]
-            ),
+        rows = (
+            Row((Cell(name), *(_cell_of(k[name][which]) if name in k else Cell("") for k in known)), key=name)
+            for name in names[:_MOST_MODULES]
         )
+        yield Table(columns, tuple(rows))
         if len(names) > _MOST_MODULES:
             yield Note(f"{len(names) - _MOST_MODULES:,} modules changed less", Tone.DIM)
+
+
+def _cell_of(change: Change) -> Cell:
+    return Cell(_share(change), value=change.rel)
 
 
 def _records(found: RunDiff) -> Iterator[dict[str, object]]:

@@ -10,6 +10,7 @@ from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.result import Correlation, DiffVerdict, TensorDiff, VerdictCode
+from inspectcli.display.text import plural, significant
 from inspectcli.tensors.model import Kind
 
 #: Least number of values: smaller tensors correlate by chance.
@@ -77,7 +78,7 @@ def _unreadable(t: Tally) -> Claim:
     bad = [x for x in (*t.pairs, *t.state) if x.problem]
     if not bad:
         return None
-    return VerdictCode.NOT_COMPARED, f"Not compared: {_tensors(len(bad))} could not be read"
+    return VerdictCode.NOT_COMPARED, f"Not compared: {plural(len(bad), 'tensor')} could not be read"
 
 
 def _nothing(t: Tally) -> Claim:
@@ -124,7 +125,7 @@ def _more_or_less(t: Tally) -> Claim:
     """Claim that all tensors on both sides are equal, and that one side or each has more."""
     if not t.pairs or len(t.same) < len(t.pairs) or not _shares_most(t):
         return None
-    parts = [f"{side} has {_tensors(len(x))} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
+    parts = [f"{side} has {plural(len(x), 'tensor')} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
     names = ", other names" if _renamed(t) else ""
     return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
 
@@ -133,7 +134,8 @@ def _architecture(t: Tally) -> Claim:
     if _shares_most(t):
         return None
     n, common = len(t.pairs) + max(len(t.added), len(t.removed)), len(t.compared)
-    return VerdictCode.DIFFERENT_ARCHITECTURES, f"Different architectures: {common:,} of {_tensors(n)} can be compared"
+    tensors = plural(n, "tensor")
+    return VerdictCode.DIFFERENT_ARCHITECTURES, f"Different architectures: {common:,} of {tensors} can be compared"
 
 
 def _fine_tune(t: Tally) -> Claim:
@@ -147,7 +149,7 @@ def _fine_tune(t: Tally) -> Claim:
 
 def _untouched(t: Tally) -> str:
     rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
-    text = f"{len(t.same) + len(rounded):,} of {_tensors(len(t.pairs))} untouched"
+    text = f"{len(t.same) + len(rounded):,} of {plural(len(t.pairs), 'tensor')} untouched"
     return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
 
 
@@ -286,24 +288,20 @@ def _correlation(t: Tally) -> Correlation | None:
 
 def correlation_sentence(correlation: Correlation) -> str:
     """`the 3 tensors of 32 or more values that changed correlate by 0.98`."""
-    tensors = _tensors(correlation.tensors)
-    return f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {correlation.mean:.3g}"
+    tensors, mean = plural(correlation.tensors, "tensor"), significant(correlation.mean, 3)
+    return f"the {tensors} of {LEAST_VALUES} or more values that changed correlate by {mean}"
 
 
 def _evidence(t: Tally, metadata: Sequence[Changed], correlation: Correlation | None) -> Iterable[str]:
     if t.pairs:
-        yield f"{len(t.same):,} of {_tensors(len(t.pairs))} on both sides have equal values"
+        yield f"{len(t.same):,} of {plural(len(t.pairs), 'tensor')} on both sides have equal values"
     for found, what in ((t.added, "only in B"), (t.removed, "only in A"), (t.reshaped, "of another shape")):
         if found:
-            yield f"{_tensors(len(found))} {what}"
+            yield f"{plural(len(found), 'tensor')} {what}"
     if correlation is not None:
         yield correlation_sentence(correlation)
     if t.state:
         differing = sum(not x.is_same for x in t.state)
-        yield f"training state: {differing:,} of {_tensors(len(t.state))} differ"
+        yield f"training state: {differing:,} of {plural(len(t.state), 'tensor')} differ"
     if metadata:
-        yield f"{len(metadata):,} {'key' if len(metadata) == 1 else 'keys'} of metadata differ"
-
-
-def _tensors(n: int) -> str:
-    return "1 tensor" if n == 1 else f"{n:,} tensors"
+        yield f"{plural(len(metadata), 'key')} of metadata differ"

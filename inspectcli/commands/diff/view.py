@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.match import How
@@ -13,9 +12,9 @@ from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.modules import Module, by_module
 from inspectcli.commands.diff.result import DiffReport, Prefix, Side, TensorDiff
 from inspectcli.commands.diff.verdict import correlation_sentence, relative_change
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.fold import Fold, far, fold_by, unfolded, usual
-from inspectcli.display.text import common_prefix, count, number, percent, shape, short, size, span
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Tone, table_of
+from inspectcli.display.fold import Fold, far, fold_by, fold_table, unfolded, usual
+from inspectcli.display.text import clipped, count, listed, number, percent, plural, shape, short, size, span
 from inspectcli.document import ABSENT, Deferred
 from inspectcli.formats import FORMAT_NAMES
 
@@ -124,16 +123,18 @@ def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
         yield "evidence", Cell(correlation_sentence(report.verdict.correlation))
     nan = [t for t in report.tensors if t.nan_a or t.nan_b]
     if nan:
-        told = "; ".join(f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan[:3])
-        more = f"; and {len(nan) - 3:,} more tensors" if len(nan) > 3 else ""
+        told = listed([f"{t.name}: {t.nan_a:,} in A, {t.nan_b:,} in B" for t in nan], 3, "tensor", "; ")
         tone = Tone.BAD if any(t.nan_a != t.nan_b for t in nan) else Tone.WARN
-        yield "NaN", Cell(told + more, tone)
+        yield "NaN", Cell(told, tone)
     for tensor in report.problems[:3]:
         yield "unreadable", Cell(f"{tensor.name}: {tensor.problem}", Tone.BAD)
     for changed in report.metadata[:_MOST_KEYS]:
         yield "metadata", Cell(_metadata(changed))
     if len(report.metadata) > _MOST_KEYS:
-        yield "metadata", Cell(f"and {len(report.metadata) - _MOST_KEYS:,} more keys (--format json has all)", Tone.DIM)
+        yield (
+            "metadata",
+            Cell(f"and {plural(len(report.metadata) - _MOST_KEYS, 'more key')} (--format json has all)", Tone.DIM),
+        )
 
 
 def _side(side: Side) -> str:
@@ -175,18 +176,12 @@ def _metadata(changed: Changed) -> str:
 
 
 def _value(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return clipped(str(value), 60)
 
 
 # -- the table --------------------------------------------------------------------------------------------
 
 Line = Fold[TensorDiff]
-
-
-class _Shown(NamedTuple):
-    column: Column
-    cell: Callable[[Line], Cell]
 
 
 def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
@@ -197,14 +192,9 @@ def _rows(tensors: Sequence[TensorDiff], view: View) -> Iterator[Block]:
         lines = lines[: view.top]
     if not lines:
         return
-    columns = list(_columns(lines))
-    prefix = common_prefix([line.name for line in lines])
-    if prefix:
-        title = columns[0].column._replace(title=f"tensor below {prefix.rstrip('./')}")
-        columns[0] = _Shown(title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
-    yield Table(tuple(c.column for c in columns), tuple(tuple(c.cell(line) for c in columns) for line in lines))
+    yield fold_table(list(_fields(lines)), lines)
     if below > 0:
-        yield Note(f"{below:,} more rows below the top {view.top}", Tone.DIM)
+        yield Note(f"{plural(below, 'more row')} below the top {view.top}", Tone.DIM)
 
 
 def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
@@ -245,35 +235,34 @@ def _rank(line: Line) -> tuple[float, int, str]:
     return (-max(relative_change(t) for t in line.members), len(_ORDER), "")
 
 
-def _columns(lines: Sequence[Line]) -> Iterator[_Shown]:
+def _fields(lines: Sequence[Line]) -> Iterator[Field[Line]]:
     rows = [t for line in lines for t in line.members]
-    yield _Shown(Column("tensor", keep=100, flexible=True, min_width=30), _name)
-    yield _Shown(Column("shape", keep=60), _shape)
-    yield _Shown(Column("type", keep=40), _dtype)
-    yield _Shown(Column("status", keep=99), _status)
+    yield Field(Column("name", "tensor", keep=100, flexible=True, min_width=30), _name)
+    yield Field(Column("shape", keep=60), _shape)
+    yield Field(Column("dtype", "type", keep=40), _dtype)
+    yield Field(Column("status", keep=99), _status)
     if any(t.changed for t in rows):
-        yield _Shown(Column("relative change", right=True, keep=98), _relative)
-        yield _Shown(Column("scale", keep=45), _bar)
-        yield _Shown(Column("largest |a-b|", right=True, keep=80), _largest)
-        yield _Shown(Column("at", keep=30), _place)
-        yield _Shown(Column("cosine", right=True, keep=65), lambda line: Cell(_cosines(line)))
-        yield _Shown(Column("values changed", right=True, keep=70), _share)
-        yield _Shown(Column("mean", right=True, keep=20), lambda line: _before_after(line, "mean"))
-        yield _Shown(Column("std", right=True, keep=25), lambda line: _before_after(line, "std"))
+        yield Field(Column("rel_l2", "relative change", right=True, keep=98), _relative)
+        yield Field(Column("bar", "scale", keep=45), _bar)
+        yield Field(Column("max_abs", "largest |a-b|", right=True, keep=80), _largest)
+        yield Field(Column("max_abs_index", "at", keep=30), _place)
+        yield Field(Column("cosine", right=True, keep=65), _cosine)
+        yield Field(Column("changed_fraction", "values changed", right=True, keep=70), _share)
+        yield Field(Column("mean", right=True, keep=20), lambda line: _before_after(line, "mean"))
+        yield Field(Column("std", right=True, keep=25), lambda line: _before_after(line, "std"))
     if any(t.rank is not None for t in rows):
-        yield _Shown(Column("rank", right=True, keep=97), _matrix_rank)
+        yield Field(Column("rank", right=True, keep=97), _matrix_rank)
     if any(_remark(line) for line in lines):
-        yield _Shown(
+        yield Field(
             Column("remark", keep=75, flexible=True, min_width=16, sentence=True),
             lambda line: Cell(_remark(line), Tone.DIM),
         )
 
 
 def _name(line: Line) -> Cell:
-    times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
     status = line.first.status
     mark = {Status.ADDED: "+ ", Status.REMOVED: "- "}.get(status, "") if status else ""
-    return Cell(mark + line.name + times, Tone.BAD if status is None else _TONES[status])
+    return Cell(mark + line.text, Tone.BAD if status is None else _TONES[status], line.name)
 
 
 def _shape(line: Line) -> Cell:
@@ -307,7 +296,8 @@ def _relative(line: Line) -> Cell:
         return Cell("NaN or Inf", Tone.BAD)
     if any(t.rel_l2 is None for t in line.members):
         return Cell("was zero", Tone.WARN)
-    return Cell(span(t.rel_l2 for t in line.members), Tone.STRONG)
+    known = [t.rel_l2 for t in line.members if t.rel_l2 is not None]
+    return Cell(span(known), Tone.STRONG, max(known))
 
 
 def _bar(line: Line) -> Cell:
@@ -321,7 +311,7 @@ def _bar(line: Line) -> Cell:
 
 def _largest(line: Line) -> Cell:
     known = [t.max_abs for t in line.members if t.changed and t.max_abs is not None]
-    return Cell(number(max(known)) if known else "")
+    return Cell(number(max(known)), value=max(known)) if known else Cell("")
 
 
 def _place(line: Line) -> Cell:
@@ -329,13 +319,13 @@ def _place(line: Line) -> Cell:
     return Cell(str(list(index)) if index is not None and len(line.members) == 1 else "", Tone.DIM)
 
 
-def _cosines(line: Line) -> str:
+def _cosine(line: Line) -> Cell:
     known = [t.cosine for t in line.members if t.changed and t.cosine is not None]
     if not known:
-        return ""
+        return Cell("")
     low = min(known)
     # A cosine just below 1 is not 1.
-    return f"1-{number(1 - low, 2)}" if 0.999 < low < 1 else number(low)
+    return Cell(f"1-{number(1 - low, 2)}" if 0.999 < low < 1 else number(low), value=low)
 
 
 def _share(line: Line) -> Cell:
@@ -343,18 +333,19 @@ def _share(line: Line) -> Cell:
     if not known:
         return Cell("")
     low, high = percent(min(known)), percent(max(known))
-    return Cell(low if low == high else f"{low}…{high}")
+    return Cell(low if low == high else f"{low}…{high}", value=max(known))
 
 
 def _before_after(line: Line, figure: str) -> Cell:
     before = [v for t in line.members if t.changed and (v := getattr(t, f"{figure}_a")) is not None]
     after = [v for t in line.members if t.changed and (v := getattr(t, f"{figure}_b")) is not None]
-    return Cell(f"{span(before)} → {span(after)}" if before else "", Tone.DIM)
+    return Cell(f"{span(before)} → {span(after)}" if before else "", Tone.DIM, max(after, default=None))
 
 
 def _matrix_rank(line: Line) -> Cell:
     first = line.first
-    return Cell("" if first.rank is None else f"{'≥' if first.rank_at_least else ''}{first.rank}", Tone.ACCENT)
+    text = "" if first.rank is None else f"{'≥' if first.rank_at_least else ''}{first.rank}"
+    return Cell(text, Tone.ACCENT, first.rank)
 
 
 def _remark(line: Line) -> str:
@@ -387,34 +378,38 @@ def _hidden(report: DiffReport, shown: Sequence[TensorDiff]) -> str:
 def _stat(report: DiffReport) -> Iterator[Block]:
     modules = by_module(t for t in report.tensors if not t.is_state)
     state = by_module(t for t in report.tensors if t.is_state)
-    rows = [_module(m) for m in (*modules, *state)]
-    if rows:
-        columns = (
-            Column("module", keep=100, flexible=True, min_width=20),
-            Column("tensors", right=True, keep=60),
-            Column("untouched", right=True, keep=70),
-            Column("changed", right=True, keep=90),
-            Column("added", right=True, keep=88),
-            Column("removed", right=True, keep=87),
-            Column("relative change", right=True, keep=95),
-            Column("scale", keep=50),
-        )
-        yield Table(columns, tuple(rows))
+    if modules or state:
+        yield table_of(_MODULE_FIELDS, (*modules, *state), lambda m: m.name)
 
 
-def _module(m: Module) -> tuple[Cell, ...]:
-    tone = Tone.DIM if m.is_frozen else Tone.PLAIN
+def _module_tone(m: Module) -> Tone:
+    return Tone.DIM if m.is_frozen else Tone.PLAIN
+
+
+def _some(n: int, tone: Tone) -> Cell:
+    return Cell(f"{n:,}" if n else "", tone, n)
+
+
+def _module_change(m: Module) -> Cell:
+    text = "frozen" if m.is_frozen else number(m.rel_l2) if m.rel_l2 is not None else ""
+    return Cell(text, _module_tone(m), m.rel_l2)
+
+
+def _module_bar(m: Module) -> Cell:
     steps = round(10 + math.log(m.rel_l2, 4)) if m.rel_l2 else 0
-    return (
-        Cell(m.name, tone),
-        Cell(f"{m.tensors:,}", tone),
-        Cell(f"{m.untouched:,}", tone),
-        Cell(f"{m.changed:,}" if m.changed else "", Tone.WARN),
-        Cell(f"{m.added:,}" if m.added else "", Tone.GOOD),
-        Cell(f"{m.removed:,}" if m.removed else "", Tone.BAD),
-        Cell("frozen" if m.is_frozen else number(m.rel_l2) if m.rel_l2 is not None else "", tone),
-        Cell("█" * min(max(steps, 1), 10) if m.rel_l2 else "", Tone.WARN),
-    )
+    return Cell("█" * min(max(steps, 1), 10) if m.rel_l2 else "", Tone.WARN)
+
+
+_MODULE_FIELDS: tuple[Field[Module], ...] = (
+    Field(Column("module", keep=100, flexible=True, min_width=20), lambda m: Cell(m.name, _module_tone(m))),
+    Field(Column("tensors", right=True, keep=60), lambda m: Cell(f"{m.tensors:,}", _module_tone(m), m.tensors)),
+    Field(Column("untouched", right=True, keep=70), lambda m: Cell(f"{m.untouched:,}", _module_tone(m), m.untouched)),
+    Field(Column("changed", right=True, keep=90), lambda m: _some(m.changed, Tone.WARN)),
+    Field(Column("added", right=True, keep=88), lambda m: _some(m.added, Tone.GOOD)),
+    Field(Column("removed", right=True, keep=87), lambda m: _some(m.removed, Tone.BAD)),
+    Field(Column("rel_l2", "relative change", right=True, keep=95), _module_change),
+    Field(Column("bar", "scale", keep=50), _module_bar),
+)
 
 
 # -- for spreadsheets -------------------------------------------------------------------------------------

@@ -9,14 +9,27 @@ from typing import Any
 from inspectcli.analysis.health.hyperparameters import findings
 from inspectcli.commands.hparams.result import HParams, HParamsDiff, is_visible, visible
 from inspectcli.commands.inspect.health_view import TONES
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.text import plural
+from inspectcli.display.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Field,
+    Heading,
+    Note,
+    Report,
+    Row,
+    Table,
+    Tone,
+    table_of,
+)
+from inspectcli.display.text import listed, plural, setting, significant
 from inspectcli.document import Deferred
-from inspectcli.hparams.advice import beside
+from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.conflicts import is_comparable
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, shown
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree
 from inspectcli.hparams.privacy import MASK
 from inspectcli.storage import locate
 from inspectcli.storage.names import file_name, relative
@@ -86,7 +99,7 @@ def _records(rows: Iterable[HParamRow]) -> tuple[dict[str, Any], ...]:
 
 
 def _flat(value: object) -> object:
-    return shown(value) if isinstance(value, list | tuple | dict) else value
+    return setting(value) if isinstance(value, list | tuple | dict) else value
 
 
 # -- one run --------------------------------------------------------------------------------------------
@@ -118,8 +131,7 @@ def _facts(run: Run, top: str) -> Iterator[tuple[str, Cell]]:
         yield "written by", Cell(", ".join(tools))
     files = [_short(path, top) for path, _ in run.stores]
     if len(files) > 1:
-        more = f" and {len(files) - 8:,} more" if len(files) > 8 else ""
-        yield "files", Cell(", ".join(files[:8]) + more, Tone.DIM)
+        yield "files", Cell(listed(files, 8), Tone.DIM)
     progress = _progress(run)
     if progress:
         yield "progress", Cell(progress)
@@ -139,7 +151,7 @@ def _progress(run: Run) -> str:
     rate = entries.get("learning_rate")
     if rate is not None and rate.current is not None:
         moved = rate.value is not None and not agree(rate.value, rate.current)
-        parts.append(f"learning rate {shown(rate.value)} → now {shown(rate.current)}" if moved else "")
+        parts.append(f"learning rate {setting(rate.value)} → now {setting(rate.current)}" if moved else "")
         schedule = entries.get("lr_scheduler")
         if moved and schedule is not None and isinstance(schedule.value, str):
             parts.append(schedule.value)
@@ -156,51 +168,57 @@ def _positive(value: object) -> bool:
 
 
 def _whole(value: object) -> str:
-    return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else shown(value)
+    return f"{int(value):,}" if isinstance(value, int | float) and float(value).is_integer() else setting(value)
 
 
 def _table(entries: Sequence[HParamValue], run: Run, top: str) -> Table:
-    moving = any(_now(e) for e in entries)
-    files = len(run.stores) > 1
-    columns = [
-        Column("hyperparameter", keep=100, flexible=True, min_width=18),
-        Column("value", keep=99, flexible=True, min_width=12),
-        *([Column("now", keep=95)] if moving else []),
-        Column("key", keep=70, flexible=True, min_width=10),
-        Column("place", keep=60, flexible=True, min_width=14),
-        *([Column("file", keep=50, flexible=True, min_width=12)] if files else []),
-        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    fields = [
+        Field(Column("name", "hyperparameter", keep=100, flexible=True, min_width=18), _name_cell),
+        Field(Column("value", keep=99, flexible=True, min_width=12), _value_cell),
+        Field(Column("current", "now", keep=95), lambda e: Cell(_now(e), Tone.ACCENT, _number(e.current))),
+        Field(Column("raw_key", "key", keep=70, flexible=True, min_width=10), lambda e: Cell(e.row.raw_key, Tone.DIM)),
+        Field(
+            Column("locator", "place", keep=60, flexible=True, min_width=14),
+            lambda e: Cell(e.row.source.locator, Tone.DIM),
+        ),
+        Field(Column("file", keep=50, flexible=True, min_width=12), lambda e: _file_cell(e.row, top)),
+        Field(
+            Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda e: Cell(_remark(e), Tone.DIM),
+        ),
     ]
-    lines = []
-    for entry in entries:
-        row = entry.row
-        strong = Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN
-        lines.append(
-            (
-                Cell(entry.name, strong),
-                _value_cell(entry, strong),
-                *([Cell(_now(entry), Tone.ACCENT)] if moving else []),
-                Cell(row.raw_key, Tone.DIM),
-                Cell(row.source.locator, Tone.DIM),
-                *([Cell(_short(row.source.file, top), Tone.DIM)] if files else []),
-                Cell(_remark(entry), Tone.DIM),
-            )
-        )
-    return Table(tuple(columns), tuple(lines))
+    left_out = {"current"} - {"current" for e in entries if _now(e)} | ({"file"} if len(run.stores) == 1 else set())
+    return table_of([f for f in fields if f.column.key not in left_out], entries, lambda e: e.name)
 
 
-def _value_cell(entry: HParamValue, tone: Tone) -> Cell:
+def _name_cell(entry: HParamValue) -> Cell:
+    return Cell(entry.name, Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN)
+
+
+def _value_cell(entry: HParamValue) -> Cell:
     if entry.value is None:
         return Cell("–", Tone.DIM)
     if entry.row.private:
         return Cell(MASK, Tone.DIM)
-    return Cell(shown(entry.value), tone)
+    return _setting_cell(entry.value, Tone.STRONG if entry.name in IMPORTANT else Tone.PLAIN)
+
+
+def _setting_cell(value: object, tone: Tone = Tone.PLAIN) -> Cell:
+    return Cell(setting(value), tone, _number(value))
+
+
+def _number(value: object) -> float | int | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _file_cell(row: HParamRow, top: str) -> Cell:
+    return Cell(_short(row.source.file, top), Tone.DIM, row.source.file)
 
 
 def _now(entry: HParamValue) -> str:
     if entry.current is None or (entry.value is not None and agree(entry.value, entry.current)):
         return ""
-    return shown(entry.current)
+    return setting(entry.current)
 
 
 def _remark(entry: HParamValue) -> str:
@@ -208,7 +226,7 @@ def _remark(entry: HParamValue) -> str:
     note = "" if entry.layered else entry.row.note
     groups = [r for r in entry.rows if r.reach is Reach.GROUP and r.kind is Kind.STATIC]
     parts = [note] if note else []
-    parts += [f"{shown(r.value)} in {r.note}" for r in groups[:2]]
+    parts += [f"{setting(r.value)} in {r.note}" for r in groups[:2]]
     same = sum(is_comparable(r) and agree(r.value, entry.value) for r in entry.rows if r is not entry.row)
     if same > 0 and not entry.layered and not parts:
         parts.append(f"and in {plural(same, 'other place')}")
@@ -220,7 +238,7 @@ def _others(run: Run) -> Iterator[Block]:
     unnamed = [r for r in run.rows if r.name is None and is_visible(r, False) and r.value not in (None, [], "")]
     hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
     if unnamed:
-        text = ", ".join(f"{r.raw_key} {shown(r.value)}" for r in unnamed[:MAX_OTHERS])
+        text = ", ".join(f"{r.raw_key} {setting(r.value)}" for r in unnamed[:MAX_OTHERS])
         yield Facts((("other numbers", Cell(text, Tone.DIM)),))
     if hidden > 0:
         yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
@@ -228,33 +246,30 @@ def _others(run: Run) -> Iterator[Block]:
 
 def _tensors(run: Run) -> Iterator[Block]:
     if run.from_tensors:
-        text = "; ".join(f"{t.name} {shown(t.value)} ({t.tensor} {t.shape})" for t in run.from_tensors)
+        text = "; ".join(f"{t.name} {setting(t.value)} ({t.tensor} {t.shape})" for t in run.from_tensors)
         yield Facts((("tensors say", Cell(text, Tone.DIM)),))
 
 
 def _every_row(run: Run, top: str) -> Table:
-    columns = (
-        Column("hyperparameter", keep=90, flexible=True, min_width=14),
-        Column("key", keep=99, flexible=True, min_width=12),
-        Column("value", keep=100, flexible=True, min_width=14),
-        Column("kind", keep=50),
-        Column("place", keep=80, flexible=True, min_width=14),
-        Column("file", keep=60, flexible=True, min_width=12),
-        Column("remark", keep=40, flexible=True, min_width=12, sentence=True),
+    fields: tuple[Field[HParamRow], ...] = (
+        Field(
+            Column("name", "hyperparameter", keep=90, flexible=True, min_width=14),
+            lambda row: Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
+        ),
+        Field(Column("raw_key", "key", keep=99, flexible=True, min_width=12), lambda row: Cell(row.raw_key)),
+        Field(Column("value", keep=100, flexible=True, min_width=14), lambda row: _setting_cell(row.value)),
+        Field(Column("kind", keep=50), lambda row: Cell(row.kind.value, Tone.DIM)),
+        Field(
+            Column("locator", "place", keep=80, flexible=True, min_width=14),
+            lambda row: Cell(row.source.locator, Tone.DIM),
+        ),
+        Field(Column("file", keep=60, flexible=True, min_width=12), lambda row: _file_cell(row, top)),
+        Field(
+            Column("note", "remark", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda row: Cell(row.note, Tone.DIM),
+        ),
     )
-    lines = tuple(
-        (
-            Cell(row.name or "–", Tone.STRONG if row.name else Tone.DIM),
-            Cell(row.raw_key),
-            Cell(shown(row.value)),
-            Cell(row.kind.value, Tone.DIM),
-            Cell(row.source.locator, Tone.DIM),
-            Cell(_short(row.source.file, top), Tone.DIM),
-            Cell(row.note, Tone.DIM),
-        )
-        for row in run.rows
-    )
-    return Table(columns, lines)
+    return table_of(fields, run.rows)
 
 
 # -- advice ---------------------------------------------------------------------------------------------
@@ -264,29 +279,28 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
     known = beside(run.entries)
     if not known:
         return
-    columns = (
-        Column("advice for", keep=100),
-        Column("value", keep=95, flexible=True, min_width=8),
-        Column("matters", keep=80),
-        Column("kind", keep=50),
-        Column("typically", keep=90, flexible=True, min_width=24, sentence=True),
-        Column("source", keep=40, flexible=True, min_width=12, sentence=True),
+    fields: tuple[Field[tuple[HParamValue, Advice, str]], ...] = (
+        Field(Column("name", "advice for", keep=100), lambda item: Cell(item[0].name)),
+        Field(
+            Column("value", keep=95, flexible=True, min_width=8),
+            lambda item: _setting_cell(item[0].current if item[0].value is None else item[0].value),
+        ),
+        Field(
+            Column("sensitivity", "matters", keep=80),
+            lambda item: Cell(item[1].sensitivity, Tone.STRONG if item[1].sensitivity == "high" else Tone.DIM),
+        ),
+        Field(Column("moves", "kind", keep=50), lambda item: Cell(item[1].moves, Tone.DIM)),
+        Field(
+            Column("text", "typically", keep=90, flexible=True, min_width=24, sentence=True),
+            lambda item: Cell(f"{item[2]}; {item[1].text}", Tone.WARN) if item[2] else Cell(item[1].text),
+        ),
+        Field(
+            Column("source", keep=40, flexible=True, min_width=12, sentence=True),
+            lambda item: Cell(item[1].source, Tone.DIM),
+        ),
     )
-    lines = []
-    for entry, advice, odd in known:
-        said = f"{odd}; {advice.text}" if odd else advice.text
-        lines.append(
-            (
-                Cell(entry.name),
-                Cell(shown(entry.value if entry.value is not None else entry.current)),
-                Cell(advice.sensitivity, Tone.STRONG if advice.sensitivity == "high" else Tone.DIM),
-                Cell(advice.moves, Tone.DIM),
-                Cell(said, Tone.WARN if odd else Tone.PLAIN),
-                Cell(advice.source, Tone.DIM),
-            )
-        )
-    yield Table(columns, tuple(lines))
-    odd_ones = [f"{entry.name} {shown(entry.value)} is {odd}" for entry, _, odd in known if odd]
+    yield table_of(fields, known, lambda item: item[0].name)
+    odd_ones = [f"{entry.name} {setting(entry.value)} is {odd}" for entry, _, odd in known if odd]
     if odd_ones and nonfinite:
         text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
         yield Note(text, Tone.BAD)
@@ -304,27 +318,28 @@ def _trials(trials: Sequence[Trial]) -> Iterator[Block]:
     common = [n for n in IMPORTANT if n in names]
     chosen = (common + [n for n in names if n not in common])[:8]
     low, high = _span(trials)
-    columns = (
-        Column("trial", keep=100),
-        Column("state", keep=60),
-        Column("objective", right=True, keep=98),
-        Column("", keep=70),
-        *(Column(name, keep=90 - i, flexible=True, min_width=10) for i, name in enumerate(chosen)),
+    fields: tuple[Field[Trial], ...] = (
+        Field(Column("trial", keep=100), lambda t: Cell(t.name + (" best" if t.best else ""), _trial_tone(t), t.name)),
+        Field(Column("state", keep=60), lambda t: Cell(t.state, Tone.DIM)),
+        Field(Column("objective", right=True, keep=98), _objective_cell),
+        Field(Column("bar", "", keep=70), lambda t: Cell(_bar(t.objective, low, high), Tone.ACCENT)),
     )
-    lines = []
+    columns = [Column(f"values.{n}", n, keep=90 - i, flexible=True, min_width=10) for i, n in enumerate(chosen)]
+    rows = []
     for trial in trials:
-        tone = Tone.GOOD if trial.best else Tone.PLAIN
         values = {row.name or row.raw_key: row for row in trial.rows}
-        lines.append(
-            (
-                Cell(trial.name + (" best" if trial.best else ""), tone),
-                Cell(trial.state, Tone.DIM),
-                Cell("" if trial.objective is None else f"{trial.objective:.6g}", tone),
-                Cell(_bar(trial.objective, low, high), Tone.ACCENT),
-                *(_trial_cell(values.get(name)) for name in chosen),
-            )
-        )
-    yield Table(columns, tuple(lines))
+        cells = (*(f.cell(trial) for f in fields), *(_trial_cell(values.get(name)) for name in chosen))
+        rows.append(Row(cells, key=trial.name))
+    yield Table((*(f.column for f in fields), *columns), tuple(rows))
+
+
+def _trial_tone(trial: Trial) -> Tone:
+    return Tone.GOOD if trial.best else Tone.PLAIN
+
+
+def _objective_cell(trial: Trial) -> Cell:
+    text = "" if trial.objective is None else significant(trial.objective, 6)
+    return Cell(text, _trial_tone(trial), trial.objective)
 
 
 def _trial_cell(row: HParamRow | None) -> Cell:
@@ -333,7 +348,9 @@ def _trial_cell(row: HParamRow | None) -> Cell:
     if row.private:
         return Cell(MASK, Tone.DIM)
     # A sampled value has sixteen digits; four tell it from the next trial's.
-    return Cell(f"{row.value:.4g}" if isinstance(row.value, float) else shown(row.value))
+    if isinstance(row.value, float):
+        return Cell(significant(row.value, 4), value=row.value)
+    return _setting_cell(row.value)
 
 
 def _span(trials: Sequence[Trial]) -> tuple[float, float]:
@@ -353,14 +370,16 @@ def _bar(value: float | None, low: float, high: float, width: int = 8) -> str:
 def _runs_table(runs: Sequence[Run]) -> Table:
     """A line for each run: the important ones that differ first."""
     names = [n for n in IMPORTANT if any(n in run.entries for run in runs)]
-    differ = [n for n in names if len({shown(_of(run, n)) for run in runs}) > 1]
+    differ = [n for n in names if len({setting(_of(run, n)) for run in runs}) > 1]
     chosen = (differ + [n for n in names if n not in differ])[:7]
     columns = (
         Column("run", keep=100, flexible=True, min_width=16),
-        *(Column(name, keep=90 - i, flexible=True, min_width=6) for i, name in enumerate(chosen)),
+        *(Column(f"values.{n}", n, keep=90 - i, flexible=True, min_width=6) for i, n in enumerate(chosen)),
     )
-    lines = tuple((Cell(run.folder or "."), *(Cell(shown(_of(run, n))) for n in chosen)) for run in runs)
-    return Table(columns, lines)
+    rows = (
+        Row((Cell(run.folder or "."), *(_setting_cell(_of(run, n)) for n in chosen)), key=run.folder) for run in runs
+    )
+    return Table(columns, tuple(rows))
 
 
 def _of(run: Run, name: str) -> object:
@@ -374,23 +393,23 @@ def _of(run: Run, name: str) -> object:
 def present_comparison(found: HParamsDiff) -> Report:
     """What was changed from one set to another; what only one of them has."""
     columns = (
-        Column("hyperparameter", keep=100, flexible=True, min_width=18),
-        Column("A", keep=99, flexible=True, min_width=12),
-        Column("B", keep=98, flexible=True, min_width=12),
-        Column("", keep=90),
+        Column("name", "hyperparameter", keep=100, flexible=True, min_width=18),
+        Column("a", "A", keep=99, flexible=True, min_width=12),
+        Column("b", "B", keep=98, flexible=True, min_width=12),
+        Column("status", "", keep=90),
     )
     lines = [
-        (Cell(n, Tone.STRONG), Cell(shown(pair.a)), Cell(shown(pair.b), Tone.WARN), Cell("changed"))
+        (Cell(n, Tone.STRONG), _setting_cell(pair.a), _setting_cell(pair.b, Tone.WARN), Cell("changed"))
         for n, pair in found.changed.items()
     ]
-    lines += [(Cell(n), Cell(shown(v)), Cell(""), Cell("only in A", Tone.DIM)) for n, v in found.only_in_a.items()]
-    lines += [(Cell(n), Cell(""), Cell(shown(v)), Cell("only in B", Tone.DIM)) for n, v in found.only_in_b.items()]
+    lines += [(Cell(n), _setting_cell(v), Cell(""), Cell("only in A", Tone.DIM)) for n, v in found.only_in_a.items()]
+    lines += [(Cell(n), Cell(""), _setting_cell(v), Cell("only in B", Tone.DIM)) for n, v in found.only_in_b.items()]
     blocks: list[Block] = [
         Heading("hyperparameters of two sets"),
         Facts((("A", Cell(found.a)), ("B", Cell(found.b)))),
     ]
     if lines:
-        blocks.append(Table(columns, tuple(lines)))
+        blocks.append(Table(columns, tuple(Row(cells, key=cells[0].text) for cells in lines)))
     only = f"{len(found.only_in_a):,} only in A, {len(found.only_in_b):,} only in B"
     blocks.append(Note(f"{len(found.changed):,} changed, {only}, {len(found.same):,} the same"))
     blocks += [Note(note, Tone.DIM) for note in found.notes]

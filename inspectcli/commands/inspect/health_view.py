@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from inspectcli.display.blocks import Cell, Tone
+from inspectcli.display.text import listed, plural, significant
 
 if TYPE_CHECKING:
     from inspectcli.analysis.findings import Finding
@@ -42,7 +43,7 @@ def init_cell(line: Fold[TensorRow]) -> Cell:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0e}"
+    return significant(ratio, 2 if ratio < 100 else 1)
 
 
 def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
@@ -55,7 +56,7 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
         for word in ("moved", "untouched", "init-like")
     }
     moved = groups["moved"]
-    weights = f"{len(rows):,} weight{'s' if len(rows) > 1 else ''}"
+    weights = plural(len(rows), "weight")
     if len(moved) == len(rows):
         every = {1: "the only weight has moved from its", 2: "both weights have moved from their"}
         yield (
@@ -73,9 +74,8 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
 
 def _names(rows: Sequence[TensorRow]) -> str:
     formula = rows[0].init.formula if rows[0].init is not None else ""
-    more = f" and {len(rows) - 2:,} more" if len(rows) > 2 else ""
     same = all(row.init is not None and row.init.formula == formula for row in rows)
-    return ", ".join(row.name for row in rows[:2]) + more + (f" ({formula})" if same and formula else "")
+    return listed([row.name for row in rows], 2) + (f" ({formula})" if same and formula else "")
 
 
 def _told(group: Sequence[Finding]) -> Iterable[str]:
@@ -84,11 +84,11 @@ def _told(group: Sequence[Finding]) -> Iterable[str]:
     for finding in group:
         alike.setdefault(finding.message, []).append(finding.about)
     for message, names in list(alike.items())[:_EACH]:
-        shown = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
+        shown = listed(names, 2)
         yield f"{shown}: {message}" if shown else message
     if len(alike) > _EACH:
         more = sum(len(names) for names in list(alike.values())[_EACH:])
-        yield f"and in {more:,} more tensors" if group[0].tensor is not None else f"and {more:,} more"
+        yield f"and in {plural(more, 'more tensor')}" if group[0].tensor is not None else f"and {more:,} more"
 
 
 def findings_facts(file: FileReport) -> Iterable[tuple[str, Cell]]:
@@ -104,6 +104,6 @@ def findings_facts(file: FileReport) -> Iterable[tuple[str, Cell]]:
         yield "", Cell(f"→ {advice[:1].upper()}{advice[1:]}.", Tone.DIM)
     hidden = sum(len(group) for group in list(by_code.values())[_CODES:])
     notes = sum(f.severity == "note" for f in file.findings)
-    rest = [f"{hidden:,} more findings"] * bool(hidden) + [f"{notes:,} note{'s' if notes > 1 else ''}"] * bool(notes)
+    rest = [plural(n, noun) for n, noun in ((hidden, "more finding"), (notes, "note")) if n]
     if rest:
         yield "findings", Cell(f"{' and '.join(rest)}: `pinspect check` lists them", Tone.DIM)

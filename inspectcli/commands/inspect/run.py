@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
+from inspectcli.display.text import listed
 
 
 def inspect_checkpoint(
@@ -126,10 +127,9 @@ def _row_error(rows: Iterable[TensorRow]) -> FileError | None:
     bad = [row for row in rows if row.problem]
     if not bad:
         return None
-    more = f", and {len(bad) - 1:,} more tensors" if len(bad) > 1 else ""
     return FileError(
         "tensor-unreadable",
-        f"{bad[0].name}: {bad[0].problem}{more}",
+        listed([f"{row.name}: {row.problem}" for row in bad], 1, "tensor", "; "),
         "do not trust the values; get the file again",
     )
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+from inspectcli.commands.inspect.fold import fold
 from inspectcli.commands.inspect.health_view import findings_facts, init_cell, trained_fact
 from inspectcli.commands.inspect.result import FileReport, InspectReport, TensorRow, Totals
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Heading, Note, Report, Table, Tone
-from inspectcli.display.fold import Fold, fold, unfolded
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Row, Table, Tone
+from inspectcli.display.fold import Fold, fold_row, fold_table, unfolded
 from inspectcli.display.text import (
-    common_prefix,
+    between,
     count,
+    listed,
+    natural_key,
     number,
     percent,
     plural,
+    setting,
     shape,
     short,
     size,
-    span,
 )
 from inspectcli.document import Deferred
 from inspectcli.formats import FORMAT_NAMES
@@ -48,30 +49,6 @@ class View:
     top: int = 0
     brief: bool = False
     left_out: str = "--optimizer shows training state"
-
-
-def _figure(name: str) -> Callable[[Fold[TensorRow]], float]:
-    """Largest value of a figure among the members; rows without one come last."""
-
-    def key(line: Fold[TensorRow]) -> float:
-        figures = [getattr(row.stats, name) for row in line.members if row.stats is not None]
-        known = [float(f) for f in figures if f is not None]
-        return -max(known) if known else math.inf
-
-    return key
-
-
-SORT_KEYS: dict[str, Callable[[Fold[TensorRow]], Any]] = {
-    "file": lambda line: 0,
-    "name": lambda line: [(int(p), "") if p.isdigit() else (-1, p) for p in line.name.replace("/", ".").split(".")],
-    "size": lambda line: -sum(row.numel for row in line.members),
-    "mean": _figure("mean"),
-    "std": _figure("std"),
-    "min": lambda line: -_figure("min")(line),
-    "max": _figure("max"),
-    "zeros": lambda line: -max(_share(row) for row in line.members),
-    "nan": lambda line: -sum(row.stats.nonfinite for row in line.members if row.stats),
-}
 
 
 def present(report: InspectReport, view: View) -> Report:
@@ -120,7 +97,8 @@ def _file_blocks(file: FileReport, view: View) -> list[Block]:
     lines = _lines(file.tensors, view)
     blocks: list[Block] = [heading, Facts(tuple(_facts(file, file.totals)))]
     if lines:
-        blocks.append(_tree(lines, file) if view.tree else _table(lines, file))
+        fields = _fields(lines, file.read)
+        blocks.append(_tree(lines, fields) if view.tree else fold_table(fields, lines))
     more = _hidden(file, lines, view)
     if more:
         blocks.append(Note(more, Tone.DIM))
@@ -142,19 +120,16 @@ def _facts(file: FileReport, totals: Totals) -> Iterable[tuple[str, Cell]]:
     if file.training:
         yield "training", Cell(_training(file))
     if file.hazards:
-        shown = "; ".join(f"{h.what} ({h.where})" for h in file.hazards[:3])
-        more = f"; and {len(file.hazards) - 3:,} more" if len(file.hazards) > 3 else ""
-        yield "UNSAFE", Cell(f"{shown}{more}. Nothing was run; do not load it.", Tone.BAD)
+        found = listed([f"{h.what} ({h.where})" for h in file.hazards], separator="; ")
+        yield "UNSAFE", Cell(f"{found}. Nothing was run; do not load it.", Tone.BAD)
     if file.foreign:
-        more = f" and {len(file.foreign) - 3:,} more" if len(file.foreign) > 3 else ""
-        yield "needs", Cell(f"{', '.join(file.foreign[:3])}{more} (named in the file; not run)", Tone.DIM)
+        yield "needs", Cell(f"{listed(file.foreign)} (named in the file; not run)", Tone.DIM)
     if file.hyperparameters:
         yield "hparams", Cell(_hparams(file))
     yield from _values_fact(file)
     if file.problems:
-        row = file.problems[0]
-        more = f" and {len(file.problems) - 1:,} more tensors" if len(file.problems) > 1 else ""
-        yield "unreadable", Cell(f"{row.name}{more}: {row.problem}", Tone.BAD)
+        names = listed([row.name for row in file.problems], 1, "tensor")
+        yield "unreadable", Cell(f"{names}: {file.problems[0].problem}", Tone.BAD)
     yield from trained_fact(file)
     for note in file.notes:
         yield "note", Cell(note, Tone.DIM)
@@ -189,13 +164,13 @@ def _training(file: FileReport) -> str:
 
 def _hparams(file: FileReport) -> str:
     """`learning_rate 0.001 → now 2.5e-4, batch_size 32`: what `pinspect hparams` tells in full."""
-    from inspectcli.hparams.merge import agree, shown
+    from inspectcli.hparams.merge import agree
 
     parts = []
     for name, (value, current) in file.hyperparameters.items():
         moved = current is not None and value is not None and not agree(value, current)
-        text = shown(current if value is None else value)
-        parts.append(f"{name} {text}" + (f" → now {shown(current)}" if moved else ""))
+        text = setting(current if value is None else value)
+        parts.append(f"{name} {text}" + (f" → now {setting(current)}" if moved else ""))
     return ", ".join(parts)
 
 
@@ -210,9 +185,7 @@ def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
         if read:
             yield "values", Cell(f"no NaN, no Inf in {plural(len(read), 'tensor')} read", Tone.GOOD)
         return
-    shown = "; ".join(_where(row) for row in bad[:3])
-    more = f"; and {len(bad) - 3:,} more tensors" if len(bad) > 3 else ""
-    yield "values", Cell(f"{shown}{more}", Tone.BAD)
+    yield "values", Cell(listed([_where(row) for row in bad], 3, "tensor", "; "), Tone.BAD)
 
 
 def _where(row: TensorRow) -> str:
@@ -225,9 +198,39 @@ def _where(row: TensorRow) -> str:
 
 def _lines(rows: Sequence[TensorRow], view: View) -> list[Fold[TensorRow]]:
     lines = unfolded(rows) if view.all_rows else fold(rows)
-    if view.sort != "file":
-        lines = sorted(lines, key=SORT_KEYS[view.sort])
+    if view.sort in _SORTS:
+        lines = _ordered(lines, *_SORTS[view.sort])
     return lines[: view.top] if view.top else lines
+
+
+#: `--sort` -> the column whose values say the order, and whether the largest comes first.
+_SORTS = {
+    "name": ("name", False),
+    "size": ("numel", True),
+    "mean": ("mean", True),
+    "std": ("std", True),
+    "min": ("min", False),
+    "max": ("max", True),
+    "zeros": ("zeros", True),
+    "nan": ("nonfinite", True),
+}
+#: What `--sort` may be; `file` is the order of the file.
+SORT_KEYS = ("file", *_SORTS)
+
+
+def _ordered(lines: Iterable[Fold[TensorRow]], key: str, descending: bool) -> list[Fold[TensorRow]]:
+    """Names by their numbers, figures by size; lines without a figure come last."""
+
+    def place(line: Fold[TensorRow]) -> tuple[bool, object]:
+        value = _FIELDS[key].cell(line).value
+        if isinstance(value, str):
+            return False, natural_key(value)
+        return value is None, 0 if value is None else -value if descending else value
+
+    return sorted(lines, key=place)
+
+
+# -- columns --------------------------------------------------------------------------------------------
 
 
 _KIND_WORDS = {
@@ -238,66 +241,74 @@ _KIND_WORDS = {
 }
 
 
-def _columns(
-    lines: Sequence[Fold[TensorRow]], read: bool, params_keep: int = 55
-) -> list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]]:
-    """The columns that say something about these lines, each with how its cells are made."""
-    rows = [row for line in lines for row in line.members]
-    kinds = {row.kind for row in rows}
-    nonfinite = any(row.stats and row.stats.nonfinite for row in rows)
-    zeros = any(_share(row) > 0 for row in rows)
-    columns: list[tuple[Column, Callable[[Fold[TensorRow]], Cell]]] = [
-        (Column("tensor", keep=100, flexible=True, min_width=36), _name),
-        (Column("shape", keep=90), lambda line: Cell(shape(line.first.shape))),
-        (Column("type", keep=35), lambda line: Cell(line.first.dtype, Tone.DIM)),
-    ]
-    if len(kinds) > 1:
-        columns.append(
-            (
-                Column("kind", keep=25),
-                lambda line: Cell(_KIND_WORDS.get(line.first.kind, str(line.first.kind)), Tone.DIM),
-            )
-        )
-    columns.append(
-        (Column("params", right=True, keep=params_keep), lambda line: Cell(short(sum(r.numel for r in line.members))))
-    )
-    if not read:
-        columns.append(
-            (
-                Column("bytes", right=True, keep=50),
-                lambda line: Cell(size(sum(r.nbytes for r in line.members))),
-            )
-        )
-        return columns
-    columns += [
-        (Column("mean", right=True, keep=60), _figure_cell("mean")),
-        (Column("std", right=True, keep=95), _figure_cell("std")),
-        (Column("min", right=True, keep=70), lambda line: _extreme(line, "min", min)),
-        (Column("max", right=True, keep=72), lambda line: _extreme(line, "max", max)),
-    ]
-    if zeros:
-        columns.append((Column("zeros", right=True, keep=40), _zeros))
-    if nonfinite:
-        columns.append((Column("NaN/Inf", right=True, keep=98), _nonfinite))
-    if any(row.init is not None and row.init.family != "constant" for row in rows):
-        columns.append((Column("init", keep=45), init_cell))
-    columns.append((Column("values 1–99 %", keep=65), _histogram))
-    return columns
-
-
-def _table(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
-    columns = _columns(lines, file.read)
-    prefix = common_prefix([line.name for line in lines])
-    if prefix:
-        title = columns[0][0]._replace(title=f"tensor below {prefix.rstrip('./')}")
-        columns[0] = (title, lambda line: _name(replace(line, name=line.name[len(prefix) :])))
-    return Table(tuple(c for c, _ in columns), tuple(tuple(cell(line) for _, cell in columns) for line in lines))
-
-
 def _name(line: Fold[TensorRow]) -> Cell:
-    times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
     tone = Tone.BAD if line.first.problem else Tone.WARN if line.odd else Tone.PLAIN
-    return Cell(line.name + times, tone)
+    return Cell(line.text, tone, line.name)
+
+
+def _kind(line: Fold[TensorRow]) -> Cell:
+    return Cell(_KIND_WORDS.get(line.first.kind, str(line.first.kind)), Tone.DIM)
+
+
+def _numel(line: Fold[TensorRow]) -> Cell:
+    n = sum(row.numel for row in line.members)
+    return Cell(short(n), value=n)
+
+
+def _nbytes(line: Fold[TensorRow]) -> Cell:
+    n = sum(row.nbytes for row in line.members)
+    return Cell(size(n), value=n)
+
+
+def _has_figures(line: Fold[TensorRow]) -> bool:
+    """Whether figures are shown: those of a tied tensor stand where it is tied to."""
+    return not line.first.alias_of and line.first.stats is not None
+
+
+def _figures(line: Fold[TensorRow], name: str) -> list[float]:
+    return [v for row in line.members if row.stats is not None and (v := getattr(row.stats, name)) is not None]
+
+
+def _range(name: str) -> Callable[[Fold[TensorRow]], Cell]:
+    """A figure over the members: `0.1`, `0.1…0.3`."""
+
+    def cell(line: Fold[TensorRow]) -> Cell:
+        known = _figures(line, name)
+        if not known:
+            return Cell("–" if _has_figures(line) else "")
+        low, high = min(known), max(known)
+        return Cell(between(low, high) if _has_figures(line) else "", value=high)
+
+    return cell
+
+
+def _extreme(name: str, choose: Callable[[list[float]], float]) -> Callable[[Fold[TensorRow]], Cell]:
+    """The least or the largest of the members."""
+
+    def cell(line: Fold[TensorRow]) -> Cell:
+        known = _figures(line, name)
+        value = choose(known) if known else None
+        return Cell(number(value) if _has_figures(line) else "", value=value)
+
+    return cell
+
+
+def _zeros(line: Fold[TensorRow]) -> Cell:
+    shares = [_share(row) for row in line.members]
+    least, most = min(shares), max(shares)
+    if not _has_figures(line):
+        return Cell("", value=most)
+    low, high = percent(least), percent(most)
+    return Cell(low if low == high else f"{low}…{high}", Tone.PLAIN if most else Tone.DIM, most)
+
+
+def _nonfinite(line: Fold[TensorRow]) -> Cell:
+    n = sum(row.stats.nonfinite for row in line.members if row.stats)
+    return Cell(f"{n:,}", Tone.BAD if n else Tone.DIM, n) if _has_figures(line) else Cell("", value=n)
+
+
+def _histogram(line: Fold[TensorRow]) -> Cell:
+    return _instead(line) or Cell(bars(line.members), Tone.ACCENT)
 
 
 def _instead(line: Fold[TensorRow]) -> Cell | None:
@@ -306,77 +317,102 @@ def _instead(line: Fold[TensorRow]) -> Cell | None:
     if row.problem:
         return Cell("unreadable", Tone.BAD)
     if row.alias_of:
-        return Cell(f"= {row.alias_of}", Tone.DIM)
+        return Cell(f"= {row.alias_of}", Tone.DIM, link=row.alias_of)
     if row.stats is None:
         return Cell("packed" if row.packed else "–", Tone.DIM)
     return None
 
 
-def _figure_cell(name: str) -> Callable[[Fold[TensorRow]], Cell]:
-    def cell(line: Fold[TensorRow]) -> Cell:
-        if line.first.alias_of or line.first.stats is None:
-            return Cell("")
-        return Cell(span(getattr(row.stats, name) for row in line.members))
-
-    return cell
-
-
-def _extreme(line: Fold[TensorRow], name: str, choose: Callable[[list[float]], float]) -> Cell:
-    if line.first.alias_of or line.first.stats is None:
-        return Cell("")
-    known = [v for row in line.members if (v := getattr(row.stats, name)) is not None]
-    return Cell(number(choose(known)) if known else "–")
-
-
-def _zeros(line: Fold[TensorRow]) -> Cell:
-    if line.first.alias_of or line.first.stats is None:
-        return Cell("")
-    shares = [_share(row) for row in line.members]
-    low, high = percent(min(shares)), percent(max(shares))
-    return Cell(low if low == high else f"{low}…{high}", Tone.DIM if max(shares) == 0 else Tone.PLAIN)
+_FIELDS = {
+    f.column.key: f
+    for f in (
+        Field(Column("name", "tensor", keep=100, flexible=True, min_width=36), _name),
+        Field(Column("shape", keep=90), lambda line: Cell(shape(line.first.shape))),
+        Field(Column("dtype", "type", keep=35), lambda line: Cell(line.first.dtype, Tone.DIM)),
+        Field(Column("kind", keep=25), _kind),
+        Field(Column("numel", "params", right=True, keep=55), _numel),
+        Field(Column("nbytes", "bytes", right=True, keep=50), _nbytes),
+        Field(Column("mean", right=True, keep=60), _range("mean")),
+        Field(Column("std", right=True, keep=95), _range("std")),
+        Field(Column("min", right=True, keep=70), _extreme("min", min)),
+        Field(Column("max", right=True, keep=72), _extreme("max", max)),
+        Field(Column("zeros", right=True, keep=40), _zeros),
+        Field(Column("nonfinite", "NaN/Inf", right=True, keep=98), _nonfinite),
+        Field(Column("init", keep=45), init_cell),
+        Field(Column("histogram", "values 1–99 %", keep=65), _histogram),
+    )
+}
 
 
-def _nonfinite(line: Fold[TensorRow]) -> Cell:
-    n = sum(row.stats.nonfinite for row in line.members if row.stats)
-    if line.first.alias_of or line.first.stats is None:
-        return Cell("")
-    return Cell(f"{n:,}", Tone.BAD) if n else Cell("0", Tone.DIM)
+def _fields(lines: Sequence[Fold[TensorRow]], read: bool) -> list[Field[Fold[TensorRow]]]:
+    """The columns that say something about these lines."""
+    rows = [row for line in lines for row in line.members]
+    shown = {
+        "kind": len({row.kind for row in rows}) > 1,
+        "nbytes": not read,
+        **dict.fromkeys(("mean", "std", "min", "max", "histogram"), read),
+        "zeros": read and any(_share(row) > 0 for row in rows),
+        "nonfinite": read and any(row.stats and row.stats.nonfinite for row in rows),
+        "init": read and any(row.init is not None and row.init.family != "constant" for row in rows),
+    }
+    return [f for key, f in _FIELDS.items() if shown.get(key, True)]
 
 
-def _histogram(line: Fold[TensorRow]) -> Cell:
-    instead = _instead(line)
-    return instead or Cell(bars(line.members), Tone.ACCENT)
+# -- the tree -------------------------------------------------------------------------------------------
 
 
-def _tree(lines: Sequence[Fold[TensorRow]], file: FileReport) -> Table:
-    """The same lines under their modules, each module with the sum of what is below it."""
-    columns = _columns(lines, file.read, params_keep=97)
-    rows: list[tuple[Cell, ...]] = []
-    open_path: tuple[str, ...] = ()
-    below: dict[tuple[str, ...], int] = {}
+#: The sums of modules are what a tree is about: they stay in narrow windows.
+_SUMS_KEEP = 97
+
+
+@dataclass(slots=True)
+class _Module:
+    """A module by its name, with the number of elements below it."""
+
+    name: str
+    numel: int = 0
+    modules: dict[str, _Module] = field(default_factory=dict)
+
+    def below(self, name: str) -> _Module:
+        return self.modules.setdefault(name, _Module(name))
+
+
+def _tree(lines: Sequence[Fold[TensorRow]], fields: Sequence[Field[Fold[TensorRow]]]) -> Table:
+    """The same lines under their modules, each module with the sum of what is below it.
+
+    A module that the file leaves and comes back to stands twice, with the sum of all.
+    """
+    top = _Module("")
     for line in lines:
-        path = _path(line.name)
-        n = sum(row.numel for row in line.members)
-        for depth in range(1, len(path)):
-            below[path[:depth]] = below.get(path[:depth], 0) + n
-    title = [column.title for column, _ in columns]
+        module, n = top, sum(row.numel for row in line.members)
+        for part in _path(line.name)[:-1]:
+            module = module.below(part)
+            module.numel += n
+    titles = tuple(replace(f.column, keep=_SUMS_KEEP) if f.column.key == "numel" else f.column for f in fields)
+    # The modules around the line at hand, each with the rows that stand below it so far.
+    around: list[tuple[_Module, list[Row]]] = [(top, [])]
     for line in lines:
-        path = _path(line.name)
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(path[:-1], open_path, strict=False)) if a != b),
-            min(len(path) - 1, len(open_path)),
-        )
-        for depth in range(shared, len(path) - 1):
-            cells = [Cell("")] * len(columns)
-            cells[0] = Cell("  " * depth + path[depth], Tone.STRONG)
-            cells[title.index("params")] = Cell(short(below[path[: depth + 1]]), Tone.DIM)
-            rows.append(tuple(cells))
-        open_path = path[:-1]
-        leaf = [cell(line) for _, cell in columns]
-        times = f"  ×{len(line.members)}" if len(line.members) > 1 else ""
-        leaf[0] = Cell("  " * (len(path) - 1) + path[-1] + times, leaf[0].tone)
-        rows.append(tuple(leaf))
-    return Table(tuple(column for column, _ in columns), tuple(rows))
+        *modules, leaf = _path(line.name)
+        shared = 0
+        while shared < min(len(modules), len(around) - 1) and around[shared + 1][0].name == modules[shared]:
+            shared += 1
+        _close(around, shared + 1, titles)
+        for part in modules[shared:]:
+            around.append((around[-1][0].below(part), []))
+        around[-1][1].append(fold_row(fields, replace(line, label=leaf)))
+    _close(around, 1, titles)
+    return Table(titles, tuple(around[0][1]))
+
+
+_BLANK = Cell("")
+
+
+def _close(around: list[tuple[_Module, list[Row]]], depth: int, columns: Sequence[Column]) -> None:
+    """Modules that are left become rows of the modules around them."""
+    while len(around) > depth:
+        module, rows = around.pop()
+        cells = {"name": Cell(module.name, Tone.STRONG), "numel": Cell(short(module.numel), Tone.DIM, module.numel)}
+        around[-1][1].append(Row(tuple(cells.get(c.key, _BLANK) for c in columns), tuple(rows)))
 
 
 def _path(name: str) -> tuple[str, ...]:
@@ -402,13 +438,13 @@ def _hidden(file: FileReport, lines: Sequence[Fold[TensorRow]], view: View) -> s
 def _overview(files: Sequence[FileReport]) -> Iterable[Block]:
     folder = _common_folder([file.path for file in files])
     columns = (
-        Column("file", keep=100, flexible=True, min_width=26),
+        Column("path", "file", keep=100, flexible=True, min_width=26),
         Column("format", keep=60),
         Column("size", right=True, keep=50),
         Column("tensors", right=True, keep=70),
         Column("parameters", right=True, keep=90),
-        Column("types", keep=40),
-        Column("NaN/Inf", right=True, keep=95),
+        Column("dtypes", "types", keep=40),
+        Column("nonfinite", "NaN/Inf", right=True, keep=95),
         Column("remark", keep=98, flexible=True, min_width=24, sentence=True),
     )
     if folder:
@@ -425,34 +461,20 @@ def _common_folder(paths: Sequence[str]) -> str:
     return first[: max(first.rfind("/", 0, shared), first.rfind(os.sep, 0, shared)) + 1]
 
 
-def _overview_row(file: FileReport, name: str) -> tuple[Cell, ...]:
-    remark = _remark(file)
-    if file.totals is None:
-        return (
-            Cell(name, Tone.BAD),
-            Cell(""),
-            Cell(size(file.size)),
-            Cell(""),
-            Cell(""),
-            Cell(""),
-            Cell(""),
-            remark,
-        )
-    bad = sum(row.stats.nonfinite for row in file.tensors if row.stats)
-    return (
-        Cell(name),
-        Cell(FORMAT_NAMES.get(file.format, file.format), Tone.DIM),
-        Cell(size(file.size)),
-        Cell(f"{file.totals.tensors:,}"),
-        Cell(short(file.totals.unique_model_parameters), Tone.STRONG),
-        Cell(_types(list(file.totals.by_dtype)), Tone.DIM),
-        Cell(f"{bad:,}", Tone.BAD) if bad else Cell("0" if file.read else "", Tone.DIM),
-        remark,
-    )
-
-
-def _types(names: list[str]) -> str:
-    return " ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
+def _overview_row(file: FileReport, name: str) -> Row:
+    tone = Tone.PLAIN if file.totals else Tone.BAD
+    cells = [Cell(name, tone, file.path), *([Cell("")] * 6), _remark(file)]
+    cells[2] = Cell(size(file.size), value=file.size)
+    if file.totals:
+        bad = sum(row.stats.nonfinite for row in file.tensors if row.stats)
+        parameters = file.totals.unique_model_parameters
+        cells[1] = Cell(FORMAT_NAMES.get(file.format, file.format), Tone.DIM)
+        cells[3] = Cell(f"{file.totals.tensors:,}", value=file.totals.tensors)
+        cells[4] = Cell(short(parameters), Tone.STRONG, parameters)
+        cells[5] = Cell(listed(list(file.totals.by_dtype), 4, separator=" "), Tone.DIM)
+        if file.read or bad:
+            cells[6] = Cell(f"{bad:,}", Tone.BAD if bad else Tone.DIM, bad)
+    return Row(tuple(cells), key=file.path)
 
 
 def _remark(file: FileReport) -> Cell:
@@ -461,10 +483,7 @@ def _remark(file: FileReport) -> Cell:
     if file.hazards:
         return Cell(f"UNSAFE: {file.hazards[0].what}", Tone.BAD)
     if file.foreign:
-        return Cell(
-            f"needs {file.foreign[0]}" + (f" and {len(file.foreign) - 1:,} more" if file.foreign[1:] else ""),
-            Tone.DIM,
-        )
+        return Cell(f"needs {listed(file.foreign, 1)}", Tone.DIM)
     if file.training:
         return Cell(_training(file), Tone.DIM)
     return Cell("")

@@ -12,19 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inspectcli.display.text import listed, natural_key
 from inspectcli.encodings import json as _json
 from inspectcli.errors import PinspectError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, risks
 from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superblock
-from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, natural, optimizer_variables
+from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, optimizer_variables
 from inspectcli.formats.hdf5.process import process_for
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
 
-_KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
+_KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/([0-9]{1,9})")
 _ITERATIONS = re.compile(r"(^|[./])iterations?(:0)?$")
 _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimensions stand in reverse order"
 
@@ -156,7 +157,9 @@ def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]
         return "keras-h5", _legacy(listing, numeric, configs, "")
     if any(_KERAS_3_VARIABLE.fullmatch(d.path) for d in numeric):
         return "keras-weights-h5", keras_3(listing, numeric, configs)
-    plain = [Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(numeric, key=lambda d: natural(d.path))]
+    plain = [
+        Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(numeric, key=lambda d: natural_key(d.path))
+    ]
     return "hdf5", _unique(plain, lambda d: d.path)
 
 
@@ -180,7 +183,7 @@ def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: st
             name = legacy_name(layer, weight) if layer != "top_level_model_weights" else weight.replace("/", ".")
             leaf = name.rpartition(".")[2]
             named.append(Named(name, dataset, _variable_kind(leaf, dataset), classes.get(layer, "")))
-    for dataset in sorted(by_path.values(), key=lambda d: natural(d.path)):
+    for dataset in sorted(by_path.values(), key=lambda d: natural_key(d.path)):
         named.append(_unlisted(dataset, start))
     return _unique(named, lambda d: re.sub(r":\d+$", "", d.path.removeprefix(start)))
 
@@ -219,12 +222,12 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
             named.append(Named(name, dataset, _variable_kind(variable, dataset), layer))
     trained = [(n.name, n.dataset.shape or ()) for n in named if n.kind is Kind.PARAMETER]
     ordered = trained if configs.model is not None else []
-    for owner in sorted((o for o in owners if o.partition("/")[0] == "optimizer"), key=natural):
+    for owner in sorted((o for o in owners if o.partition("/")[0] == "optimizer"), key=natural_key):
         held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
         kind = configs.optimizer or labels.get(owner, "")
         named.extend(_optimizer(owner, held, kind, ordered))
     named.extend(
-        Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(others, key=lambda d: natural(d.path))
+        Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(others, key=lambda d: natural_key(d.path))
     )
     return _unique(named, lambda d: d.path)
 
@@ -297,13 +300,13 @@ def listing_notes(listing: Listing) -> tuple[str, ...]:
     notes = []
     other = [d for d in listing.datasets if d.dtype is None]
     if other:
-        shown = ", ".join(f"{d.path[-60:]} {d.type}" for d in other[:5])
+        shown = listed([f"{d.path[-60:]} {d.type}" for d in other], 5)
         notes.append(f"{len(other):,} datasets hold no numbers and were not looked at: {shown}")
     if listing.external_links:
-        shown = ", ".join(f"{p[-40:]} -> {t[:60]}" for p, t in list(listing.external_links.items())[:5])
+        shown = listed([f"{p[-40:]} -> {t[:60]}" for p, t in listing.external_links.items()], 5)
         notes.append(f"{len(listing.external_links):,} links lead to other files and were not followed: {shown}")
     if listing.soft_links:
-        shown = ", ".join(f"{p[-40:]} -> {t[:60]}" for p, t in list(listing.soft_links.items())[:5])
+        shown = listed([f"{p[-40:]} -> {t[:60]}" for p, t in listing.soft_links.items()], 5)
         notes.append(f"{len(listing.soft_links):,} symbolic links inside the file were not followed: {shown}")
     if listing.too_deep:
         notes.append("groups nested deeper than 200 levels were not looked at")

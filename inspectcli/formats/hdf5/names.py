@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inspectcli.display.text import natural_key
 from inspectcli.formats.hdf5.config import Layer, snake_case
 
 Shape = tuple[int, ...]
@@ -61,11 +62,6 @@ SLOTS: dict[str, tuple[str, ...]] = {
 _NUMBERED = re.compile(r"(.*)_(\d+)")
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a sort key by which `conv1d_2` comes before `conv1d_10`."""
-    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", text) if p)
-
-
 def without_number(name: str) -> str:
     """`dense_12` -> `dense`."""
     match = _NUMBERED.fullmatch(name)
@@ -96,7 +92,7 @@ class Keras3Names:
         if part in _ATTENTION_ORDER:
             owner = f"{holder}/{_ATTENTION_ORDER[part]}"
         # Layers of the config come in its order, the rest after them.
-        return (known or [len(self._position)], natural(owner))
+        return (known or [len(self._position)], natural_key(owner))
 
     def owner(self, path: str) -> str:
         """Return the dotted name of the object at a path: the names of the layers around it, then its own."""

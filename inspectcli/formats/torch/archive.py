@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from inspectcli.display.text import listed
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
 from inspectcli.errors import DamagedFileError, PinspectError, UnsafeFileError
 from inspectcli.formats.torch.tree import Path, TorchTree, walk
@@ -54,7 +55,7 @@ def archive_root(directory: ZipDirectory) -> str | None:
     # The object is the record nearest to the top; deeper ones belong to an archive inside the archive.
     tops = [name for name in pickles if name.count("/") <= 1]
     if len(tops) > 1:
-        raise UnsafeFileError(f"the archive has several roots: {', '.join(tops[:3])}")
+        raise UnsafeFileError(f"the archive has several roots: {listed(tops)}")
     return tops[0].removesuffix("data.pkl") if tops else None
 
 
@@ -62,7 +63,7 @@ def open_archive(source: Source) -> Archive:
     directory = read_directory(source)
     root = archive_root(directory)
     if root is None:
-        raise DamagedFileError("the archive holds no data.pkl: found " + ", ".join(list(directory.members)[:4]))
+        raise DamagedFileError("the archive holds no data.pkl: found " + listed(list(directory.members), 4))
     return Archive(source, directory, root)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
+from inspectcli.display.text import listed
 from inspectcli.errors import DamagedFileError, UnsafeFileError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.stream import read_pickle_at
@@ -178,7 +179,7 @@ def open_torch_tar(location: Location) -> Checkpoint:
     members = _members(source)
     missing = [name for name in _NEEDED if name not in members]
     if missing:
-        held = ", ".join(list(members)[:5]) or "nothing"
+        held = listed(list(members), 5) or "nothing"
         raise DamagedFileError(
             f"a tar that is no torch file: it lacks {', '.join(missing)} and holds {held}",
             "if it is an archive of checkpoints, unpack it and name the files",

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from inspectcli.errors import LimitError, PinspectError
+from inspectcli.formats.torch.optimizers import optimizer_class, param_groups
 from inspectcli.pickles.globals import is_torchscript
-from inspectcli.pickles.nodes import Dict, Global, Object, Set
+from inspectcli.pickles.nodes import Dict, Global, Object, Set, dict_of
 from inspectcli.pickles.tensors import Rebuilder, Tensor, span, text_bytes
 from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
@@ -394,37 +395,10 @@ def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), 
 _EPOCH_KEYS = ("epoch", "current_epoch", "epochs_run", "epoch_idx", "last_epoch")
 _STEP_KEYS = ("global_step", "step", "iteration", "iter", "iter_num", "num_updates", "current_step", "steps", "it")
 
-#: Keys of a param_group -> the optimizer that has them all. The first entry that fits counts.
-_GROUP_MARKS = (
-    ({"betas", "momentum_decay"}, "NAdam"),
-    ({"betas", "amsgrad"}, "Adam"),
-    ({"betas", "decoupled_weight_decay"}, "RAdam"),
-    ({"betas"}, "Adam-like"),
-    ({"alpha", "centered"}, "RMSprop"),
-    ({"rho"}, "Adadelta"),
-    ({"lr_decay"}, "Adagrad"),
-    ({"etas"}, "Rprop"),
-    ({"lambd", "t0"}, "ASGD"),
-    ({"max_iter", "history_size"}, "LBFGS"),
-    ({"momentum", "nesterov"}, "SGD"),
-    ({"momentum", "dampening"}, "SGD"),
-)
-
-
-def entries(node: object) -> Dict | None:
-    """Return the items of a dict, or of an instance of a subclass of dict; None for anything else."""
-    if isinstance(node, Dict):
-        return node
-    if isinstance(node, Object):
-        if node.entries is not None:
-            return node.entries
-        return node.state if isinstance(node.state, Dict) else None
-    return None
-
 
 def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
     """Return at most `limit` numbers, strings and booleans at the top of a checkpoint dict, by key."""
-    top = entries(value)
+    top = dict_of(value)
     if top is None:
         return {}
     found = {key_text(k): v for k, v in top.items() if type(v) in (int, float, bool, str)}
@@ -433,10 +407,10 @@ def scalars(value: object, limit: int = 50) -> Mapping[str, object]:
 
 def training(value: object) -> Training:
     """Return epoch, step and optimizer, from the keys under which trainers keep them."""
-    top = entries(value)
+    top = dict_of(value)
     if top is None or (isinstance(value, Object) and is_module(value)):
         return Training()
-    places = [top, *(d for k in ("meta", "train_state", "trainer", "state") if (d := entries(top.get(k))) is not None)]
+    places = [top, *(d for k in ("meta", "train_state", "trainer", "state") if (d := dict_of(top.get(k))) is not None)]
     epoch = next((n for d in places if (n := _first_number(d, _EPOCH_KEYS)) is not None), None)
     step = next((n for d in places if (n := _first_number(d, _STEP_KEYS)) is not None), None)
     optimizer = next(
@@ -461,15 +435,18 @@ def _first_number(node: Dict, keys: tuple[str, ...]) -> int | float | None:
 
 
 def _optimizer_kind(node: object) -> str:
-    """Return the class of an optimizer, told by the keys of its first param_group; empty if they fit none."""
+    """Return the optimizer's class, told by the keys of its first group; `Adam-like` if only its betas say so."""
     for candidate in node if isinstance(node, list) else (node,):
-        state = entries(candidate)
-        groups = state.get("param_groups") if state else None
-        group = entries(groups[0]) if isinstance(groups, list) and groups else None
-        if group is None:
-            continue
-        keys = {k for k in group.keys if isinstance(k, str)}
-        for marks, name in _GROUP_MARKS:
-            if marks <= keys:
-                return "AdamW" if name == "Adam" and group.get("decoupled_weight_decay") is True else name
+        group = next(param_groups(candidate), {})
+        name = optimizer_class(group, _state_keys(candidate)) or ("Adam-like" if "betas" in group else "")
+        if name:
+            return name
     return ""
+
+
+def _state_keys(optimizer: object) -> list[str]:
+    """What the optimizer holds of its first parameter."""
+    top = dict_of(optimizer)
+    states = dict_of(top.get("state")) if top is not None else None
+    first = dict_of(states.values[0]) if states is not None and states.values else None
+    return [key for key in first.keys if isinstance(key, str)] if first is not None else []

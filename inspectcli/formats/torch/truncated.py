@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from inspectcli.display.text import listed
 from inspectcli.encodings.zip import LOCAL_MAGIC, MAX_MEMBERS
 from inspectcli.errors import PinspectError, TruncatedFileError
 from inspectcli.formats.torch.stream import load_blob, read_pickle_at
@@ -164,6 +165,4 @@ def _sized(source: Source) -> Iterator[_Found]:
 
 
 def _named(cut: list[str], total: int) -> str:
-    shown = ", ".join(name[-60:] for name in cut[:3])
-    more = f" and {len(cut) - 3:,} more" if len(cut) > 3 else ""
-    return f"{len(cut):,} of {total:,} tensors are cut: {shown}{more}"
+    return f"{len(cut):,} of {total:,} tensors are cut: {listed([name[-60:] for name in cut])}"

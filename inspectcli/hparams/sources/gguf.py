@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from inspectcli.encodings.protobuf import shortest
 from inspectcli.errors import DamagedFileError, LimitError
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
+from inspectcli.tensors.arithmetic import shortest
 
 TOOL = "gguf"
 

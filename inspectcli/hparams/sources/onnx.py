@@ -9,13 +9,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from inspectcli.encodings.protobuf import Message, shortest
-from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
+from inspectcli.encodings.protobuf import Message, varint
+from inspectcli.errors import LimitError, PinspectError, TruncatedFileError
 from inspectcli.hparams._tree import decode_text
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Reach, Selection, Store
 from inspectcli.hparams.names import hparam
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
+from inspectcli.tensors.arithmetic import shortest
 
 TOOL = "onnx"
 
@@ -76,13 +77,13 @@ def _split(source: Source, start: int, end: int, inner: int | None) -> tuple[byt
     at, total = start, 0
     while at < end:
         head = source.read_at(at, min(20, end - at))
-        tag, used = _varint(head, 0)
+        tag, used = varint(head, 0)
         wire = tag & 7
         if wire == 2:
-            length, used = _varint(head, used)
+            length, used = varint(head, used)
         else:
             length = {1: 8, 5: 4}.get(wire, 0)
-            used = _varint(head, used)[1] if wire == 0 else used
+            used = varint(head, used)[1] if wire == 0 else used
         stop = at + used + length
         if stop > end:
             raise TruncatedFileError(f"a field of {length:,} bytes at byte {at:,}: the message ends at {end:,}")
@@ -95,18 +96,6 @@ def _split(source: Source, start: int, end: int, inner: int | None) -> tuple[byt
             raise LimitError(f"more than {MAX_KEPT:,} bytes of nodes")
         at = stop
     return b"".join(kept), places
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise TruncatedFileError("the file ends inside a number")
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
-    raise DamagedFileError("a number of more than ten bytes")
 
 
 def _facts(model: Message, file: str) -> Iterator[HParamRow]:
@@ -153,8 +142,8 @@ def _attribute_row(operator: str, attribute: Message, file: str) -> HParamRow | 
         value = attribute.integers(_INTS)
     elif floats := attribute.floats(_FLOAT):
         value = floats[0]
-    elif _INT in attribute:
-        value = _signed(attribute.integer(_INT))
+    elif integers := attribute.integers(_INT):
+        value = integers[-1]
     elif _TEXT in attribute:
         value = attribute.text(_TEXT)
     if value is None:
@@ -166,10 +155,6 @@ def _attribute_row(operator: str, attribute: Message, file: str) -> HParamRow | 
     if row.name == "bn_momentum":
         return replace(row, note=f"{operator} node; weight of the old value")
     return replace(row, name="pool_size") if scope == "pool" and row.name == "kernel_size" else row
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _scalar(tensor: Message) -> object:

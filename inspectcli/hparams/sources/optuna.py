@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from inspectcli.display.text import clipped
 from inspectcli.encodings.files import first_object, json_lines, json_object, read_file
 from inspectcli.encodings.sqlite import Database, has_tables, unmerged
 from inspectcli.errors import DamagedFileError
@@ -293,8 +294,7 @@ def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origi
 
 
 def _shown(choices: object) -> str:
-    text = ", ".join(str(c) for c in choices[:20]) if isinstance(choices, list) else str(choices)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return clipped(", ".join(str(c) for c in choices[:20]) if isinstance(choices, list) else str(choices), 80)
 
 
 SOURCE = (

@@ -86,7 +86,7 @@ def approx(**figures: float) -> dict[str, object]:
 
 def test_a_million_times_its_siblings() -> None:
     assert blocks(h__1__fc__weight=weight(64, 64) * 1e6) == [
-        ("PI201", "error", "h.1.fc.weight", "root mean square 4.96e+04: 1.0e+06 times the median of its 3 siblings",
+        ("PI201", "error", "h.1.fc.weight", "root mean square 4.96e4: 1e6 times the median of its 3 siblings",
          approx(rms=4.96e4, ratio=1e6)),
     ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_a_million_times_its_initial_scale_without_siblings() -> None:
     torch.manual_seed(0)
     found = blocks(head__weight=nn.Linear(256, 64).weight.detach() * 1e6)
     assert found == [
-        ("PI201", "error", "head.weight", "root mean square 3.61e+04: 1.0e+06 times its initial scale",
+        ("PI201", "error", "head.weight", "root mean square 3.61e4: 1e6 times its initial scale",
          approx(rms=3.61e4, ratio=1e6)),
     ]  # fmt: skip
 
@@ -106,13 +106,13 @@ def test_a_million_times_its_initial_scale_without_siblings() -> None:
 def test_a_vector_far_from_1(name: str, part: str) -> None:
     assert blocks(**{name: weight(64, std=1e6)}) == [
         ("PI201", "error", name.replace("__", "."),
-         f"root mean square 1.09e+06: of a {part}, values near 1 are expected", approx(rms=1.086e6, ratio=1.086e6)),
+         f"root mean square 1.09e6: of a {part}, values near 1 are expected", approx(rms=1.086e6, ratio=1.086e6)),
     ]  # fmt: skip
 
 
 def test_a_millionth_of_its_siblings() -> None:
     assert blocks(h__1__fc__weight=weight(64, 64) * 1e-6) == [
-        ("PI202", "warning", "h.1.fc.weight", "root mean square 4.96e-08: 1.0e-06 times the median of its 3 siblings",
+        ("PI202", "warning", "h.1.fc.weight", "root mean square 4.96e-8: 1e-6 times the median of its 3 siblings",
          approx(rms=4.96e-8, ratio=1e-6)),
     ]  # fmt: skip
 
@@ -140,7 +140,8 @@ def test_one_bit_flipped_in_an_exponent() -> None:
     x.view(torch.int32)[3, 5] ^= 1 << 30
     (found,) = findings(model(h__1__fc__weight=x))
     assert (found.code, str(found.severity), found.tensor) == ("PI206", "error", "h.1.fc.weight")
-    assert found.message == f"the largest magnitude is {x.abs().max():.3g}, 99 % are within {found.figures['q99']:.3g}"
+    largest = f"{x.abs().max():.3g}".replace("e+", "e")
+    assert found.message == f"the largest magnitude is {largest}, 99 % are within {found.figures['q99']:.3g}"
     assert found.figures == {"abs_max": x.abs().max().item(), "q99": pytest.approx(0.12, abs=0.02)}
     assert found.advice == "compare the file's checksum with its origin, and fetch it again"
 
@@ -173,5 +174,5 @@ def test_dead_channels(name: str, shape: tuple[int, ...], axis: int, word: str) 
 def test_many_dead_rows_are_named_in_part() -> None:
     x = weight(64, 64).index_fill(0, torch.arange(20), 0.0)
     (found,) = findings(model(h__1__fc__weight=x))
-    assert found.message == "20 of 64 rows are all zeros: 0, 1, 2, 3, 4, ..."
+    assert found.message == "20 of 64 rows are all zeros: 0, 1, 2, 3, 4 and 15 more"
     assert found.figures["indices"] == list(range(20))

@@ -503,11 +503,11 @@ def test_one_tensor_of_another_type_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ((0, 1, 3), "model.layers lacks block 2: found 0-1, 3"),
-        ((0, 2, 3), "model.layers lacks block 1: found 0, 2-3"),
-        ((1, 2, 3, 5, 6), "model.layers lacks block 4: found 1-3, 5-6"),
-        ((0, 1, 2, 4, 5, 6, 8), "model.layers lacks blocks 3, 7: found 0-2, 4-6, 8"),
-        ((0, 1, 2, 3, 4, 7, 8), "model.layers lacks blocks 5-6: found 0-4, 7-8"),
+        ((0, 1, 3), "model.layers lacks block 2: found 0..1, 3"),
+        ((0, 2, 3), "model.layers lacks block 1: found 0, 2..3"),
+        ((1, 2, 3, 5, 6), "model.layers lacks block 4: found 1..3, 5..6"),
+        ((0, 1, 2, 4, 5, 6, 8), "model.layers lacks blocks 3, 7: found 0..2, 4..6, 8"),
+        ((0, 1, 2, 3, 4, 7, 8), "model.layers lacks blocks 5..6: found 0..4, 7..8"),
     ],
 )
 def test_a_missing_block_is_a_warning(numbers: tuple[int, ...], message: str, tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_a_missing_block_is_a_warning(numbers: tuple[int, ...], message: str, tm
 
 def test_a_model_that_is_a_list_has_gaps_too(tmp_path: Path) -> None:
     (found,) = findings(write(tmp_path / "model.safetensors", blocks(0, 1, 3, prefix="")), "PI4")
-    assert found.message == "the model lacks block 2: found 0-1, 3"
+    assert found.message == "the model lacks block 2: found 0..1, 3"
     assert found.figures == {"prefix": "", "missing": [2], "found": 3}
 
 
@@ -563,7 +563,7 @@ def test_a_model_saved_under_zero_3_is_an_error(tmp_path: Path) -> None:
         Severity.ERROR,
         None,
         "6 of 8 weights are empty, shape [0]: model.layers.0.attn.qkv.weight, model.layers.0.attn.out.weight, "
-        "model.layers.0.mlp.up.weight, ...",
+        "model.layers.0.mlp.up.weight and 3 more",
         "save with `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the checkpoint folder",
         {"empty": 6, "weights": 8},
     )

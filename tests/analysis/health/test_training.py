@@ -193,7 +193,7 @@ def test_the_update_ratio_is_the_step_that_adam_makes(tmp_path: Path) -> None:
         assert figures == {"ratio": pytest.approx(change.item(), rel=0.2), "learning_rate": 1.0}
     first = next(iter(found.values()))
     assert first.message == (
-        f"the next update is {first.figures['ratio']:.1e} of the weights at learning rate 1: typically near 1e-3"
+        f"the next update is {first.figures['ratio']:.2g} of the weights at learning rate 1: typically near 1e-3"
     )
     assert str(first.severity) == "note"
 

@@ -115,7 +115,7 @@ def test_overflow_in_float16() -> None:
     assert findings(model(bn__running_var=torch.tensor([1.0, 7e4]))) == [
         Finding(
             "PI103", "note", "bn.running_var",
-            "largest magnitude 7e+04: beyond float16, at most 65,504",
+            "largest magnitude 7e4: beyond float16, at most 65,504",
             "serve this model in bfloat16 or float32",
             {"abs_max": 7e4, "limit": 65504.0},
         )
@@ -124,7 +124,7 @@ def test_overflow_in_float16() -> None:
 
 def test_overflow_in_both_half_types() -> None:
     (found,) = findings(model(bn__running_var=torch.tensor([1.0, 1e300], dtype=torch.float64)))
-    assert found.message == "largest magnitude 1e+300: beyond bfloat16 and float16, at most 65,504"
+    assert found.message == "largest magnitude 1e300: beyond bfloat16 and float16, at most 65,504"
     assert torch.tensor(found.figures["limit"]).to(torch.bfloat16).item() == torch.finfo(torch.bfloat16).max
 
 
@@ -199,8 +199,8 @@ def test_the_state_of_the_optimizer(tmp_path: Any) -> None:
         (1e-3, ""),
         (1e-6, ""),
         (0.0, ""),
-        (1.0, "; the learning rate is 1, typically 1e-07 to 0.01 for Adam"),
-        (1e-9, "; the learning rate is 1e-09, typically 1e-07 to 0.01 for Adam"),
+        (1.0, "; the learning rate is 1, typically 1e-7 to 0.01 for Adam"),
+        (1e-9, "; the learning rate is 1e-9, typically 1e-7 to 0.01 for Adam"),
     ],
 )
 def test_nan_and_an_unusual_learning_rate_are_said_in_one_breath(tmp_path: Any, lr: float, remark: str) -> None:

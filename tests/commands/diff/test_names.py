@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inspectcli.commands.diff.names import Rewrite, counted, in_torch_words, parts, rewrites
+from inspectcli.commands.diff.names import Rewrite, in_torch_words, rewrites
+from inspectcli.tensors.names import parts
 
 
 def found(a: list[str], b: list[str]) -> list[tuple[str, str]]:
@@ -60,8 +61,3 @@ def test_a_wrapper_only_adds_or_takes() -> None:
 )
 def test_words(keras: str, torch: str) -> None:
     assert ".".join(in_torch_words(parts(keras))) == torch
-
-
-def test_siblings_are_counted() -> None:
-    assert counted("dense_3.kernel") == counted("dense_12.kernel") == ("dense#", "kernel")
-    assert counted("net.0.weight") == counted("net.3.weight")

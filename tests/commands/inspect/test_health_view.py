@@ -19,7 +19,7 @@ from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
 from inspectcli.commands.inspect.result import FileReport, TensorRow
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
-from inspectcli.render.base import render
+from inspectcli.render import render
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ model.safetensors  safetensors · 168.5 kB
  ────────────────────────  ──────  ────  ──────  ─────────────  ─────────  ───────  ──────  ─────  ───────  ─────────  ─────────────
  h.{0..4}.norm.bias  ×5    64      f32      320              0          0        0       0  100 %        0  untouched       █
  h.{1,3..4}.up.weight  ×3  128×64  f32    24.6k  -0.001…0.0021  0.11…0.11  -0.1875  0.1875      0        0  ×1.5       ██████████
- h.0.up.weight             128×64  f32    8.19k       -8.3e-04     0.1085  -0.1875  0.1875      0        1             ██████████
- h.2.up.weight             128×64  f32    8.19k        2.7e-04    0.07145   -0.125   0.125      0        0  untouched  ██████████
+ h.0.up.weight             128×64  f32    8.19k        -8.3e-4     0.1085  -0.1875  0.1875      0        1             ██████████
+ h.2.up.weight             128×64  f32    8.19k         2.7e-4    0.07145   -0.125   0.125      0        0  untouched  ██████████
  head.weight               10×64   f32      640        0.00825     0.1485  -0.2494  0.2496      0        0  ×2.1       █▆█▆▆▇▇███"""  # noqa: E501
 
 AT_80 = """\

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from support.places import FIXTURES
 
@@ -9,7 +12,7 @@ from inspectcli.cli.inspect import SORT_KEYS as OFFERED
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import SORT_KEYS, View, present, unravel
 from inspectcli.display.blocks import Facts, Note, Report, Table
-from inspectcli.display.text import common_prefix, count, number, percent, short, size, span
+from inspectcli.render import render
 
 
 def shown(name: str, view: View | None = None) -> Report:
@@ -21,63 +24,12 @@ def table(report: Report) -> Table:
 
 
 def names(report: Report) -> list[str]:
-    return [row[0].text for row in table(report).rows]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"), (-0.0, "0"), (1.0, "1"), (0.13124, "0.1312"), (-12.504, "-12.5"), (3.2e-7, "3.2e-07"),
-        (123456.0, "1.2e+05"), (1024, "1,024"), (10**9, "1.00e+09"), (None, "–"), (999.96, "1000"),
-        (5e-324, "4.9e-324"),
-    ],
-)  # fmt: skip
-def test_numbers_are_short(value: float | None, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [(0, "0"), (999, "999"), (1000, "1k"), (2_359_296, "2.36M"), (124_439_808, "124.4M"), (7 * 10**9, "7B")],
-)
-def test_counts_have_units(n: int, text: str) -> None:
-    assert short(n) == text
-
-
-def test_a_large_count_is_given_twice() -> None:
-    assert count(124_439_808) == "124,439,808 (124.4M)"
-    assert count(26) == "26"
-
-
-@pytest.mark.parametrize(("n", "text"), [(400, "400 bytes"), (497_774_592, "497.8 MB"), (8_589_934_592, "8.6 GB")])
-def test_sizes_are_decimal(n: int, text: str) -> None:
-    assert size(n) == text
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0, "0"), (1e-6, "<0.1 %"), (0.125, "12.5 %"), (0.99999, ">99.9 %"), (1.0, "100 %")]
-)
-def test_only_all_is_a_hundred_per_cent(share: float, text: str) -> None:
-    assert percent(share) == text
-
-
-def test_the_range_of_a_fold() -> None:
-    assert span([0.14, 0.18, None]) == "0.14…0.18"
-    assert span([1.0, 1.0]) == "1"
-    assert span([None]) == "–"
+    return [row.cells[0].text for row in table(report).rows]
 
 
 def test_an_index_in_c_order() -> None:
     assert unravel(7 * 128 + 40, (32, 128)) == (7, 40)
     assert unravel(0, ()) == ()
-
-
-@pytest.mark.parametrize(
-    ("given_names", "prefix"),
-    [(["a.b.c", "a.b.d"], "a.b."), (["a.b"], ""), (["ab", "ac"], ""), (["h.{0..2}.w", "h.{0..2}.v"], ""), ([], "")],
-)
-def test_what_all_names_share_is_said_once(given_names: list[str], prefix: str) -> None:
-    assert common_prefix(given_names) == prefix
 
 
 def test_the_command_line_offers_what_there_is_to_sort_by() -> None:
@@ -112,26 +64,101 @@ def test_foreign_classes_are_named() -> None:
 
 
 def test_a_tied_tensor_names_the_first() -> None:
-    rows = {row[0].text: [cell.text for cell in row] for row in table(shown("views.pt")).rows}
-    assert "= base" in rows["tied"]
+    rows = {row.key: row.cells for row in table(shown("views.pt")).rows}
+    (said,) = (cell for cell in rows["tied"] if cell.text == "= base")
+    assert said.link == "base"
+    assert said.link in rows
 
 
 def test_packed_words_show_no_figures() -> None:
-    rows = {row[0].text: [cell.text for cell in row] for row in table(shown("gptq.safetensors", View(True))).rows}
+    rows = {row.key: [c.text for c in row.cells] for row in table(shown("gptq.safetensors", View(True))).rows}
     assert "packed" in next(cells for name, cells in rows.items() if name.endswith("qweight"))
 
 
 def test_the_tree_sums_what_lies_below() -> None:
-    report = shown("lightning.ckpt", View(tree=True))
-    at = [column.title for column in table(report).columns].index("params")
-    sums = {row[0].text: row[at].text for row in table(report).rows}
-    assert sums["state_dict"] == "26"
-    assert sums["    fc1"] == "16"
+    tree = table(shown("lightning.ckpt", View(tree=True)))
+    at = [column.key for column in tree.columns].index("numel")
+    sums = {(depth, row.cells[0].text): row.cells[at].value for depth, row in tree.lines()}
+    assert sums[0, "state_dict"] == 26
+    assert sums[2, "fc1"] == 16
+
+
+def test_the_tree_is_rows_below_rows() -> None:
+    state = next(
+        row for row in table(shown("lightning.ckpt", View(tree=True))).rows if row.cells[0].text == "state_dict"
+    )
+    (net,) = state.children
+    assert [row.cells[0].text for row in (net, *net.children)] == ["net", "fc1", "fc2"]
+    assert [row.key for row in net.children[0].children] == ["state_dict.net.fc1.bias", "state_dict.net.fc1.weight"]
+    assert not any(row.folded for row in (state, net, *net.children))
+
+
+def test_a_fold_in_the_tree_stands_for_its_members() -> None:
+    lines = dict.fromkeys(row.key for _, row in table(shown("gpt2_tiny.safetensors", View(tree=True))).lines())
+    assert "h.{0..11}.mlp.c_fc.weight" in lines
+    assert "h.0.mlp.c_fc.weight" not in lines
+    folds = [row for _, row in table(shown("gpt2_tiny.safetensors", View(tree=True))).lines() if row.folded]
+    (fold,) = (row for row in folds if row.key == "h.{0..11}.mlp.c_fc.weight")
+    assert sorted(member.key for member in fold.children) == sorted(f"h.{i}.mlp.c_fc.weight" for i in range(12))
+
+
+def test_a_module_that_the_file_comes_back_to_stands_twice_with_the_sum_of_all(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez(path, **{"a.w": np.ones(2), "b": np.ones(3), "a.v": np.ones(5)})
+    tree = table(present(inspect(str(path)), View(tree=True)))
+    assert [(depth, row.cells[0].text, row.cells[2 + 1].value) for depth, row in tree.lines()] == [
+        (0, "a", 7), (1, "w", 2), (0, "b", 3), (0, "a", 7), (1, "v", 5),
+    ]  # fmt: skip
+
+
+def test_a_name_of_many_parts_is_a_deep_tree(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez(path, **{"a." * 1500 + "w": np.ones(2)})
+    report = present(inspect(str(path)), View(tree=True))
+    assert sum(1 for _ in table(report).lines()) == 1501
+    for format_name in ("plain", "terminal", "markdown"):
+        assert render(report, format_name).count("a") > 1500
+
+
+def test_cells_hold_the_figures_behind_their_texts() -> None:
+    report = inspect(str(FIXTURES / "gpt2_tiny.safetensors"))
+    shown_table = table(present(report, View(all_rows=True)))
+    for row in shown_table.rows:
+        found = {column.key: cell.value for column, cell in zip(shown_table.columns, row.cells, strict=True)}
+        tensor = report.files[0][row.key]
+        assert found["name"] == tensor.name
+        assert found["numel"] == tensor.numel
+        assert tensor.stats is not None
+        assert [found[k] for k in ("mean", "std", "min", "max")] == [
+            tensor.stats.mean, tensor.stats.std, tensor.stats.min, tensor.stats.max,
+        ]  # fmt: skip
 
 
 def test_sorting_puts_the_largest_first() -> None:
     report = shown("mlp.pt", View(all_rows=True, sort="size"))
     assert names(report)[0].endswith("fc1.weight")
+
+
+@pytest.mark.parametrize("sort", ["mean", "std", "max", "min", "size", "zeros", "nan"])
+@pytest.mark.parametrize("name", ["gpt2_tiny_nan.safetensors", "dtypes.pt", "views.pt", "nonfinite.pt"])
+def test_rows_are_in_the_order_of_their_values(name: str, sort: str) -> None:
+    report = inspect(str(FIXTURES / name))
+    keys = [row.key for row in table(present(report, View(all_rows=True, sort=sort))).rows]
+
+    def figure(key: str) -> float | None:
+        row = report.files[0][key]
+        if sort == "size":
+            return row.numel
+        if row.stats is None:
+            return 0 if sort in ("zeros", "nan") else None
+        if sort == "zeros":
+            return row.stats.zeros / max(row.numel, 1)
+        return row.stats.nonfinite if sort == "nan" else getattr(row.stats, sort)
+
+    figures = [figure(key) for key in keys]
+    known = [f for f in figures if f is not None]
+    assert known == sorted(known, reverse=sort != "min")
+    assert figures[len(known) :] == [None] * (len(figures) - len(known))  # those without one come last
 
 
 def test_what_top_leaves_out_is_said() -> None:

@@ -252,7 +252,7 @@ def test_what_holds_no_numbers_is_noted_and_no_tensor(odd: Checkpoint) -> None:
     assert not SKIPPED.keys() & {t.name for t in odd}
     (note,) = odd.notes
     assert note.startswith(f"{len(SKIPPED)} datasets hold no numbers and were not looked at: ")
-    shown = note.partition(": ")[2].split(", ")
+    shown = note.partition(": ")[2].removesuffix(f" and {len(SKIPPED) - 5} more").split(", ")
     assert len(shown) == 5
     for text in shown:
         name, _, kind = text.partition(" ")
@@ -551,9 +551,10 @@ def test_a_crash_between_two_blocks_is_a_message(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((64, 1 << 17), np.float32), chunks=(1, 1 << 17))
     tensor = open_checkpoint(path)["x"]
+    reader = _hdf5_process.process_for(tensor.segments[0].source)
     stream = blocks(tensor)
     next(stream)
-    os.kill(_hdf5_process.process_for(tensor.segments[0].source)._process.pid, signal.SIGKILL)
+    os.kill(reader._process.pid, signal.SIGKILL)
     with pytest.raises(DamagedFileError, match=r"libhdf5 crashed on this file \(signal 9\)"):
         list(stream)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from inspectcli.display.text import natural_key
 from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, snake_case
 from inspectcli.formats.hdf5.names import (
     Keras3Names,
     legacy_name,
-    natural,
     optimizer_variables,
     without_number,
 )
@@ -185,7 +185,7 @@ def test_the_parts_of_attention_come_in_order_of_creation() -> None:
     "texts", [["a_2", "a_10", "a_11"], ["a", "a_1", "b"], ["1", "2", "10"], ["x/9/y", "x/10/a"], ["", "a"]]
 )
 def test_natural_order_counts_numbers_as_numbers(texts: list[str]) -> None:
-    assert sorted(set(texts), key=natural) == texts
+    assert sorted(set(texts), key=natural_key) == texts
 
 
 @pytest.mark.parametrize(
