@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsafeFileError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.finding import find_folder, find_format
 from inspectcli.formats.folder import models_by_suffix, no_model
@@ -76,13 +76,23 @@ def _open_as(location: Location, known: Format | None) -> Checkpoint:
 
 
 def _told(error: PinspectError, source: Source) -> PinspectError:
-    """The error, with what would act before a loader comes to it."""
+    """The error, with how a transfer as text damaged the file, and what would act before a loader comes to it."""
     from inspectcli.formats.readings import seen_before
 
+    if isinstance(error, DamagedFileError | UnsafeFileError | UnsupportedFormatError):
+        error = _by_transfer(error, source)
     acts = seen_before(source)
     if acts:
         error.message += f"; before a loader comes to that, {acts[0].what}"
     return error
+
+
+def _by_transfer(error: PinspectError, source: Source) -> PinspectError:
+    """The same error, or one that says how a transfer as text damaged the file."""
+    from inspectcli.encodings.transfer import text_damage
+
+    found = text_damage(source)
+    return error if found is None else DamagedFileError(f"{found.what} ({error.message})", found.cure, error.path)
 
 
 def open_one(folder: Location, models: Sequence[Location]) -> Checkpoint:

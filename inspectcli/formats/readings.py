@@ -16,13 +16,11 @@ from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Hazard
 
 _PICKLES = ("torch-legacy", "pickle")
-_ZIPS = ("torch-zip", "torchscript", "keras", "npz")
+_ZIPS = ("torch-zip", "torchscript", "torch-package", "pt2", "keras", "npz", "zip")
 _HDF5 = ("hdf5", "keras-h5", "keras-weights-h5", "keras")
 #: HDF5 may begin at any power of two from this on.
 _FIRST_BLOCK = 512
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_END_RECORD = 22
-_MAX_COMMENT = 0xFFFF
 
 
 def with_other_readings(checkpoint: Checkpoint, location: Location) -> Checkpoint:
@@ -73,6 +71,7 @@ def _as_pickle(known: str, source: Source) -> tuple[Hazard, ...]:
 
 
 def _other_formats(known: str, location: Location) -> Iterator[tuple[str, tuple[Hazard, ...]]]:
+    from inspectcli.encodings.zip_end import ends_like_zip
     from inspectcli.formats.torch.tar import sniff
 
     source, head = location.open(), location.head(HEAD)
@@ -80,7 +79,7 @@ def _other_formats(known: str, location: Location) -> Iterator[tuple[str, tuple[
         yield "tar", _in_tar(source)
     if known not in _HDF5 and _holds_hdf5(source):
         yield "HDF5", _in_hdf5(location)
-    if known not in _ZIPS and _ends_like_zip(source):
+    if known not in _ZIPS and ends_like_zip(source):
         yield "zip", ()
 
 
@@ -111,15 +110,3 @@ def _in_hdf5(location: Location) -> tuple[Hazard, ...]:
         return open_hdf5(location).hazards
     except PinspectError:
         return ()
-
-
-def _ends_like_zip(source: Source) -> bool:
-    """Return whether an end record stands at the end, whose comment reaches to the end of the file."""
-    n = min(source.size, _END_RECORD + _MAX_COMMENT)
-    tail = source.read_at(source.size - n, n)
-    at = tail.rfind(b"PK\5\6")
-    while at >= 0:
-        if at + _END_RECORD + int.from_bytes(tail[at + 20 : at + 22], "little") == n:
-            return True
-        at = tail.rfind(b"PK\5\6", 0, at)
-    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from inspectcli.display.text import listed
@@ -67,7 +67,7 @@ def open_archive(source: Source) -> Archive:
     return Archive(source, directory, root)
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """A storage that is a record of the archive."""
 
     source: Source
@@ -85,27 +85,33 @@ class _Nowhere(NamedTuple):
 
 
 class ZipStorages:
-    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`."""
+    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`.
 
-    def __init__(self, archive: Archive, folder: str) -> None:
+    Args:
+        folder, suffix: what stands before and behind the key in the names of the records.
+    """
+
+    def __init__(self, archive: Archive, folder: str, suffix: str = "") -> None:
         self.archive = archive
         self.folder = folder
+        self.suffix = suffix
 
     @property
     def identity(self) -> Identity:
         return *self.archive.source.identity, self.folder
 
-    def place(self, key: str, nbytes: int) -> _Record | _Nowhere:
-        member = self.archive.member(f"{self.folder}/{key}")
+    def place(self, key: str, nbytes: int) -> Record | _Nowhere:
+        name = f"{self.folder}/{key}{self.suffix}"
+        member = self.archive.member(name)
         if member is None:
             if not nbytes:
                 return _Nowhere()
-            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{self.folder}/{key}")
+            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{name}")
         if member.size != nbytes:
             raise DamagedFileError(
                 f"storage {key!r} is {member.size:,} bytes in the archive, {nbytes:,} according to the pickle"
             )
-        return _Record(self.archive.source, member)
+        return Record(self.archive.source, member)
 
 
 def walk_pickle(
@@ -130,6 +136,7 @@ def walk_pickle(
 
 #: Records that hold values are looked at for a pickle up to this number: they are as many as tensors.
 _MAX_VALUE_RECORDS = 10_000
+_VALUES = ("data/", ".data/", "constants/")
 
 
 def archive_hazards(archive: Archive, programs: Mapping[str, Program]) -> tuple[Hazard, ...]:
@@ -138,16 +145,22 @@ def archive_hazards(archive: Archive, programs: Mapping[str, Program]) -> tuple[
     torch loads `data.pkl`, and any record whose name it is given.
     """
     budget = Budget()
-    found: list[Hazard] = []
-    for name, program in programs.items():
-        found.extend(judged((program,), archive.root + name, budget))
+    found = [h for name, program in programs.items() for h in judged((program,), archive.root + name, budget)]
+    return (*found, *member_hazards(archive.source, _others(archive, programs), budget))
+
+
+def _others(archive: Archive, programs: Mapping[str, Program]) -> Iterator[Member]:
     values = 0
     for member in archive.directory.members.values():
         name = member.name.removeprefix(archive.root)
-        if name.startswith(("data/", "constants/")):
-            values += 1
-            if values > _MAX_VALUE_RECORDS:
-                continue
-        if name not in programs:
-            found.extend(member_swept(archive.source, member, budget, loaded=member.name.endswith((".pkl", ".pickle"))))
+        values += name.startswith(_VALUES)
+        if name not in programs and not (values > _MAX_VALUE_RECORDS and name.startswith(_VALUES)):
+            yield member
+
+
+def member_hazards(source: Source, members: Iterable[Member], budget: Budget) -> tuple[Hazard, ...]:
+    """Return what would act in those members that are pickles."""
+    found: list[Hazard] = []
+    for member in members:
+        found.extend(member_swept(source, member, budget, loaded=member.name.endswith((".pkl", ".pickle"))))
     return tuple(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from inspectcli.display.text import plural
 from inspectcli.encodings.zip import try_directory
 from inspectcli.errors import DamagedFileError
 from inspectcli.formats.base import Format
@@ -84,8 +85,17 @@ def writer(archive: Archive, program: Program) -> str:
 
 
 def walk_notes(tree: TorchTree) -> tuple[str, ...]:
-    """Return notes on what the walk left out."""
-    return ("objects nested deeper than 200 levels were not looked at",) if tree.too_deep else ()
+    """Return notes on what there is besides tensors, and on what the walk left out."""
+    notes = []
+    if tree.aside:
+        counts = ", ".join(plural(n, kind) for kind, n in tree.aside.items())
+        names = [name[:40] for name in tree.first_aside]
+        more = ["..."] if names and len(names) < sum(tree.aside.values()) else []
+        which = f" ({', '.join(names + more)})" if names else ""
+        notes.append(f"besides tensors: {counts}{which}")
+    if tree.too_deep:
+        notes.append("objects nested deeper than 200 levels were not looked at")
+    return tuple(notes)
 
 
 FORMAT = Format("torch-zip", "PyTorch zip archive", (".pt", ".pth", ".ckpt", ".bin", ".pth.tar"), sniff, open_torch_zip)
