@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from inspectcli.errors import PinspectError
 from inspectcli.formats.finding import find_folder, formats
-from inspectcli.formats.folder import INDEX_SUFFIX, models_by_suffix, no_model
+from inspectcli.formats.folder import INDEX_SUFFIX, KERAS_INDEX, models_by_suffix, no_model
 from inspectcli.storage.location import EntryKind, Location
 from inspectcli.storage.names import file_name
 
@@ -61,7 +61,7 @@ def _models_below(folder: Location, depth: int) -> Iterator[Location]:
 
 def is_named_like_a_checkpoint(location: Location) -> bool:
     """Whether the suffix is one that a format uses. An index is none: its shards are files of their own."""
-    suffixes = (suffix for known in formats() for suffix in known.suffixes if suffix != INDEX_SUFFIX)
+    suffixes = (suffix for known in formats() for suffix in known.suffixes if suffix not in (INDEX_SUFFIX, KERAS_INDEX))
     return location.name.lower().endswith(tuple(suffixes))
 
 
