@@ -48,6 +48,7 @@ class Policy:
         max_size: bytes; None for any.
         require_format: formats of which one is asked for; empty for any.
         tensor_ignores: findings that are meant to be there.
+        allow_unread: patterns of the paths of files that may stay unread.
     """
 
     select: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Policy:
     max_size: int | None = None
     require_format: tuple[str, ...] = ()
     tensor_ignores: tuple[TensorIgnore, ...] = ()
+    allow_unread: tuple[str, ...] = ()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
