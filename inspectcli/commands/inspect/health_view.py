@@ -54,6 +54,12 @@ def init_cell(line: Fold[TensorRow]) -> Cell:
     return Cell(f"{still} of {len(verdicts)} as init", Tone.DIM)
 
 
+def _is_one_constant(row: TensorRow) -> bool:
+    """Whether a matrix holds nothing but one value."""
+    constant = row.init is not None and row.init.family == "constant" and row.init.strength != "moved"
+    return constant and sum(n > 1 for n in row.shape) > 1
+
+
 def _times(ratio: float) -> str:
     return significant(ratio, 2 if ratio < 100 else 1)
 
@@ -69,6 +75,12 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     }
     moved = groups["moved"]
     weights = plural(len(rows), "weight")
+    still = [row for row in file.tensors if _is_one_constant(row) and not row.alias_of]
+    if len(moved) == len(rows) and still:
+        names = listed([row.name for row in still], 2)
+        told = f"{plural(len(rows), 'weight')} moved from initialization; {len(still):,} hold one value each: {names}"
+        yield "trained", Cell(told, Tone.WARN)
+        return
     if len(moved) == len(rows):
         every = {1: "the only weight has moved from its", 2: "both weights have moved from their"}
         yield (

@@ -13,7 +13,7 @@ from inspectcli.errors import DamagedFileError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.archive import Archive, archive_root, open_archive, other_pickles, walk_pickle
 from inspectcli.formats.torch.tree import TorchTree, scalars, training
-from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.globals import foreign, hazards, named
 from inspectcli.pickles.machine import Program
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
@@ -58,6 +58,7 @@ def open_torch_zip(location: Location) -> Checkpoint:
         objects=program.value,
         writer=writer(archive, program),
         foreign=foreign((program,)),
+        globals=named((program,)),
         hazards=hazards(program, f"{archive.root}data.pkl") + other_pickles(archive, _RECORDS),
         notes=walk_notes(tree),
         training=training(program.value),
