@@ -93,7 +93,7 @@ def no_values(subject: RuleContext) -> Iterator[RuleHit]:
             empty[0] if len(empty) == 1 else None,
             f"no values of {len(empty):,} of {plural(len(tensors), 'tensor')} are in the file: {listed(empty)}",
             {"empty": len(empty), "tensors": len(tensors)},
-            severity=Severity.ERROR if len(empty) == len(tensors) else Severity.WARNING,
+            severity=Severity.ERROR if len(empty) == len(tensors) else None if len(empty) > 1 else Severity.NOTE,
         )
 
 

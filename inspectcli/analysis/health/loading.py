@@ -36,8 +36,8 @@ def weights_only_refuses(subject: RuleContext) -> Iterator[RuleHit]:
     `torch.serialization.add_safe_globals` was given. Who knows only the default gets an error, and may turn it off for
     files of strangers.
 
-    What to do: save `model.state_dict()` and plain numbers, strings and lists. To load this file, give what is named here
-    to `torch.serialization.add_safe_globals`, if you trust it.
+    What to do: save `model.state_dict()` and plain numbers, strings and lists. To load this file as it is, give
+    what is named here to `torch.serialization.add_safe_globals`, if you trust it.
     """
     checkpoint = subject.checkpoint
     if checkpoint.format not in ("torch-zip", "torch-legacy") or checkpoint.hazards:
