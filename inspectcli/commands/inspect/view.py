@@ -189,6 +189,9 @@ def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     if not file.read:
         yield "values", Cell("not read (--no-stats)", Tone.DIM)
         return
+    hollow = [row.name for row in file.tensors if row.note.startswith("meta:")]
+    if hollow:
+        yield "hollow", Cell(f"no values of {listed(hollow, 2, 'tensor')} are in the file (meta device)", Tone.WARN)
     read = [row for row in file.tensors if row.stats and not row.alias_of]
     bad = [row for row in read if row.stats and row.stats.nonfinite]
     if not bad:
