@@ -19,10 +19,10 @@ _EACH, _CODES = 3, 8
 
 
 def coverage_text(coverage: Coverage) -> str:
-    """`3 files read (58 tensors, 59 kB of values), 1 not read, 12 passed over: no checkpoints`."""
+    """`3 files read (50 of 58 tensors, 59 kB of values), 1 not read, 12 passed over: no checkpoints`."""
     of = plural(coverage.tensors, "tensor")
     if coverage.tensors_read < coverage.tensors:
-        of = f"values of {coverage.tensors_read:,} of {of}"
+        of = f"{coverage.tensors_read:,} of {of}"
     parts = [f"{plural(coverage.files, 'file')} read ({of}, {size(coverage.bytes_read)} of values)"]
     parts.append(f"{coverage.unread:,} not read")
     parts.append(f"{coverage.passed_over:,} passed over: no checkpoints" if coverage.passed_over else "0 passed over")
