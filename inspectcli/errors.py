@@ -26,16 +26,17 @@ class PinspectError(Exception):
 
     Args:
         message: what is wrong, without the path.
-        hint: what the user can do next; may be empty.
+        hint: what the user can do next; the `next_step` of the class if it is empty.
         path: the file or folder; filled in by `at` where the raiser does not know it.
     """
 
     code: ClassVar[str] = "error"
+    next_step: ClassVar[str] = ""
 
     def __init__(self, message: str, hint: str = "", path: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.next_step
         self.path = path
 
     def at(self, path: str) -> PinspectError:
@@ -69,22 +70,27 @@ class NoCheckpointError(UnsupportedFormatError):
 
 class DamagedFileError(PinspectError):
     code = "damaged"
+    next_step = "compare its size and checksum with those of the original, and fetch or save it again"
 
 
 class TruncatedFileError(DamagedFileError):
     code = "truncated"
+    next_step = "the download or the save did not finish: fetch the file again"
 
 
 class ChecksumError(DamagedFileError):
     code = "checksum"
+    next_step = "bytes were changed since it was written: fetch the file again"
 
 
 class LimitError(PinspectError):
     code = "limit"
+    next_step = "no known library writes such a file; if this one is honest, report it"
 
 
 class UnsafeFileError(PinspectError):
     code = "unsafe"
+    next_step = "do not load it; ask for a file that was written by the library itself"
 
 
 class MissingLibraryError(PinspectError):

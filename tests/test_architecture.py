@@ -17,7 +17,8 @@ from support.rooms import LEVELS
 FACES = {"inspectcli", "inspectcli.commands", "inspectcli.display"}
 #: `render` shows reports and knows nothing else of the program, but for what paths are called in them.
 RENDER_KNOWS = (
-    "inspectcli.render", "inspectcli.display.blocks", "inspectcli.errors", "inspectcli.contract", "inspectcli.storage"
+    "inspectcli.render", "inspectcli.display.blocks", "inspectcli.display.text", "inspectcli.errors",
+    "inspectcli.contract", "inspectcli.storage"
 )  # fmt: skip
 
 LEVEL = {f"inspectcli.{room.name}": number for number, level in enumerate(LEVELS) for room in level}

@@ -7,6 +7,7 @@ import sys
 import time
 from types import TracebackType
 
+from inspectcli.display.text import size
 from inspectcli.render.base import escape, shorten_middle
 from inspectcli.storage import size_of
 from inspectcli.storage.names import file_name
@@ -46,7 +47,6 @@ class Meter:
             self._draw()
 
     def _draw(self) -> None:
-        from inspectcli.display.text import size
 
         width = os.get_terminal_size(sys.stderr.fileno()).columns
         share = min(self._done / self._total, 1.0) if self._total else 0.0

@@ -117,7 +117,9 @@ def _named(members: list[_Member[T]]) -> list[Fold[T]]:
         parts = members[0].parts
         name = parts[0] + "".join(_numbers(c) + part for c, part in zip(columns, parts[1:], strict=True))
         return [Fold(name, tuple(m.row for m in members))]
-    outer = next(i for i, c in enumerate(columns) if len(c) > 1)
+    outer = next((i for i, c in enumerate(columns) if len(c) > 1), None)
+    if outer is None:  # several of one name
+        return list(unfolded(m.row for m in members))
     made: list[Fold[T]] = []
     groups: dict[int, list[_Member[T]]] = {value: [] for value in columns[outer]}
     for member in members:

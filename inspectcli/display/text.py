@@ -9,6 +9,14 @@ from decimal import Decimal
 
 from inspectcli.tensors.arithmetic import shortest
 
+#: For a class of `re`, characters that are shown as nothing or as a blank though their category does not say so: those
+#: of Unicode's Default_Ignorable_Code_Point that are marks, letters or unassigned; Braille and musical blanks.
+INVISIBLE = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001d159"
+    "\U000e0000-\U000e0fff"
+)
+
+
 # -- numbers --------------------------------------------------------------------------------------------
 
 

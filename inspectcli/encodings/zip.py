@@ -6,30 +6,28 @@ https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (6.3.10)
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
+from inspectcli.encodings.zip_end import LOCAL_MAGIC as LOCAL_MAGIC
+from inspectcli.encodings.zip_end import find_directory
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError, UnsafeFileError
+from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Checksum, Codec, Segment, compare_crc, register
 
-LOCAL_MAGIC = b"PK\x03\x04"
-
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MAX_COMMENT = 0xFFFF
 _ZIP64 = 0xFFFFFFFF
 
 MAX_MEMBERS = 200_000
 MAX_DIRECTORY = 64 << 20
 #: A member that inflates to more than this many times its stored size, and to more bytes than the floor, is a bomb.
 MAX_RATIO, RATIO_FLOOR = 100, 16 << 20
+
+_REWRITE = "do not load it; unpack it with `unzip`, look at what comes out, and write it again"
 
 _ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40
 _UTF8 = 0x800
@@ -104,14 +102,9 @@ def read_directory(source: Source) -> ZipDirectory:
 
 
 def _read_directory(source: Source) -> ZipDirectory:
-    start, size, count, end = _find_directory(source)
+    start, size, count, _ = find_directory(source)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
         raise LimitError(f"the zip directory is too large: {count:,} members, at most {MAX_MEMBERS:,}")
-    if start + size != end:
-        raise UnsafeFileError(
-            f"{abs(end - start - size):,} bytes stand before the archive or inside its directory",
-            "re-create the file with the tool that wrote it",
-        )
     entries = list(_central_entries(source.read_at(start, size), count))
     members: dict[str, Member] = {}
     folded: set[str] = set()
@@ -124,47 +117,6 @@ def _read_directory(source: Source) -> ZipDirectory:
         members[entry.name] = _check_local_header(source, header_offset, entry)
     _check_layout([(offset, members[entry.name]) for offset, entry in entries], start)
     return ZipDirectory(members)
-
-
-def _find_directory(source: Source) -> tuple[int, int, int, int]:
-    """Return start, size and member count of the central directory, and where it must end, in bytes of the file."""
-    tail_size = min(source.size, _END.size + _MAX_COMMENT)
-    tail_start = source.size - tail_size
-    tail = source.read_at(tail_start, tail_size)
-    ends = [m.start() for m in re.finditer(rb"PK\x05\x06", tail) if m.start() + _END.size <= len(tail)]
-    fitting = [e for e in ends if e + _END.size + _END.unpack_from(tail, e)[-1] == len(tail)]
-    if not fitting:
-        if ends:
-            raise UnsafeFileError("bytes follow the end of the archive", "re-create or re-download the file")
-        raise TruncatedFileError(
-            "the zip archive has no end record: the end of the file is missing", "download it again"
-        )
-    if len(ends) > 1:
-        raise UnsafeFileError("the archive has two end records: which one is read depends on the reader")
-    at = fitting[0]
-    _, disk, cd_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
-    end = tail_start + at
-    # torch always writes a zip64 end record and its locator; others do where a field overflows.
-    if at >= _LOCATOR.size and tail[at - _LOCATOR.size :][:4] == b"PK\x06\x07":
-        _, _, end, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
-        if end + _END64.size > tail_start + at:
-            raise DamagedFileError("the zip64 end record lies outside the file")
-        magic, _, _, _, disk, cd_disk, here, total, wide_size, wide_start = _END64.unpack(
-            source.read_at(end, _END64.size)
-        )
-        if magic != b"PK\x06\x06":
-            raise DamagedFileError(f"no zip64 end record where the locator points: found {magic!r}")
-        narrow = ((count, total, 0xFFFF), (size, wide_size, _ZIP64), (start, wide_start, _ZIP64))
-        if any(short not in (wide, overflow) for short, wide, overflow in narrow):
-            raise UnsafeFileError("the two end records of the archive contradict each other")
-        count, size, start = total, wide_size, wide_start
-    if disk or cd_disk or here != count:
-        raise DamagedFileError("a zip archive in several volumes cannot be read")
-    if start + size > source.size:
-        raise DamagedFileError(
-            f"the zip directory lies outside the file: it would end at {start + size:,} of {source.size:,} bytes"
-        )
-    return start, size, count, end
 
 
 def _central_entries(data: bytes, count: int) -> Iterator[tuple[int, Member]]:
@@ -250,21 +202,40 @@ def _check_local_header(source: Source, offset: int, entry: Member) -> Member:
     wanted = len(entry.name.encode("utf-8", "surrogateescape")) + _LOCAL.size
     head = source.read_at(offset, max(min(wanted + 16, source.size - offset), 0)) if offset <= source.size else b""
     if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
-        raise DamagedFileError(f"zip member {entry.name!r}: no local header at byte {offset:,}")
+        raise _no_header(entry.name, offset, head)
     _, _, flags, method, _, _, _, _, _, n_name, n_extra = _LOCAL.unpack_from(head)
     raw = head[_LOCAL.size : _LOCAL.size + n_name]
     if len(raw) < n_name and offset + _LOCAL.size + n_name <= source.size:
         raw = source.read_at(offset + _LOCAL.size, n_name)
     if _member_name(raw, flags) != entry.name:
         raise UnsafeFileError(
-            f"zip member {entry.name!r} calls itself {_member_name(raw, flags)!r} in its local header"
+            f"zip member {entry.name!r} calls itself {_member_name(raw, flags)!r} in its local header: torch goes by "
+            "the first name, readers of streams by the second, Python's zipfile refuses it",
+            _REWRITE,
         )
     if method != entry.method or flags & _ENCRYPTED_OR_PATCHED:
-        raise UnsafeFileError(f"zip member {entry.name!r}: the local header contradicts the directory")
+        raise UnsafeFileError(
+            f"zip member {entry.name!r}: the local header contradicts the directory: {_METHODS.get(method, method)}"
+            f"{' and encrypted' if flags & _ENCRYPTED_OR_PATCHED else ''} there, {_METHODS[entry.method]} here",
+            _REWRITE,
+        )
     if entry.method == 0 and entry.size != entry.stored:
         raise DamagedFileError(f"zip member {entry.name!r} is stored, yet {entry.size:,} bytes take {entry.stored:,}")
     return Member(
         entry.name, offset + _LOCAL.size + n_name + n_extra, entry.size, entry.stored, entry.method, entry.crc
+    )
+
+
+def _no_header(name: str, offset: int, head: bytes) -> DamagedFileError:
+    if head and not any(head):
+        return DamagedFileError(
+            f"zip member {name!r}: zeros at byte {offset:,}, where its header must be: this part was never written",
+            "the download or the copy left a hole: fetch the file again",
+        )
+    return DamagedFileError(
+        f"zip member {name!r}: no local header at byte {offset:,}: found {head[:4].hex(' ') or 'the end of the file'}, "
+        f"expected {LOCAL_MAGIC.hex(' ')}",
+        "the bytes before it were changed or shifted: compare the file with the original, and get it again",
     )
 
 
@@ -290,7 +261,9 @@ def inflate(
     Raises:
         DamagedFileError: the bytes cannot be inflated, or are not `size` bytes then.
     """
-    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    from inspectcli.storage.deflate import InflateError, raw_inflater
+
+    decoder = raw_inflater()
     done = read = 0
     pending = b""
     while not decoder.eof and not (partial and done == size):
@@ -301,7 +274,7 @@ def inflate(
         try:
             # Ask for one byte more than announced, to see whether there are more.
             out = decoder.decompress(pending, min(block, size - done + (not partial)))
-        except zlib.error as error:
+        except InflateError as error:
             raise DamagedFileError(f"a compressed member cannot be inflated: {error}") from None
         pending = decoder.unconsumed_tail
         done += len(out)
@@ -319,9 +292,11 @@ def inflate(
 
 
 def _decode(segment: Segment, workspace: memoryview) -> Iterator[bytes]:
+    from inspectcli.storage.deflate import crc32
+
     skip, crc = segment.skip, 0
     for piece in inflate(segment.source, segment.offset, segment.stored, segment.skip + segment.nbytes, partial=True):
-        crc = zlib.crc32(piece, crc) if segment.crc else 0
+        crc = crc32(piece, crc) if segment.crc else 0
         if skip >= len(piece):
             skip -= len(piece)
             continue
@@ -355,6 +330,18 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
             "download it again",
         )
     return data
+
+
+def member_file(source: Source, member: Member, limit: int) -> Source:
+    """Return a member as a file of its own: a range of the archive, or bytes in memory if they must be inflated.
+
+    Raises:
+        LimitError: it is compressed, and larger than `limit` bytes, or inflates more than MAX_RATIO times.
+        DamagedFileError: wrong size or CRC.
+    """
+    if member.method == 0:
+        return Window(source, member.offset, member.size)
+    return Memory(source.name, read_member(source, member, limit))
 
 
 def try_directory(source: Source, head: bytes) -> ZipDirectory | None:

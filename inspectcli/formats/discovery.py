@@ -15,7 +15,7 @@ from typing import NamedTuple
 from inspectcli.errors import LimitError, NoCheckpointError, PinspectError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD
 from inspectcli.formats.finding import find_folder, find_format, formats
-from inspectcli.formats.folder import INDEX_SUFFIX, models_by_suffix, no_model
+from inspectcli.formats.folder import INDEX_SUFFIX, KERAS_INDEX, is_in_keras_index, models_by_suffix, no_model
 from inspectcli.formats.foreign import foreign_file, foreign_folder
 from inspectcli.formats.sharded import shards_of
 from inspectcli.storage.location import Entry, EntryKind, Location
@@ -142,7 +142,8 @@ def _is_linked_folder(folder: Location, entry: Entry) -> bool:
 def _take_files(folder: Location, names: Sequence[str], models: Sequence[Location], made: Search) -> None:
     """The model first, then every other checkpoint; the shards that an index names belong to it."""
     first = [model.name for model in models]
-    shards: set[str] = set()
+    indexed = {name.removesuffix(KERAS_INDEX) for name in names if name.endswith(KERAS_INDEX)}
+    shards = {name for name in names if is_in_keras_index(indexed, name)}
     there = set(names)
     for name in names:
         if name.endswith(INDEX_SUFFIX):
@@ -212,7 +213,7 @@ def may_hold_anything(found: Found) -> bool:
 
 def is_named_like_a_checkpoint(location: Location) -> bool:
     """Whether the suffix is one that a format uses. An index is none: its shards are files of their own."""
-    suffixes = (suffix for known in formats() for suffix in known.suffixes if suffix != INDEX_SUFFIX)
+    suffixes = (suffix for known in formats() for suffix in known.suffixes if suffix not in (INDEX_SUFFIX, KERAS_INDEX))
     return location.name.lower().endswith(tuple(suffixes))
 
 

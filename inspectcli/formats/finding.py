@@ -19,10 +19,10 @@ _PACKAGE = __name__.rpartition(".")[0]
 _LIKELY = (
     (0, b"PK\x03\x04", ("torch.zip", "torch.script", "hdf5.keras", "numpy")),
     (8, b"{", ("safetensors",)),
-    (0, b"\x89HDF", ("hdf5.file",)),
+    (0, b"\x89HDF", ("hdf5.keras", "hdf5.file")),
     (0, b"\x93NUMPY", ("numpy",)),
     (0, b"\x80", ("torch.legacy",)),
-    (0, b"{", ("sharded",)),
+    (0, b"{", ("sharded", "hdf5.shards")),
 )
 #: The same for folders.
 _LIKELY_FOLDERS = ("huggingface",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from inspectcli.errors import NotReadableError
 from inspectcli.formats.finding import formats
@@ -11,6 +11,9 @@ from inspectcli.storage.location import Location
 
 #: How the file is called that names the shards of a model, and how they are.
 INDEX_SUFFIX = ".index.json"
+#: The same of the weights of Keras 3: `model.weights.json`, `model_00000.weights.h5`, ...
+KERAS_INDEX = ".weights.json"
+_KERAS_SHARD = re.compile(r"_\d{5}\.weights\.h5$")
 SHARD = re.compile(r"-\d{5}-of-(\d{5})\.(safetensors|bin)$")
 #: Files of a run folder that are not a model by themselves.
 _NOT_MODELS = re.compile(r"^(optimizer|scheduler|scaler|training_args|rng_state.*|random_states.*)\.(pt|bin|pth|pkl)$")
@@ -30,9 +33,20 @@ def models_by_suffix(folder: Location) -> Sequence[Location]:
     """
     suffixes = model_suffixes()
     names = sorted(entry.name for entry in folder.list())
-    found = [name for name in names if name.endswith(suffixes) and not _NOT_MODELS.match(name)]
+    indexed = {name.removesuffix(KERAS_INDEX) for name in names if name.endswith(KERAS_INDEX)}
+    found = [
+        name
+        for name in names
+        if name.endswith(suffixes) and not _NOT_MODELS.match(name) and not is_in_keras_index(indexed, name)
+    ]
     whole = [name for name in found if not SHARD.search(name)]
     return [folder.join(name) for name in whole or found]
+
+
+def is_in_keras_index(indexed: Collection[str], name: str) -> bool:
+    """Whether an index of Keras beside it names the file: that of the same model."""
+    shard = _KERAS_SHARD.search(name)
+    return shard is not None and name[: shard.start()] in indexed
 
 
 def no_model(folder: Location) -> NotReadableError:

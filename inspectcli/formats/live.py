@@ -13,6 +13,7 @@ from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
+from inspectcli.tensors.stored import elements
 
 _NUMPY = {"float64": "f64", "float32": "f32", "float16": "f16", "complex128": "c128", "complex64": "c64"} | {
     f"{sign}int{bits}": f"{letter}{bits}" for sign, letter in (("", "i"), ("u", "u")) for bits in (8, 16, 32, 64)
@@ -89,9 +90,10 @@ def _ref(name: str, value: Any, kind: Kind | None, layer: str) -> TensorRef:
 
 
 def _identity(value: Any) -> tuple[object, ...] | None:
-    """Return what is equal for tied tensors: address, shape and strides; for an array, the object itself."""
+    """Return what is equal for tied tensors: address, type and elements; for an array, the object itself."""
     if hasattr(value, "data_ptr"):
-        return ("memory", value.data_ptr(), tuple(value.shape), tuple(value.stride()))
+        lazy = (value.is_conj(), value.is_neg())
+        return ("memory", value.data_ptr(), str(value.dtype), elements(value.shape, value.stride()), lazy)
     return ("memory", id(value))
 
 

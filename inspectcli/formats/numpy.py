@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Container
 from math import prod
 from typing import NamedTuple
 
-from inspectcli.display.text import listed
+from inspectcli.display.text import listed, plural
 from inspectcli.encodings.zip import Member, inflate, read_directory, try_directory
 from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError
 from inspectcli.formats.base import Format
 from inspectcli.formats.packed import mark_packed
+from inspectcli.formats.torch.archive import member_hazards
 from inspectcli.formats.torch.tree import leaf_kind
+from inspectcli.pickles.sweep import Budget
 from inspectcli.storage.location import Location
 from inspectcli.storage.memory import Memory, Window
 from inspectcli.storage.source import Source
@@ -31,16 +34,35 @@ MAX_HEADER = 64 << 10
 _CODES = {
     "f8": "f64", "f4": "f32", "f2": "f16", "i8": "i64", "i4": "i32", "i2": "i16", "i1": "i8", "u8": "u64", "u4": "u32",
     "u2": "u16", "u1": "u8", "b1": "bool", "c8": "c64", "c16": "c128",
-    # NumPy writes the types of ml_dtypes as void of their width; bfloat16 is the one in use.
-    "V2": "bf16",
+    # The types of ml_dtypes are void of their width, but for float8_e5m2. Of 2 bytes there is bfloat16, of 1 byte many.
+    "V2": "bf16", "V1": "bits8", "f1": "f8_e5m2",
 }  # fmt: skip
+_NOTES = {"V2": "V2: read as bf16", "V1": "V1: float8, int4 or another type of 1 byte, which NumPy does not name"}
+
+#: What arrays hold that are not read, by the letter of their type: whether these are numbers, and which.
+_UNREAD = {
+    "f": (True, "of long double, whose bytes depend on the machine"),
+    "c": (True, "of complex long double, whose bytes depend on the machine"),
+    "V": (True, "of records, or of a type that NumPy does not name"),
+    "S": (False, "of text"),
+    "a": (False, "of text"),
+    "U": (False, "of text"),
+    "T": (False, "of text"),
+    "M": (False, "of dates"),
+    "m": (False, "of durations"),
+    "O": (False, "of Python objects"),
+}
+#: Of these, Keras writes at least one beside its config.json.
+_BESIDE_CONFIG = ("metadata.json", "model.weights.h5", "model.weights.npz")
+#: Files inside an archive of arrays that make it an archive of models.
+_MODELS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".npz", ".pkl", ".mar", ".zip")
 
 #: The header is a dict of three entries in any order. Two of them have values of a fixed form.
 _ENTRY = re.compile(r"[{,]\s*'(descr|fortran_order|shape)'\s*:\s*")
 _STRING = re.compile(r"'[^'\\]*'")
 _FLAG = re.compile(r"True|False")
 _SHAPE = re.compile(r"\(\s*(?:\d{1,19}L?\s*(?:,\s*|(?=\))))*\)")
-_TYPE = re.compile(r"'([<>|=]?)([a-zA-Z])(\d*)'")
+_TYPE = re.compile(r"'([<>|=]?)([a-zA-Z])(\d*)(?:\[\w{1,9}\])?'")
 #: Strings and brackets in the description of a record type.
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[\[\]]")
 _OBJECT_FIELD = re.compile(r"'[<>|=]?O\d*'")
@@ -50,8 +72,8 @@ class Header(NamedTuple):
     """Header of an array.
 
     Attributes:
-        code: NumPy's type code, `f4`.
-        dtype: None if the array holds no numbers.
+        code: NumPy's type code, `f4`; `V` of a record, `O` of one with objects.
+        dtype: None if the array holds no numbers, or numbers that are not read.
         fortran: whether elements are stored in column-major order.
         length: bytes before the data.
     """
@@ -144,7 +166,7 @@ def _array_ref(name: str, header: Header, segment: Segment | None) -> TensorRef:
         segments=(segment,) if segment and segment.nbytes else (),
         strides=strides,
         big_endian=header.big_endian,
-        note="V2: read as bf16" if header.code == "V2" else "",
+        note=_NOTES.get(header.code, ""),
     )
 
 
@@ -161,7 +183,7 @@ def open_npy(location: Location) -> Checkpoint:
     refs: tuple[TensorRef, ...] = ()
     notes: tuple[str, ...] = ()
     if header.dtype is None:
-        notes = (_no_numbers([location.stem]),)
+        notes = _unread([(location.stem, header)])
     else:
         nbytes = header.dtype.nbytes(prod(header.shape))
         missing = header.length + nbytes - source.size
@@ -184,17 +206,35 @@ def open_npy(location: Location) -> Checkpoint:
 
 def sniff_npz(source: Source, head: bytes) -> bool:
     directory = try_directory(source, head)
-    return directory is not None and bool(directory.members) and all(n.endswith(".npy") for n in directory.members)
+    if directory is None or _is_keras(directory.members):
+        return False
+    found = False
+    for name in directory.members:
+        if name.endswith(".npy"):
+            found = True
+        elif name.endswith(("/data.pkl", *_MODELS)):
+            return False
+    return found
+
+
+def _is_keras(names: Container[str]) -> bool:
+    """Return whether an archive is one of Keras, whose assets may be arrays."""
+    return "config.json" in names and any(name in names for name in _BESIDE_CONFIG)
 
 
 def open_npz(location: Location) -> Checkpoint:
     source = location.open()
     refs: list[TensorRef] = []
     headers: list[tuple[str, Header]] = []
-    other: list[str] = []
+    strangers: list[Member] = []
     directory = read_directory(source)
     for member in directory.members.values():
+        # NumPy goes by the first bytes of a member, whatever its name is.
+        if not member.name.endswith(".npy") and not _begins_as_array(source, member):
+            strangers.append(member)
+            continue
         name = member.name.removesuffix(".npy")
+        name = member.name if name in directory.members else name
         try:
             header = read_npy_header(member_source(source, member))
             segment = _member_segment(source, member, header)
@@ -202,9 +242,7 @@ def open_npz(location: Location) -> Checkpoint:
             refs.append(TensorRef(name, DTYPES["u8"], (), Kind.OTHER, problem=error.message))
             continue
         headers.append((name, header))
-        if header.dtype is None:
-            other.append(name)
-        else:
+        if header.dtype is not None:
             refs.append(_array_ref(name, header, segment))
     compressed = sum(m.method != 0 for m in directory.members.values())
     return Checkpoint(
@@ -214,10 +252,18 @@ def open_npz(location: Location) -> Checkpoint:
         tensors=mark_packed(refs),
         metadata={"members": len(directory.members), "compressed": compressed},
         writer="NumPy (savez_compressed)" if compressed else "NumPy (savez)",
-        notes=(_no_numbers(other),) if other else (),
-        hazards=_object_hazards(headers),
+        notes=_unread(headers) + _not_arrays(strangers),
+        hazards=_object_hazards(headers) + member_hazards(source, strangers, Budget()),
         checksums=directory.checksums(source),
     )
+
+
+def _begins_as_array(source: Source, member: Member) -> bool:
+    if member.size < len(MAGIC):
+        return False
+    if member.method == 0:
+        return source.read_at(member.offset, len(MAGIC)) == MAGIC
+    return next(inflate(source, member.offset, member.stored, len(MAGIC), partial=True), b"").startswith(MAGIC)
 
 
 def member_source(source: Source, member: Member) -> Source:
@@ -237,8 +283,25 @@ def _member_segment(source: Source, member: Member, header: Header) -> Segment |
     return member.segment(source, header.length, nbytes)
 
 
-def _no_numbers(names: list[str]) -> str:
-    return f"{len(names):,} arrays hold no numbers and were not looked at: {listed([n[:40] for n in names], 5)}"
+def _unread(headers: list[tuple[str, Header]]) -> tuple[str, ...]:
+    """Return a sentence for each kind of array that is not read: which it is, and the arrays."""
+    names: dict[tuple[bool, str], list[str]] = {}
+    for name, header in headers:
+        if header.dtype is None:
+            kind = _UNREAD.get(header.code[:1], (True, f"of the type {header.code!r}"))
+            names.setdefault(kind, []).append(name)
+    return tuple(
+        f"{plural(len(found), 'array')} {what} {'were' if len(found) > 1 else 'was'} not read"
+        f"{'' if numbers else ' (no numbers)'}: {listed([n[:40] for n in found], 5)}"
+        for (numbers, what), found in names.items()
+    )
+
+
+def _not_arrays(members: list[Member]) -> tuple[str, ...]:
+    names = [member.name[:40] for member in members if not member.name.endswith("/")]
+    if not names:
+        return ()
+    return (f"{plural(len(names), 'member')} that {'are' if len(names) > 1 else 'is'} no array: {listed(names, 5)}",)
 
 
 def _object_hazards(headers: list[tuple[str, Header]]) -> tuple[Hazard, ...]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsafeFileError, UnsupportedFormatError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.finding import find_folder, find_format
 from inspectcli.formats.folder import models_by_suffix, no_model
@@ -53,17 +53,46 @@ def open_file(location: Location, without: tuple[Format, ...] = ()) -> Checkpoin
     Raises:
         PinspectError: with the place, what was found and what to do.
     """
-    from inspectcli.formats.unknown import unknown_file
-
     try:
         source = location.open()
-        head = source.read_at(0, min(HEAD, source.size))
-        known = find_format(source, head, without)
-        if known is None:
-            raise unknown_file(source, head)
-        return _placed(known.open(location.opened(source, head)), location, source)
+        try:
+            head = source.read_at(0, min(HEAD, source.size))
+            return _placed(
+                _open_as(location.opened(source, head), find_format(source, head, without)), location, source
+            )
+        except PinspectError as error:
+            raise _told(error, source) from None
     except PinspectError as error:
         raise error.at(str(location)) from None
+
+
+def _open_as(location: Location, known: Format | None) -> Checkpoint:
+    from inspectcli.formats.readings import with_other_readings
+    from inspectcli.formats.unknown import unknown_file
+
+    if known is None:
+        raise unknown_file(location.open(), location.head(HEAD))
+    return with_other_readings(known.open(location), location)
+
+
+def _told(error: PinspectError, source: Source) -> PinspectError:
+    """The error, with how a transfer as text damaged the file, and what would act before a loader comes to it."""
+    from inspectcli.formats.readings import seen_before
+
+    if isinstance(error, DamagedFileError | UnsafeFileError | UnsupportedFormatError):
+        error = _by_transfer(error, source)
+    acts = seen_before(source)
+    if acts:
+        error.message += f"; before a loader comes to that, {acts[0].what}"
+    return error
+
+
+def _by_transfer(error: PinspectError, source: Source) -> PinspectError:
+    """The same error, or one that says how a transfer as text damaged the file."""
+    from inspectcli.encodings.transfer import text_damage
+
+    found = text_damage(source)
+    return error if found is None else DamagedFileError(f"{found.what} ({error.message})", found.cure, error.path)
 
 
 def open_one(folder: Location, models: Sequence[Location]) -> Checkpoint:

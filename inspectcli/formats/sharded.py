@@ -38,17 +38,17 @@ def open_index(location: Location) -> Checkpoint:
     Raises:
         NotReadableError: all shards are missing.
     """
-    weight_map, declared = _checked(_json.parse(_text(location), "the index"))
+    weight_map, declared = _checked(_json.parse(index_text(location), "the index"))
     named = sorted(set(weight_map.values()))
     shards = _open_shards(location.parent, named)
     held = tuple(ref for checkpoint in shards.values() for ref in checkpoint.tensors)
-    absent = tuple(_absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
+    lost = tuple(absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
     first = next(iter(shards.values()))
     return Checkpoint(
         path=str(location),
         format=f"{'safetensors' if first.format == 'safetensors' else 'torch'}-sharded",
         size=sum(c.size for c in shards.values()),
-        tensors=held + absent,
+        tensors=held + lost,
         metadata={"shards": len(named), "total_size": declared, "shard_format": first.format},
         objects={name: c.objects for name, c in shards.items()},
         writer=first.writer,
@@ -62,7 +62,7 @@ def open_index(location: Location) -> Checkpoint:
             *_missing(weight_map, shards),
             *_extra(location.parent, named),
             *_disagreements(weight_map, shards),
-            *(() if absent else _wrong_total(declared, held)),
+            *(() if lost else _wrong_total(declared, held)),
         ),
         sources=tuple(source for c in shards.values() for source in c.sources),
     )
@@ -72,13 +72,13 @@ def shards_of(location: Location) -> frozenset[str]:
     """Names of the files that an index places tensors in; none of what is no index, or a damaged one."""
     try:
         with location.reading() as source:
-            weight_map, _ = _checked(_json.parse(_text(location.opened(source)), "the index"))
+            weight_map, _ = _checked(_json.parse(index_text(location.opened(source)), "the index"))
     except PinspectError:
         return frozenset()
     return frozenset(weight_map.values())
 
 
-def _text(location: Location) -> bytes:
+def index_text(location: Location) -> bytes:
     """All bytes of the index, the head of which was read before."""
     source = location.open()
     if source.size > MAX_INDEX:
@@ -95,13 +95,22 @@ def _checked(table: object) -> tuple[Mapping[str, str], int | None]:
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
             raise DamagedFileError(f"the index maps {tensor[:80]!r} to a {type(shard).__name__}, expected a file name")
-        if not shard or shard.startswith(".") or any(c in shard for c in "/\\\0:") or "://" in shard:
-            raise UnsafeFileError(f"the index names a file outside its folder: {shard[:100]!r}", "do not load it")
+        check_name(shard)
     if len(set(weight_map.values())) > MAX_SHARDS:
         raise LimitError(f"the index names more than {MAX_SHARDS:,} files")
     metadata = table.get("metadata") if isinstance(table, dict) else None
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
     return weight_map, total if type(total) is int else None
+
+
+def check_name(shard: str) -> None:
+    """Check that a name in an index stays in the folder.
+
+    Raises:
+        UnsafeFileError: it leads out of it.
+    """
+    if not shard or shard.startswith(".") or any(c in shard for c in "/\\\0:") or "://" in shard:
+        raise UnsafeFileError(f"the index names a file outside its folder: {shard[:100]!r}", "do not load it")
 
 
 def _open_shards(folder: Location, names: Sequence[str]) -> dict[str, Checkpoint]:
@@ -116,15 +125,15 @@ def _open_shards(folder: Location, names: Sequence[str]) -> dict[str, Checkpoint
             f"{len(names):,} of {len(names):,} shards are missing: {listed(names)}",
             "download them into the same folder",
         )
-    return {name: open_file(_inside(folder, name), without=(FORMAT,)) for name in there}
+    return {name: open_file(inside(folder, name), without=(FORMAT,)) for name in there}
 
 
-def _absent(tensor: str, shard: str) -> TensorRef:
+def absent(tensor: str, shard: str) -> TensorRef:
     """A tensor of which only the index speaks."""
     return TensorRef(tensor, _UNKNOWN, (0,), problem=f"its shard {shard} is missing")
 
 
-def _inside(folder: Location, name: str) -> Location:
+def inside(folder: Location, name: str) -> Location:
     """The shard; a link may lead within the folder or into the blobs of the same Hugging Face cache."""
     shard = folder.join(name)
     if shard.is_link():

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from inspectcli.display.text import listed
+from inspectcli.encodings.zip_end import ends_like_zip
 from inspectcli.errors import (
     DamagedFileError,
     NoCheckpointError,
@@ -37,13 +38,15 @@ _LOOKS = (
     _look(rb"GGUF", "a GGUF file, which is not read yet", "`gguf-dump FILE` of the gguf package lists it"),
     _look(rb"(lmgg|fmgg|tjgg|algg)", "an old GGML file", "convert it to GGUF"),
     _look(rb"....TFL3", "a TensorFlow Lite model", _EXPORT),
+    _look(rb"....ET\d\d", "an ExecuTorch program (.pte), whose weights are laid out for one device", _EXPORT),
+    _look(rb"....FT\d\d", "tensors of an ExecuTorch program (.ptd)", _EXPORT),
     _look(rb"\x28\xb5\x2f\xfd", "zstd-compressed data", "decompress it first: `zstd -d FILE`"),
     _look(rb"\x1f\x8b", "gzip-compressed data", "decompress it first: `gunzip FILE`"),
     _look(rb"\xfd7zXZ\0", "xz-compressed data", "decompress it first: `unxz FILE`"),
     _look(rb"BZh[1-9]", "bzip2-compressed data", "decompress it first: `bunzip2 FILE`"),
     _look(rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _look(rb"Rar!", "a rar archive", "unpack it first"),
-    _look(rb"SQLite format 3\0", "a SQLite database", "perhaps a tuning study, without parameters", NoCheckpointError),
+    _look(rb"SQLite format 3\0", "a SQLite database", "perhaps hyperparameters, not a model", NoCheckpointError),
     _look(rb"\x7fELF", "an executable or shared library", "name the checkpoint itself", NoCheckpointError),
     _look(rb"MZ", "a Windows executable", "name the checkpoint itself", NoCheckpointError),
     _look(rb"(\x89PNG|\xff\xd8\xff|GIF8)", "a picture", "name the checkpoint itself", NoCheckpointError),
@@ -73,15 +76,14 @@ def unknown_file(source: Source, head: bytes) -> PinspectError:
         return UnsupportedFormatError(
             f"a zip archive, but no checkpoint: {_zip_contents(source)}", "unpack it and name the file inside"
         )
-    tail = source.read_at(max(source.size - 65_557, 0), min(source.size, 65_557))
-    if tail.endswith(_TF_INDEX_MAGIC):
+    if source.read_at(max(source.size - 8, 0), min(source.size, 8)) == _TF_INDEX_MAGIC:
         return UnsupportedFormatError(
             "the index of a TensorFlow checkpoint, which is not read yet",
             "save the model as .keras or .weights.h5",
         )
     if _MIL_SENTINEL in head[:128]:
         return UnsupportedFormatError("Core ML weights, which are not read", _EXPORT)
-    if b"PK\x05\x06" in tail:
+    if ends_like_zip(source):
         return DamagedFileError(
             "not a zip by its first bytes, yet it ends like one: two readers would see two files",
             "do not load it",
@@ -130,8 +132,6 @@ def _zip_contents(source: Source) -> str:
     names = list(read_directory(source).members)
     if not names:
         return "it is empty"
-    if any(n.endswith(("archive_format", "models/model.json")) for n in names):
-        return "an exported program (.pt2), which is not read yet"
     return f"it holds {listed(names)}"
 
 

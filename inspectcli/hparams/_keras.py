@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from inspectcli.formats.hdf5.config import built_in
 from inspectcli.hparams._pickled import ABSENT, one_number
 from inspectcli.hparams._tree import leaves
 from inspectcli.hparams.base import HParamRow, Kind, Origin, Reach
@@ -73,11 +74,19 @@ def _training_rows(training: Tree, file: str, place: str, archive: bool) -> Iter
 
 def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterator[HParamRow]:
     if isinstance(node.get("class_name"), str):
-        yield hparam("class_name", node["class_name"], Origin(file, place, TOOL), "optimizer")
+        # That a LossScaleOptimizer is around the optimizer says nothing of how the weights are changed.
+        scope = "optimizer" if not isinstance(_get(node.get("config"), "inner_optimizer"), Mapping) else None
+        name = built_in(str(node["class_name"]))
+        origin = Origin(file, place, TOOL)
+        yield hparam("class_name", name, origin, scope) if scope else _setting("class_name", name, origin)
     config = node.get("config")
     origin = Origin(file, f"{place}.config", TOOL)
     for key, value in config.items() if isinstance(config, Mapping) else ():
-        if isinstance(value, Mapping) and value.get("class_name"):
+        if key == "inner_optimizer" and isinstance(value, Mapping):
+            yield from _optimizer_rows(value, file, f"{place}.config.{key}", archive)
+        elif isinstance(_get(config, "inner_optimizer"), Mapping):
+            yield _setting(key, value, origin)
+        elif isinstance(value, Mapping) and value.get("class_name"):
             inner = value.get("config")
             schedule = "keras_schedule"
             yield hparam("class_name", value["class_name"], replace(origin, locator=f"{place}.config.{key}"), schedule)
@@ -93,6 +102,10 @@ def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterato
             )  # Keras 2: of the rate, not of the weights
         else:
             yield hparam(key, value, origin, "optimizer")
+
+
+def _setting(key: str, value: object, origin: Origin) -> HParamRow:
+    return HParamRow(None, key, value, None, Kind.SETTING, origin)
 
 
 def _rate_row(key: str, value: object, origin: Origin, archive: bool) -> HParamRow:
@@ -192,7 +205,8 @@ def _variables(checkpoint: Checkpoint) -> Iterator[HParamRow]:
     prefix = "model.weights.h5:" if checkpoint.format == "keras" else ""
     for ref in checkpoint.tensors:
         owner, _, key = ref.name.rpartition(".")
-        value = one_number(ref) if ref.numel == 1 and key in ("iteration", "iterations", "iteration:0") else ABSENT
+        is_step = key in ("iteration", "iterations", "iteration:0", "iter") and not owner.endswith("loss_scale")
+        value = one_number(ref) if ref.numel == 1 and is_step else ABSENT
         if value is not ABSENT:
             numbered = checkpoint.format in ("keras", "keras-weights-h5")
             origin = Origin(checkpoint.path, f"{prefix}optimizer/vars" if numbered else owner, TOOL)

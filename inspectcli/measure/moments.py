@@ -105,20 +105,35 @@ def moments_of(x: Array, low: float | int, high: float | int, sums: tuple[float,
         low, high: the smallest and the largest.
         sums: their sum and the sum of their squares, where these are known.
     """
-    largest = max(abs(low), abs(high))
-    scale = scale_of(float(largest))
-    if low == high:
-        return Moments(x.size, float(low), 0.0, scale)
+    made = moments_from(x.size, low, high, kernels.backend().moments(x) if sums is None else sums)
+    if made is not None:
+        return made
+    scale = scale_of(float(max(abs(low), abs(high))))
     if scale != 1.0:
         unit = x.astype(np.float64) / scale
         mean, m2 = _about_the_mean(unit, float(unit.sum()) / x.size)
         return Moments(x.size, mean * scale, m2, scale)
-    total, squares = kernels.backend().moments(x) if sums is None else sums
-    mean = total / x.size
+    total = kernels.backend().moments(x)[0] if sums is None else sums[0]
+    return Moments(x.size, *_about_the_mean(x, total / x.size))
+
+
+def moments_from(n: int, low: float | int, high: float | int, sums: tuple[float, float]) -> Moments | None:
+    """From sum and sum of squares alone; None where these are not exact enough, and the values are needed again.
+
+    Args:
+        n: how many values, all of them finite.
+        low, high: the smallest and the largest.
+        sums: their sum and the sum of their squares.
+    """
+    scale = scale_of(float(max(abs(low), abs(high))))
+    if low == high:
+        return Moments(n, float(low), 0.0, scale)
+    if scale != 1.0:
+        return None
+    total, squares = sums
+    mean = total / n
     m2 = squares - total * mean
-    if m2 < CANCELLATION * squares:
-        mean, m2 = _about_the_mean(x, mean)
-    return Moments(x.size, mean, m2)
+    return None if m2 < CANCELLATION * squares else Moments(n, mean, m2)
 
 
 def products_of(x: Array, y: Array, of_x: Moments, of_y: Moments) -> float:

@@ -131,7 +131,11 @@ def sampled(x: Array, exact: bool) -> Sampled | None:
     low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
     inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
     if high > low:
-        edges = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS) + low
+        if math.isfinite(high - low):
+            edges = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS) + low
+        else:
+            share = _BIN_NUMBERS / HISTOGRAM_BINS
+            edges = low * (1 - share) + high * share
         below = [0, *np.searchsorted(inside, edges).tolist(), inside.size]
         counts = tuple(b - a for a, b in pairwise(below))
     else:
@@ -163,7 +167,9 @@ def _quantiles(x: Array) -> tuple[float, ...]:
     below, above, share = _quantile_ranks(x.size)
     a, b = x[below].astype(np.float64), x[above].astype(np.float64)
     with np.errstate(all="ignore"):
-        return tuple(float(v) for v in a + (b - a) * share)
+        found = a + (b - a) * share
+        # Two finite numbers may lie further apart than any number is large.
+        return tuple(float(v) for v in np.where(np.isfinite(found), found, a * (1 - share) + b * share))
 
 
 @lru_cache(maxsize=1024)

@@ -8,14 +8,13 @@ Mean and sum of squared deviations are those of `moments`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from inspectcli.measure.moments import Moments, moments_of, scale_of
+from inspectcli.measure.moments import Moments, moments_from, moments_of, scale_of
 from inspectcli.tensors import kernels
 from inspectcli.tensors.dtypes import DType, NumberClass
 
@@ -171,18 +170,43 @@ def _of(values: Array, dtype: DType, count: int | None) -> Stats:
 
 
 def _of_floats(values: Array, dtype: DType) -> Stats:
-    engine = kernels.backend()
-    zeros, subnormals = kernels.zeros_and_subnormals(values, "bf16" if dtype.name == "bf16" else values.dtype.str[1:])
-    widen = {"bf16": engine.widen_bf16, "f16": engine.widen_f16}.get(dtype.name)
-    if widen is None:
-        x = values
-        made = _moments(x, engine)
-    else:
-        x = widen(values)
-        made = _moments(
-            x, engine, lambda _: _bounds(widen(kernels.code_bounds(values.view(np.uint16)).view(values.dtype)))
-        )
+    found = kernels.patterns(values)
+    kind = "bf16" if dtype.name == "bf16" else values.dtype.str[1:]
+    zeros, subnormals = kernels.zeros_and_subnormals(values, kind, found.least)
+    made = _of_halves(values, kind, found) if values.dtype.itemsize == 2 else _of_wide(values, found)
     return replace(made, zeros=zeros, subnormals=subnormals)
+
+
+def _of_wide(x: Array, found: kernels.Patterns) -> Stats:
+    ends = np.array(found[:2], x.dtype.str.replace("f", "u")).view(x.dtype)
+    return _moments(x, kernels.backend(), _no_sign_on_zero(ends))
+
+
+def _of_halves(values: Array, kind: str, found: kernels.Patterns) -> Stats:
+    """Of 16-bit floats: widened a piece at a time, so that what is widened stays in the cache."""
+    engine = kernels.backend()
+    widen = engine.widen_bf16 if kind == "bf16" else engine.widen_f16
+    room = kernels.room(min(values.size, _PIECE))
+    total = squares = 0.0
+    for start in range(0, values.size, _PIECE):
+        piece = values[start : start + _PIECE]
+        of_piece = engine.moments(widen(piece, room[: piece.size]))
+        total, squares = total + of_piece[0], squares + of_piece[1]
+    low, high = _no_sign_on_zero(widen(np.array(found[:2], np.uint16).view(values.dtype)))
+    if math.isfinite(total) and math.isfinite(squares):
+        made = moments_from(values.size, low, high, (total, squares))
+        if made is not None:
+            return _bounded(made, low, high)
+    return _moments(widen(values), engine, (low, high))
+
+
+#: 16-bit values that are widened at a time: 512 KiB then.
+_PIECE = 1 << 17
+
+
+def _no_sign_on_zero(ends: Array) -> tuple[float, float]:
+    low, high = ends.tolist()
+    return low + 0, high + 0
 
 
 def _bounds(x: Array) -> tuple[float | int, float | int]:
@@ -190,14 +214,12 @@ def _bounds(x: Array) -> tuple[float | int, float | int]:
     return x.min().item() + 0, x.max().item() + 0
 
 
-def _moments(
-    x: Array, engine: kernels.Backend, bounds: Callable[[Array], tuple[float | int, float | int]] = _bounds
-) -> Stats:
-    """count, mean, m2, scale, bounds and non-finite counts of a float array."""
+def _moments(x: Array, engine: kernels.Backend, bounds: tuple[float, float] | None = None) -> Stats:
+    """count, mean, m2, scale, bounds and non-finite counts of a float array; `bounds` if they are known."""
     total, squares = engine.moments(x)
     if not math.isfinite(squares) or not math.isfinite(total):
         return _with_nonfinite(x, engine)
-    low, high = bounds(x)
+    low, high = bounds or _bounds(x)
     return _bounded(moments_of(x, low, high, (total, squares)), low, high)
 
 

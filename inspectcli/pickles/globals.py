@@ -7,22 +7,14 @@ prefix of a name is trusted.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from enum import Enum
 
 from inspectcli.pickles.machine import Program
-from inspectcli.pickles.nodes import Global, Object
+from inspectcli.pickles.nodes import Dict, Global, Object, Set, shown
+from inspectcli.pickles.packages import STDLIB, acts, is_class_name
+from inspectcli.pickles.renamed import python_3
 from inspectcli.tensors.model import Hazard
-
-#: Modules of Python 2 that Python 3 renamed.
-_RENAMED_MODULES = {
-    "__builtin__": "builtins",
-    "copy_reg": "copyreg",
-    "UserDict": "collections",
-    "cPickle": "pickle",
-    "exceptions": "builtins",
-}
 
 
 class GlobalRisk(Enum):
@@ -45,8 +37,19 @@ def _pairs(module: str, names: str) -> set[tuple[str, str]]:
 INERT: frozenset[tuple[str, str]] = frozenset(
     _pairs(
         "builtins",
-        "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type "
-        "Ellipsis NotImplemented Exception ValueError KeyError RuntimeError",
+        "bool bytearray bytes chr complex dict float frozenset int list object range set slice str tuple type "
+        "Ellipsis NotImplemented "
+        "ArithmeticError AssertionError AttributeError BaseException BaseExceptionGroup BlockingIOError "
+        "BrokenPipeError BufferError BytesWarning ChildProcessError ConnectionAbortedError ConnectionError "
+        "ConnectionRefusedError ConnectionResetError DeprecationWarning EOFError EncodingWarning EnvironmentError "
+        "Exception ExceptionGroup FileExistsError FileNotFoundError FloatingPointError FutureWarning GeneratorExit "
+        "IOError ImportError ImportWarning IndentationError IndexError InterruptedError IsADirectoryError KeyError "
+        "KeyboardInterrupt LookupError MemoryError ModuleNotFoundError NameError NotADirectoryError "
+        "NotImplementedError OSError OverflowError PendingDeprecationWarning PermissionError ProcessLookupError "
+        "RecursionError ReferenceError ResourceWarning RuntimeError RuntimeWarning StopAsyncIteration StopIteration "
+        "SyntaxError SyntaxWarning SystemError SystemExit TabError TimeoutError TypeError UnboundLocalError "
+        "UnicodeDecodeError UnicodeEncodeError UnicodeError UnicodeTranslateError UnicodeWarning UserWarning "
+        "ValueError Warning ZeroDivisionError",
     )
     | _pairs("collections", "Counter OrderedDict defaultdict deque ChainMap UserDict UserList")
     | _pairs("copyreg", "_reconstructor __newobj__ __newobj_ex__")
@@ -68,6 +71,17 @@ INERT: frozenset[tuple[str, str]] = frozenset(
     | _pairs("inspect", "_empty Parameter Signature _ParameterKind")
     | _pairs("ipaddress", "IPv4Address IPv6Address")
     | _pairs("numpy", "dtype ndarray")
+    # Functions of other libraries that only put an object together again, as their sources show.
+    | _pairs("numpy.ma.core", "_mareconstruct")
+    | _pairs("numpy.random", "__RandomState_ctor")
+    | _pairs("pandas._libs.internals", "_unpickle_block")
+    | _pairs("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked")
+    | _pairs("pandas._libs.tslibs.timestamps", "_unpickle_timestamp")
+    | _pairs("pandas._libs.tslibs.timedeltas", "_timedelta_unpickle")
+    | _pairs("pandas._libs.tslibs.nattype", "_nat_unpickle __nat_unpickle")
+    | _pairs("pandas.core.indexes.base", "_new_Index")
+    | _pairs("pytz", "_UTC _p")
+    | _pairs("jax._src.array", "_reconstruct_array")
     | {
         (module, name)
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -129,27 +143,11 @@ _TORCH_CLASS = re.compile(r"torch\.(nn|optim|ao|quantization|distributions)(\.\w
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLAIN_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_STDLIB = frozenset(sys.stdlib_module_names) | {"posix", "nt", "commands", "distutils", "imp"}
-
-#: Packages whose functions fetch, load, compile or run things; their classes can be data.
-_ACTING_PACKAGES = frozenset(
-    "torch numpy scipy pandas joblib dill cloudpickle sklearn tensorflow keras pip setuptools pkg_resources wheel "
-    "IPython requests urllib3 fsspec jax numba cffi sympy pytest _pytest transformers hydra".split()
-)
-
-#: Text that looks like a command, code, an address or a path.
-_CODE_LIKE = re.compile(
-    r"[;&|`$<>(){}]|://|\.\./|^/|^~|\b(import|exec|eval|system|popen|lambda|curl|wget|bash|powershell|cmd|touch|chmod"
-    r"|rm|nc|echo|cat|python3?|sh)\b|[/\\]\w+[/\\]"
-)
-_LOADERS = frozenset(
-    {("pickle", "loads"), ("pickle", "load"), ("torch", "load"), ("joblib", "load"), ("dill", "loads")}
-)
 
 
 def canonical(ref: Global) -> tuple[str, str]:
     """Return (module, name) as Python 3 spells them."""
-    return _RENAMED_MODULES.get(ref.module, ref.module), ref.name
+    return python_3(ref.module, ref.name)
 
 
 def is_torchscript(ref: Global) -> bool:
@@ -158,13 +156,21 @@ def is_torchscript(ref: Global) -> bool:
 
 
 def classify(ref: Global) -> GlobalRisk:
-    """Return what a loader risks by importing and calling this name."""
-    module, name = canonical(ref)
+    """Return what a loader risks by importing and calling this name, read as Python 2 and as Python 3 spell it."""
+    renamed = canonical(ref)
+    if renamed != (ref.module, ref.name) and _risk(ref.module, ref.name) is GlobalRisk.DANGEROUS:
+        return GlobalRisk.DANGEROUS
+    return _risk(*renamed)
+
+
+def _risk(module: str, name: str) -> GlobalRisk:
     if (module, name) in INERT:
         return GlobalRisk.INERT
+    top = module.split(".")[0]
+    torchscript = top == "__torch__"
     if not _PLAIN_NAME.fullmatch(name) or not (_PLAIN_MODULE.fullmatch(module) or module == ""):
-        return GlobalRisk.INERT if is_torchscript(ref) and _plain_torchscript(ref) else GlobalRisk.DANGEROUS
-    if is_torchscript(ref):
+        return GlobalRisk.INERT if torchscript and _plain_torchscript(module, name) else GlobalRisk.DANGEROUS
+    if torchscript:
         return GlobalRisk.INERT
     if module in _STORAGE_MODULES and (_STORAGE.fullmatch(name) or _TENSOR.fullmatch(name)):
         return GlobalRisk.INERT
@@ -172,19 +178,16 @@ def classify(ref: Global) -> GlobalRisk:
         return GlobalRisk.INERT
     if module == "torch" and _TORCH_ATTRIBUTE.fullmatch(name):
         return GlobalRisk.INERT
-    if _TORCH_CLASS.fullmatch(module) and name[:1].isupper():
+    if _TORCH_CLASS.fullmatch(module) and is_class_name(name):
         return GlobalRisk.INERT
-    top = module.split(".")[0]
-    if top in _STDLIB or (top == "" and module == ""):
-        return GlobalRisk.DANGEROUS
-    if top in _ACTING_PACKAGES and not name[:1].isupper():
+    if top in STDLIB or module == "" or acts(module, name):
         return GlobalRisk.DANGEROUS
     return GlobalRisk.UNKNOWN
 
 
-def _plain_torchscript(ref: Global) -> bool:
+def _plain_torchscript(module: str, name: str) -> bool:
     # Mangled names such as ___torch_mangle_13 stand in the module part.
-    return all(_PLAIN_NAME.fullmatch(part) for part in [*ref.module.split("."), ref.name])
+    return all(_PLAIN_NAME.fullmatch(part) for part in [*module.split("."), name])
 
 
 def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
@@ -258,11 +261,65 @@ def _is_harmless_mention(ref: Global) -> bool:
         return True
     if module in ("torch", "numpy", "operator", "_operator", "torch.Tensor"):
         return name in _ARITHMETIC or (top in ("torch", "numpy") and name[:1].isupper())
-    return top in ("typing", "abc", "dataclasses", "torch", "logging") and name[:1].isupper() and name != "FileHandler"
+    return (
+        top in ("typing", "abc", "dataclasses", "torch", "logging")
+        and name[:1].isupper()
+        and name != "FileHandler"
+        and not acts(module, name)
+    )
+
+
+#: Functions that call one of their arguments, or a method of it: which it is, and which one are its arguments.
+#: `copyreg._reconstructor(cls, base, state)` calls `base.__init__(obj, state)`.
+_CALLERS: dict[tuple[str, str], tuple[int, int, bool]] = {
+    ("torch._tensor", "_rebuild_from_type"): (0, 2, True),
+    ("torch._tensor", "_rebuild_from_type_v2"): (0, 2, True),
+    ("torch.tensor", "_rebuild_from_type"): (0, 2, True),
+    ("copyreg", "_reconstructor"): (1, 2, False),
+    ("numpy.random._pickle", "__randomstate_ctor"): (1, 0, False),
+    ("numpy.random._pickle", "__generator_ctor"): (1, 0, False),
+    ("jax._src.array", "_reconstruct_array"): (0, 1, True),
+}
+#: Honest files nest one in another: a parameter with attributes in a subclass.
+MAX_CALLERS = 16
+_CODECS = frozenset({"latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"})
+
+
+def calls_made(call: Object) -> Iterator[Object]:
+    """Yield a call, then the one that the called function makes of its arguments, and so on; not without end."""
+    for _ in range(MAX_CALLERS + 1):
+        yield call
+        inner = _called_by(call)
+        if inner is None:
+            return
+        call = inner
 
 
 def _acts(call: Object) -> Iterator[str]:
     """Describe what one call would do; yields nothing if it only builds data."""
+    for depth, made in enumerate(calls_made(call)):
+        if depth == MAX_CALLERS:
+            yield f"{made.path} would be called through more than {MAX_CALLERS} other functions"
+        else:
+            yield from _acts_itself(made)
+
+
+def _called_by(call: Object) -> Object | None:
+    """Return the call that the called function makes of its arguments; None if it makes none."""
+    if not isinstance(call.func, Global):
+        return None
+    caller = _CALLERS.get(canonical(call.func))
+    if caller is None:
+        return None
+    place, arguments, spread = caller
+    if len(call.args) <= place or call.args[place] is None:
+        return None
+    given = call.args[arguments] if len(call.args) > arguments else ()
+    args = given if spread and isinstance(given, tuple) else (given,)
+    return Object(call.args[place], args, "reduce", call.position)
+
+
+def _acts_itself(call: Object) -> Iterator[str]:
     if not isinstance(call.func, Global):
         # No honest pickler calls what another call returned, or something that is not callable.
         yield f"the result of {_describe(call.func)} would be called"
@@ -272,20 +329,28 @@ def _acts(call: Object) -> Iterator[str]:
     if (module, name) == ("builtins", "getattr") and _names_a_member(call.args):
         return
     if (module, name) == ("_codecs", "encode"):
-        if len(call.args) > 1 and call.args[1] not in ("latin1", "latin-1", "utf-8", "ascii"):
-            yield f"text would be decoded by the codec {call.args[1]!r}"
+        if len(call.args) > 1 and call.args[1] not in _CODECS:
+            yield f"text would be decoded by the codec {shown(call.args[1])}"
         return
-    if (module, name) == ("functools", "partial"):
-        return
-    if verdict is GlobalRisk.DANGEROUS or (module, name) in _LOADERS:
-        yield f"{call.func.path} would be called{_with(call.args)}"
-    elif (
-        verdict is GlobalRisk.UNKNOWN
-        and call.how == "reduce"
-        and not name[:1].isupper()
-        and any(_CODE_LIKE.search(text) for text in _texts(call.args))
-    ):
-        yield f"{call.func.path}, a function we do not know, would be called{_with(call.args)}"
+    if (module, name) == ("builtins", "type") and len(call.args) != 1:
+        yield "a class would be made while loading"
+    elif verdict is GlobalRisk.DANGEROUS:
+        yield f"{call.func.path} would be called{_with(call)}"
+    elif call.how == "new" or is_torchscript(call.func):
+        return  # only a class can be asked for a new instance
+    elif verdict is GlobalRisk.UNKNOWN and not is_class_name(name):
+        yield f"{call.func.path}, a function we do not know, would be called{_with(call)}"
+    elif _TORCH_CLASS.fullmatch(module) and (module, name) not in INERT:
+        for ref in _functions(call.args):
+            yield f"{call.func.path} would be made with {ref.path}, a function we do not know, which it may call"
+
+
+def _functions(args: tuple[object, ...]) -> Iterator[Global]:
+    """Yield the functions of other packages among the arguments and in their tuples and lists, one level deep."""
+    for arg in args[:16]:
+        for item in arg[:16] if isinstance(arg, tuple | list) else (arg,):
+            if isinstance(item, Global) and not is_class_name(item.name) and classify(item) is GlobalRisk.UNKNOWN:
+                yield item
 
 
 def _names_a_member(args: tuple[object, ...]) -> bool:
@@ -309,16 +374,33 @@ def _describe(node: object) -> str:
     return "something that is no function"
 
 
-def _with(args: tuple[object, ...]) -> str:
-    texts = list(_texts(args))
-    return f" with {texts[0][:80]!r}" if texts else ""
+#: Arguments that are looked at for a text to show.
+_MAX_SHOWN_NODES = 64
 
 
-def _texts(args: tuple[object, ...]) -> Iterator[str]:
-    """Yield the strings among the arguments and in their tuples and lists, one level deep."""
-    for arg in args[:16]:
-        for item in arg[:16] if isinstance(arg, tuple | list) else (arg,):
-            if isinstance(item, str):
-                yield item
-            elif isinstance(item, bytes):
-                yield item[:200].decode("latin-1")
+def _with(call: Object) -> str:
+    text = next(_texts(call), None)
+    return "" if text is None else f" with {text.strip()[:80]!r}"
+
+
+def _texts(call: Object) -> Iterator[str]:
+    """Yield the strings among the first arguments of a call, in whatever they are wrapped."""
+    waiting: list[object] = [*reversed(call.args[:16])]
+    if call.kwargs is not None:
+        waiting.insert(0, call.kwargs)
+    for _ in range(_MAX_SHOWN_NODES):
+        if not waiting:
+            return
+        node = waiting.pop()
+        if isinstance(node, str):
+            yield node[:1000]
+        elif isinstance(node, bytes):
+            yield node[:1000].decode("latin-1")
+        elif isinstance(node, tuple | list):
+            waiting.extend(reversed(node[:16]))
+        elif isinstance(node, Dict):
+            waiting.extend(reversed(node.values[:16]))
+        elif isinstance(node, Set):
+            waiting.extend(reversed(node.members[:16]))
+        elif isinstance(node, Object):
+            waiting.extend(reversed(node.args[:16]))

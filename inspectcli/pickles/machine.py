@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, LimitError, PinspectError, TruncatedFileError, UnsafeFileError
 from inspectcli.pickles.nodes import Dict, Global, Object, Persistent, Set
 
 
@@ -40,7 +40,15 @@ LIMITS = Limits()
 
 
 class OutOfDataError(Exception):
-    """The data ended before STOP: the caller reads more of the file, or reports it as truncated."""
+    """The data ended before STOP: the caller reads more of the file, or reports it as truncated.
+
+    Attributes:
+        needed: bytes that the data must have at least.
+    """
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(needed)
+        self.needed = needed
 
 
 class Program(NamedTuple):
@@ -90,6 +98,7 @@ class Machine:
         self.limits = limits
         self.stack: list[object] = []
         self.marks: list[int] = []
+        self.steps = 0
         self.fence = 0  # the stack below the last mark is out of reach
         self.memo: dict[int, object] = {}
         self.frame_end = 0
@@ -103,10 +112,10 @@ class Machine:
     def run(self) -> Program:
         ops, data, limits = _OPS, self.data, self.limits
         end = len(data)
-        for _ in range(limits.opcodes):
+        for self.steps in range(limits.opcodes):
             at = self.at
             if at >= end:
-                raise OutOfDataError
+                raise OutOfDataError(at + 1)
             if self.frame_end and at >= self.frame_end:
                 if at > self.frame_end:
                     raise UnsafeFileError("a pickle frame ends inside an opcode: two readers would see two programs")
@@ -126,7 +135,10 @@ class Machine:
     def _finish(self) -> Program:
         if self.frame_end > self.at:
             raise UnsafeFileError("a pickle frame reaches beyond the pickle's end: two readers would see two programs")
-        value = self.pop()
+        return self.so_far(self.pop())
+
+    def so_far(self, value: object = None) -> Program:
+        """Return the program as far as it was read, with the value it would give."""
         return Program(
             value,
             self.start,
@@ -144,7 +156,7 @@ class Machine:
         """Return the next `n` bytes. The length is checked before anything is sliced or allocated."""
         end = self.at + n
         if end > len(self.data):
-            raise OutOfDataError
+            raise OutOfDataError(end)
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -152,20 +164,20 @@ class Machine:
     def line(self) -> bytes:
         end = self.data.find(b"\n", self.at)
         if end < 0:
-            raise OutOfDataError
+            raise OutOfDataError(len(self.data) + 1)
         piece = self.data[self.at : end]
         self.at = end + 1
         return piece
 
     def byte(self) -> int:
         if self.at >= len(self.data):
-            raise OutOfDataError
+            raise OutOfDataError(self.at + 1)
         self.at += 1
         return self.data[self.at - 1]
 
     def number(self, form: struct.Struct) -> int:
         if self.at + form.size > len(self.data):
-            raise OutOfDataError
+            raise OutOfDataError(self.at + form.size)
         (value,) = form.unpack_from(self.data, self.at)
         self.at += form.size
         return value  # type: ignore[no-any-return]
@@ -735,6 +747,29 @@ def read_pickle(data: bytes, start: int = 0, limits: Limits = LIMITS) -> Program
         UnsafeFileError: framing that different unpicklers understand in different ways.
     """
     return Machine(data, start, limits).run()
+
+
+class Attempt(NamedTuple):
+    """A pickle, read as far as it goes: an unpickler does what stands before an error too.
+
+    Attributes:
+        program: what was read; its value is None after an error.
+        error: why it could not be read to its end; None if it was.
+        steps: number of instructions that were executed.
+    """
+
+    program: Program
+    error: PinspectError | OutOfDataError | None
+    steps: int
+
+
+def attempt(data: bytes, start: int = 0, limits: Limits = LIMITS) -> Attempt:
+    """Read the pickle that begins at `start`, up to its end or the first error."""
+    machine = Machine(data, start, limits)
+    try:
+        return Attempt(machine.run(), None, machine.steps)
+    except (PinspectError, OutOfDataError) as error:
+        return Attempt(machine.so_far(), error, machine.steps)
 
 
 def read_whole_pickle(data: bytes, start: int = 0) -> Program:

@@ -173,7 +173,11 @@ class Rebuilder:
         self.load_blob = load_blob
         self.nesting = nesting
         self._made: dict[int, tuple[object, Tensor | None]] = {}
+        # What many objects share is looked at once: each entry keeps alive what its key is the id of.
         self._blobs: dict[int, tuple[object, Storage]] = {}
+        self._texts: dict[tuple[object, ...], tuple[object, bytes | None]] = {}
+        self._parts: dict[int, tuple[object, dict[str, Tensor]]] = {}
+        self._lists: dict[int, tuple[object, Tensor]] = {}
 
     def tensor(self, node: object, depth: int = 0) -> Tensor | None:
         """Return the tensor this node stands for; None if it stands for something else.
@@ -234,9 +238,10 @@ class Rebuilder:
         if isinstance(node, Object) and isinstance(node.func, Global) and canonical(node.func) in _TYPED_STORAGE:
             return self._typed_storage(node)
         if isinstance(node, Object) and node.path == "torch.storage._load_from_bytes":
-            known = self._blobs.get(id(node))
-            if known is None:
-                known = self._blobs[id(node)] = (node, self._storage_from_blob(node))
+            held = self.held_bytes(node.args[0]) if len(node.args) == 1 else None
+            known = self._blobs.get(id(held))
+            if held is None or known is None:
+                known = self._blobs[id(held)] = (held, self._storage_from_blob(held))
             return known[1]
         raise DamagedFileError(
             "a tensor without a storage: the first argument of its rebuild function is something else"
@@ -274,8 +279,38 @@ class Rebuilder:
         named = state.get("dtype") if isinstance(state, Dict) else None
         return replace(storage, dtype=torch_dtype(named)) if named is not None else storage
 
-    def _storage_from_blob(self, node: Object) -> Storage:
-        blob = text_bytes(node.args[0]) if len(node.args) == 1 else None
+    def held_bytes(self, node: object) -> bytes | None:
+        """Return bytes that a node stands for, as `text_bytes` does."""
+        text, how = (
+            (node.args[0], (node.path, *node.args[1:2])) if isinstance(node, Object) and node.args else (node, ())
+        )
+        key = id(text), *map(shown, how)
+        known = self._texts.get(key)
+        if known is None:
+            known = self._texts[key] = (text, text_bytes(node))
+        return known[1]
+
+    def parts(self, state: object, depth: int) -> dict[str, Tensor]:
+        """Return the tensors among the attributes of a tensor, by name."""
+        if not isinstance(state, Dict):
+            return {}
+        known = self._parts.get(id(state))
+        if known is None:
+            found = {k: t for k, v in state.items() if isinstance(k, str) and (t := self.tensor(v, depth + 1))}
+            known = self._parts[id(state)] = (state, found)
+        return known[1]
+
+    def numbers(self, node: object, depth: int) -> Tensor:
+        """Return per-channel scales or zero points: a tensor, or in old files a list of numbers."""
+        if not isinstance(node, list | tuple):
+            return self.need(node, depth)
+        known = self._lists.get(id(node))
+        if known is None:
+            made = Tensor(DTYPES["f64"], (len(node),), raw=struct.pack(f"<{len(node)}d", *node))
+            known = self._lists[id(node)] = (node, made)
+        return known[1]
+
+    def _storage_from_blob(self, blob: bytes | None) -> Storage:
         if self.load_blob is None or blob is None:
             raise DamagedFileError("a storage is kept as something that is not bytes")
         if self.nesting >= MAX_NESTING:
@@ -390,10 +425,8 @@ def _tensor_v3(r: Rebuilder, node: Object, depth: int) -> Tensor:
 def _parameter(r: Rebuilder, node: Object, depth: int) -> Tensor:
     """Rebuild `Parameter(data, requires_grad, hooks)`, since torch 2.1 with a state whose attributes may be tensors."""
     made = replace(r.need(node.args[0], depth), parameter=True)
-    state = node.args[3] if len(node.args) > 3 else None
-    inner = state.items() if isinstance(state, Dict) else ()
-    parts = {k: t for k, v in inner if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
-    return replace(made, parts={**made.parts, **parts}) if parts else made
+    parts = r.parts(node.args[3], depth) if len(node.args) > 3 else {}
+    return replace(made, parts={**made.parts, **parts} if made.parts else parts) if parts else made
 
 
 def _buffer(r: Rebuilder, node: Object, depth: int) -> Tensor:
@@ -408,7 +441,7 @@ def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
         scales, zeros, axis = rest
         if not isinstance(axis, int) or not 0 <= axis < len(sizes(node.args[2])):
             raise DamagedFileError(f"quantized along axis {shown(axis)} of {len(sizes(node.args[2]))}")
-        quantizer = Quantizer(axis=axis, scales=_numbers(r, scales, depth), zero_points=_numbers(r, zeros, depth))
+        quantizer = Quantizer(axis=axis, scales=r.numbers(scales, depth), zero_points=r.numbers(zeros, depth))
         channels = sizes(node.args[2])[axis]
         for numbers in (quantizer.scales, quantizer.zero_points):
             if numbers is None or prod(numbers.shape) != channels:
@@ -419,14 +452,6 @@ def _qtensor(r: Rebuilder, node: Object, depth: int) -> Tensor:
             raise DamagedFileError(f"quantized with {shown(scale)} and {shown(zero_point)}: expected numbers")
         quantizer = Quantizer(float(scale), float(zero_point))
     return view(storage, storage.dtype, *node.args[1:4], quantizer=quantizer, form=name)
-
-
-def _numbers(r: Rebuilder, node: object, depth: int) -> Tensor:
-    """Return per-channel scales or zero points: a tensor, or in old files a list of numbers."""
-    if isinstance(node, list | tuple):
-        raw = struct.pack(f"<{len(node)}d", *node)
-        return Tensor(DTYPES["f64"], (len(node),), raw=raw)
-    return r.need(node, depth)
 
 
 def _tuple(node: object) -> tuple[object, ...]:
@@ -497,14 +522,13 @@ def _from_type(r: Rebuilder, node: Object, depth: int) -> Tensor:
     func, cls, args, state = node.args[:4]
     made = r.need(Object(func, _tuple(args), "reduce", node.position), depth)
     state = state[0] if isinstance(state, tuple) and state else state
-    inner = state.items() if isinstance(state, Dict) else ()
-    parts = {k: t for k, v in inner if isinstance(k, str) and (t := r.tensor(v, depth + 1))}
+    parts = r.parts(state, depth)
     name = cls.name if isinstance(cls, Global) else ""
     if made.storage is None and made.raw is None and "_local_tensor" in parts:
         return _shard(made, parts["_local_tensor"])
     return replace(
         made,
-        parts={**made.parts, **parts},
+        parts={**made.parts, **parts} if made.parts else parts,
         parameter=made.parameter or name == "Parameter",
         form=made.form or (name if name not in ("Parameter", "Tensor", "Buffer") else ""),
     )
@@ -548,16 +572,31 @@ def numpy_dtype(node: object) -> tuple[DType, bool] | None:
     return DTYPES[_NUMPY_CODES[code]], order == ">"
 
 
+#: Codecs by the names under which picklers ask for them.
+_CODECS = {"latin1": "latin-1", "latin-1": "latin-1", "iso-8859-1": "latin-1", "utf-8": "utf-8", "utf8": "utf-8",
+           "ascii": "ascii"}  # fmt: skip
+
+
 def text_bytes(node: object) -> bytes | None:
     """Return bytes, also as protocols 0 to 2 pickle them: `_codecs.encode(text, 'latin1')`. None for anything else."""
     if isinstance(node, bytes):
         return node
     if isinstance(node, str):
         return node.encode("latin-1", "replace")
-    if isinstance(node, Object) and node.path == "_codecs.encode" and node.args and isinstance(node.args[0], str):
-        return node.args[0].encode("latin-1", "replace")
-    if isinstance(node, Object) and isinstance(node.func, Global) and not node.args:
-        return b"" if canonical(node.func) == ("builtins", "bytes") else None
+    if not isinstance(node, Object) or not isinstance(node.func, Global):
+        return None
+    called = canonical(node.func)
+    if called == ("_codecs", "encode") and 1 <= len(node.args) <= 2 and isinstance(node.args[0], str):
+        name = node.args[1] if len(node.args) > 1 else "utf-8"
+        codec = _CODECS.get(name) if isinstance(name, str) else None
+        try:
+            return node.args[0].encode(codec) if codec else None
+        except UnicodeEncodeError:
+            return None
+    if called in (("builtins", "bytes"), ("builtins", "bytearray")):
+        if not node.args:
+            return b""
+        return text_bytes(node.args[0]) if len(node.args) == 1 and not isinstance(node.args[0], str) else None
     return None
 
 
@@ -565,12 +604,12 @@ def _array(r: Rebuilder, node: Object, depth: int) -> Tensor | None:
     if not isinstance(node.state, tuple) or len(node.state) != 5:
         return None
     _, shape, dtype, fortran, data = node.state
-    return _inline(sizes(shape), dtype, fortran is True, text_bytes(data))
+    return _inline(sizes(shape), dtype, fortran is True, r.held_bytes(data))
 
 
 def _frombuffer(r: Rebuilder, node: Object, depth: int) -> Tensor | None:
     data, dtype, shape, order = node.args[:4]
-    return _inline(sizes(shape), dtype, order == "F", text_bytes(data))
+    return _inline(sizes(shape), dtype, order == "F", r.held_bytes(data))
 
 
 def _inline(shape: tuple[int, ...], dtype_node: object, fortran: bool, data: bytes | None) -> Tensor | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from inspectcli.display.blocks import Content, Report, Row, Table
+from inspectcli.display.text import INVISIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +34,37 @@ class Renderer:
 #: Categories that a reader cannot see or that change how the rest is shown: controls, formats (bidi, zero width),
 #: surrogates, private use, unassigned, separators of lines and paragraphs, and blanks that are not the usual one.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _SAFE = re.compile(r"[ -~]*")
+#: What the runner of a CI job obeys where a log shows it: `::add-mask::` at the start of a line (GitHub), where a word
+#: of a wrapped sentence may come to stand; `##[group]` and `##vso[task.setvariable]` anywhere (GitHub, Azure).
+_COMMAND = re.compile(r"(?<!\S):(?=:)|#(?=#\w*\[)")
 
 
 def escape(text: str, limit: int = 200) -> str:
     r"""Text from a file as it may be shown: hidden characters as `\x1b`, `\u202e`; long ones cut in the middle.
 
-    >>> escape("a\x1b[2Jb")
-    'a\\x1b[2Jb'
+    Nor is it a command of the CI job in whose log it may stand.
+
+    >>> escape("a\x1b[2Jb"), escape("::stop-commands::x"), escape("std::vector")
+    ('a\\x1b[2Jb', '\\x3a:stop-commands::x', 'std::vector')
     """
     if len(text) > 4 * limit:
         text = text[: 2 * limit] + text[-2 * limit :]
     if not _SAFE.fullmatch(text):
         text = "".join(_visible(c) for c in text)
+    if "::" in text or "##" in text:
+        text = _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return text if len(text) <= limit else shorten_middle(text, limit)
 
 
+def inert(json: str) -> str:
+    r"""JSON that no CI runner obeys: in its strings, the first `#` of `##[` and `##vso[` is `\u0023`."""
+    return _COMMAND.sub(lambda found: "\\u0023" if found[0] == "#" else found[0], json) if "##" in json else json
+
+
 def _visible(c: str) -> str:
-    if c == " " or (unicodedata.category(c) not in _HIDDEN and c != "\u115f"):
+    if c == " " or (unicodedata.category(c) not in _HIDDEN and not _INVISIBLE.match(c)):
         return c
     code = ord(c)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

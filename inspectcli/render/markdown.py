@@ -68,7 +68,7 @@ def _table(table: Table) -> Iterator[str]:
     yield ""
     yield from tabulate(
         rows,
-        headers=[column.label for column in table.columns],
+        headers=[text(column.label) for column in table.columns],
         tablefmt="pipe",
         colalign=["right" if column.right else "left" for column in table.columns],
         disable_numparse=True,

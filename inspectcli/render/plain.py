@@ -32,7 +32,7 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     # Not by tabulate: importing it takes longer than all the rest of a run that reads no values.
-    titles = [column.label for column in table.columns]
+    titles = [escape(column.label, _LIMIT) for column in table.columns]
     rows = [[escape(text, _LIMIT) for text in texts] for _, texts in lines_of(table)]
     widths = [max(map(display_width, column)) for column in zip(titles, *rows, strict=True)]
     yield "  ".join(pad(t, w, c.right) for t, w, c in zip(titles, widths, table.columns, strict=True))

@@ -13,7 +13,7 @@ from typing import Any
 from inspectcli import __version__
 from inspectcli.display.blocks import Content, Report
 from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence
-from inspectcli.render.base import Renderer, escape
+from inspectcli.render.base import Renderer, escape, inert
 from inspectcli.storage.names import from_here, uri
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -46,7 +46,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         "results": [_result(file, finding, places) for file, finding in findings_of(report)],
     }
     document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(document, allow_nan=False, ensure_ascii=True, indent=2) + "\n"
+    return inert(json.dumps(document, allow_nan=False, ensure_ascii=True, indent=2)) + "\n"
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,17 +115,17 @@ class _Fit:
 
 def _table(table: Table, width: int) -> Iterator[_Line]:
     lines = [(row, [escape(text, 1000) for text in texts]) for row, texts in lines_of(table)]
+    labels = [escape(column.label, 1000) for column in table.columns]
     natural = [
-        max([display_width(column.label), *(display_width(texts[i]) for _, texts in lines)])
-        for i, column in enumerate(table.columns)
+        max([display_width(labels[i]), *(display_width(texts[i]) for _, texts in lines)]) for i in range(len(labels))
     ]
     fit = _fitted(table.columns, natural, width - 1)
-    titles = _GAP.join(_aligned(table.columns[i].label, w, table.columns[i]) for i, w in _pairs(fit))
+    titles = _GAP.join(_aligned(labels[i], w, table.columns[i]) for i, w in _pairs(fit))
     yield _line(f" {titles}", "bold")
     yield _line(" " + _GAP.join("─" * w for w in fit.widths), "dim")
     for row, texts in lines:
         yield _row(row, texts, table.columns, fit)
-    hidden = [column.label for i, column in enumerate(table.columns) if i not in fit.shown]
+    hidden = [label for i, label in enumerate(labels) if i not in fit.shown]
     if hidden:
         told = f"not shown at {width} columns: {', '.join(hidden)} (widen the window, or --format plain)"
         yield from (_line(f" {line}", "dim") for line in _wrapped(told, width - 1))

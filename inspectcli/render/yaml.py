@@ -62,8 +62,8 @@ def _scalar(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes; all but printable ASCII as an escape of YAML."""
-    return '"' + "".join(_escaped(c) for c in text) + '"'
+    """In double quotes; all but printable ASCII as an escape, and `##`, with which commands of CI jobs begin."""
+    return '"' + re.sub("#(?=#)", r"\\x23", "".join(_escaped(c) for c in text)) + '"'
 
 
 def _escaped(c: str) -> str:

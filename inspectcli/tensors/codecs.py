@@ -8,7 +8,6 @@ A codec with a block size is all that a block-quantized type asks for:
 from __future__ import annotations
 
 import importlib
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -85,11 +84,13 @@ def compare_crc(crc: int, segment: Segment) -> None:
 
 
 def _read(segment: Segment, workspace: memoryview) -> Iterator[memoryview]:
+    from inspectcli.storage.deflate import crc32
+
     crc = 0
     for start in range(0, segment.nbytes, len(workspace)):
         piece = workspace[: min(len(workspace), segment.nbytes - start)]
         segment.source.read_into(segment.offset + start, piece)
-        crc = zlib.crc32(piece, crc) if segment.crc else 0
+        crc = crc32(piece, crc) if segment.crc else 0
         yield piece
     compare_crc(crc, segment)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from functools import cache, lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
+Wide = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
@@ -27,9 +28,11 @@ class Backend(Protocol):
         """(sum, sum of squares), accumulated in float64; non-finite if any element is."""
         ...
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]: ...
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        """The same numbers as float32; in `out`, an array of that size, if it is given."""
+        ...
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]: ...
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide: ...
 
 
 class NumPyBackend:
@@ -40,11 +43,17 @@ class NumPyBackend:
             wide = x.astype(np.float64)
             return float(wide.sum()), float(np.dot(wide, wide))
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
-        return x.astype(np.float32)
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
+        np.copyto(out, x)
+        return out
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
-        return (x.astype(np.uint32) << 16).view(np.float32)
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
+        bits = out.view(np.uint32)
+        np.copyto(bits, x)
+        np.left_shift(bits, 16, out=bits)
+        return out
 
 
 class NumKongBackend(NumPyBackend):
@@ -64,16 +73,17 @@ class NumKongBackend(NumPyBackend):
         total, squares = self._nk.moments(x)
         return float(total), float(squares)
 
-    def widen_f16(self, x: Array) -> npt.NDArray[np.float32]:
-        return self._widen(x, "float16")
+    def widen_f16(self, x: Array, out: Wide | None = None) -> Wide:
+        return self._widen(x, "float16", out)
 
-    def widen_bf16(self, x: Array) -> npt.NDArray[np.float32]:
-        return self._widen(x, "bfloat16")
+    def widen_bf16(self, x: Array, out: Wide | None = None) -> Wide:
+        return self._widen(x, "bfloat16", out)
 
-    def _widen(self, x: Array, name: str) -> npt.NDArray[np.float32]:
+    def _widen(self, x: Array, name: str, out: Wide | None) -> Wide:
+        out = np.empty(x.size, np.float32) if out is None else out
         # A pointer, since NumPy knows no bfloat16; `owner` keeps the buffer alive.
-        tensor = self._nk.from_pointer(x.ctypes.data, (x.size,), name, owner=x)
-        return np.asarray(self._nk.astype(tensor, "float32"))
+        self._nk.astype(self._nk.from_pointer(x.ctypes.data, (x.size,), name, owner=x), "float32", out=out)
+        return out
 
 
 @lru_cache(maxsize=1)
@@ -160,34 +170,63 @@ def count_codes(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 #: The smallest normal value: below it lie zero and the subnormals.
 _NORMAL = {"f8": 1 << 52, "f4": 1 << 23, "f2": 1 << 10, "bf16": 1 << 7}
 _UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
+_SIGNED = {8: np.int64, 4: np.int32, 2: np.int16}
+
+
 _scratch = threading.local()
 
 
-def _magnitudes(bits: Array) -> Array:
-    """Without the sign; valid until the thread's next call, since memory that is new each time costs more than all."""
-    if getattr(_scratch, "room", np.empty(0, np.uint8)).size < bits.nbytes:
-        _scratch.room = np.empty(bits.nbytes, np.uint8)
-    room: Array = _scratch.room[: bits.nbytes].view(bits.dtype)
-    np.bitwise_and(bits, bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1), out=room)
-    return room
+def room(n: int) -> Wide:
+    """Room for n float32 numbers, the thread's own until its next call: memory that is new each time costs more."""
+    if getattr(_scratch, "room", np.empty(0, np.float32)).size < n:
+        _scratch.room = np.empty(n, np.float32)
+    held: Wide = _scratch.room[:n]
+    return held
 
 
-def code_bounds(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """Patterns of the smallest and the largest of finite 16-bit floats, which NumPy compares slowly or not at all.
+class Patterns(NamedTuple):
+    """What the bit patterns of floats say of their values.
 
-    As unsigned numbers, the patterns of negative values lie above all others, and grow with the magnitude.
+    Attributes:
+        low, high: patterns of the smallest and of the largest value, if none is NaN.
+        least: pattern of the smallest magnitude.
     """
-    top, bottom = bits.view(np.int16).max(), bits.max()
-    if top < 0 or bottom < 0x8000:  # of one sign
-        nearest_zero = bits.min()
-        return np.array((bottom, nearest_zero) if top < 0 else (nearest_zero, bottom), np.uint16)
-    return np.array((bottom, top), np.uint16)
+
+    low: int
+    high: int
+    least: int
 
 
-def zeros_and_subnormals(x: Array, kind: str) -> tuple[int, int]:
-    """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16."""
-    magnitudes = _magnitudes(x.view(_UNSIGNED[x.dtype.itemsize]))
-    if not magnitudes.size or magnitudes.min() >= _NORMAL[kind]:
+def patterns(x: Array) -> Patterns:
+    """Bounds of a non-empty array of f8, f4, f2, or (as u2) bf16, from its patterns: no copy, four quick passes.
+
+    Patterns of values above zero grow with the value, as numbers with and without a sign. Those below zero have the
+    highest bit: without a sign they lie above all others and grow with the magnitude, with a sign below all others.
+    """
+    unsigned, signed = x.view(_UNSIGNED[x.dtype.itemsize]), x.view(_SIGNED[x.dtype.itemsize])
+    top = 1 << (8 * x.dtype.itemsize - 1)
+    highest, largest = int(signed.max()), int(unsigned.max())
+    if highest < 0:  # all are below zero, or -0
+        nearest = int(unsigned.min())
+        return Patterns(largest, nearest, nearest - top)
+    smallest = int(unsigned.min())
+    if largest < top:  # none is
+        return Patterns(smallest, highest, smallest)
+    return Patterns(largest, highest, min(smallest, int(signed.min()) + top))
+
+
+def zeros_and_subnormals(x: Array, kind: str, least: int) -> tuple[int, int]:
+    """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16.
+
+    Args:
+        x: the values.
+        kind: a key of the table above.
+        least: pattern of their smallest magnitude: most arrays have neither.
+    """
+    if least >= _NORMAL[kind]:
         return 0, 0
-    zeros = magnitudes.size - int(np.count_nonzero(magnitudes))
-    return zeros, int(np.count_nonzero(magnitudes < _NORMAL[kind])) - zeros
+    bits = x.view(_UNSIGNED[x.dtype.itemsize])
+    doubled = np.add(bits, bits, out=room((bits.nbytes + 3) // 4).view(bits.dtype)[: bits.size])  # without the sign
+    small = int(np.count_nonzero(doubled < 2 * _NORMAL[kind]))
+    zeros = doubled.size - int(np.count_nonzero(doubled)) if least == 0 else 0
+    return zeros, small - zeros

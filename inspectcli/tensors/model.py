@@ -30,12 +30,13 @@ class Kind(Word):
     CONSTANT = "constant"
     GRADIENT = "gradient"
     CALLBACK = "callback"
+    METRIC = "metric"
     HYPERPARAMETER = "hyperparameter"
     OTHER = "other"
 
 
 #: Kinds that are not the model itself: left out of `model_parameters` and, by default, of the table.
-TRAINING_STATE = frozenset({Kind.OPTIMIZER, Kind.RNG, Kind.CALLBACK, Kind.HYPERPARAMETER, Kind.GRADIENT})
+TRAINING_STATE = frozenset({Kind.OPTIMIZER, Kind.RNG, Kind.CALLBACK, Kind.METRIC, Kind.HYPERPARAMETER, Kind.GRADIENT})
 
 
 class Affine(NamedTuple):
@@ -74,6 +75,9 @@ class TensorRef:
         layer: the class of the module it belongs to, if the file says so.
         note: what a reader should know (`sparse_coo, 12 stored`).
         problem: why its values cannot be read; the rest of the file is fine.
+        cure: what helps against the problem, where the file itself may be whole.
+        position: where the writing library counts it, if all its formats count alike: `optimizer/vars/2` (Keras 3).
+        positional: whether the name says no more than that, and is no name by which to find it in another file.
     """
 
     name: str
@@ -93,6 +97,9 @@ class TensorRef:
     layer: str = ""
     note: str = ""
     problem: str = ""
+    cure: str = ""
+    position: str = ""
+    positional: bool = False
 
     @property
     def numel(self) -> int:

@@ -17,8 +17,11 @@ Parts = tuple[str, ...]
 
 _SEPARATORS = re.compile(r"[./]")
 _INDEX = re.compile(r"[0-9]{1,9}")
-#: A whole part, or the end of a part that is not the last one: `h.3.w`, `layer3.w`; not `conv1d.w`.
-_BLOCK = re.compile(r"(?<![^./])[0-9]{1,9}(?=[./]|$)|(?<=[A-Za-z_])[0-9]{1,9}(?=[./])")
+#: A whole part, the end of a part that is not the last one, or what stands behind the word in Keras's
+#: `block_1_expand` and `conv2_block1_1_conv`: `h.3.w`, `layer3.w`; not `conv1d.w`.
+_BLOCK = re.compile(
+    r"(?<![^./])[0-9]{1,9}(?=[./]|$)|(?<=[A-Za-z_])[0-9]{1,9}(?=[./])|(?:(?<=block)|(?<=block_))[0-9]{1,9}(?=_)"
+)
 #: A number that touches no letter: `layer1` is another kind of layer than `layer2`, `h.1` is not.
 _APART = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
 #: The end of a part: `dense_3`, `layer4`, `7`.

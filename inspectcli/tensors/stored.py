@@ -77,6 +77,21 @@ def shape_as_stored(ref: Stored) -> tuple[int, ...]:
     return ref.shape if ref.stored_shape is None else ref.stored_shape
 
 
+def elements(shape: Sequence[int], strides: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
+    """Return which elements a view takes from its first one on, in whatever order: as (stride, number) of dimensions.
+
+    Equal for a matrix, its transpose and its flat view; dimensions that follow each other are one.
+    """
+    steps = c_strides(tuple(shape)) if strides is None else strides
+    found: list[tuple[int, int]] = []
+    for step, n in sorted(zip(steps, shape, strict=True)):
+        if found and step and found[-1][0] and step == found[-1][0] * found[-1][1]:
+            found[-1] = (found[-1][0], found[-1][1] * n)
+        elif n != 1:
+            found.append((step, n))
+    return tuple(found)
+
+
 def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of a C-contiguous tensor, in elements."""
     strides, step = [], 1

@@ -236,6 +236,17 @@ def truth_in_zip64(field: int, value: int) -> Callable[[], bytearray]:
     return make
 
 
+def end64(offset: int, form: str, value: int, magic: bytes = b"PK\x06\x07") -> Callable[[], bytearray]:
+    def make() -> bytearray:
+        file = io.BytesIO()
+        torch.save({"w": torch.ones(3)}, file)
+        data = bytearray(file.getvalue())
+        struct.pack_into(form, data, data.index(magic) + offset, value)
+        return data
+
+    return make
+
+
 UNSAFE: dict[str, tuple[Callable[[], bytearray], str]] = {
     "twice": (twice, "holds 'x/a' twice"),
     "twice but for case": (twice_but_for_case, "twice"),
@@ -254,6 +265,8 @@ UNSAFE: dict[str, tuple[Callable[[], bytearray], str]] = {
     "two members in one place": (same_header_twice, "calls itself"),
     "two end records": (two_ends, "two end records"),
     "end record in the comment": (end_in_a_comment, "two end records"),
+    "zip64 record outside": (end64(8, "<Q", 1 << 40), "two zip64 end records"),
+    "zip64 record elsewhere": (end64(8, "<Q", 5), "two zip64 end records"),
     "bytes in front": (in_the_front, "stand before the archive"),
     "bytes in front, offsets moved": (fixed_in_the_front, "stand before the first zip member"),
     "bytes behind": (behind, "bytes follow the end"),
@@ -301,17 +314,6 @@ def end_record(offset: int, form: str, value: int) -> Callable[[], bytearray]:
     return make
 
 
-def end64(offset: int, form: str, value: int, magic: bytes = b"PK\x06\x07") -> Callable[[], bytearray]:
-    def make() -> bytearray:
-        file = io.BytesIO()
-        torch.save({"w": torch.ones(3)}, file)
-        data = bytearray(file.getvalue())
-        struct.pack_into(form, data, data.index(magic) + offset, value)
-        return data
-
-    return make
-
-
 DAMAGED: dict[str, tuple[Callable[[], bytearray], str]] = {
     "no such method": (patched(central, 10, "<H", 12), "compression method 12"),
     "sizes differ though stored": (patched(central, 24, "<L", 199), "is stored, yet 199 bytes take 200"),
@@ -327,8 +329,7 @@ DAMAGED: dict[str, tuple[Callable[[], bytearray], str]] = {
     "members beyond the directory": (end_record(8, "<L", 0x00050005), "ends early"),
     "directory beyond the file": (end_record(16, "<L", 1 << 30), "lies outside the file"),
     "a second volume": (end_record(4, "<H", 1), "several volumes"),
-    "zip64 record outside": (end64(8, "<Q", 1 << 40), "lies outside the file"),
-    "zip64 record elsewhere": (end64(8, "<Q", 5), "no zip64 end record"),
+    "zip64 record without magic": (end64(0, "<L", 5, b"PK\x06\x06"), "no zip64 end record"),
 }  # fmt: skip
 
 

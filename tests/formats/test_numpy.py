@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import struct
 import zipfile
@@ -171,7 +172,7 @@ def test_objects_beside_numbers_are_a_hazard_in_an_npz(tmp_path: Path) -> None:
     report = inspect_path(str(path))
     assert [row.name for row in report.tensors] == ["w"]
     assert [h.where for h in report.hazards] == ["o"]
-    assert "1 arrays hold no numbers" in report.notes[0]
+    assert report.notes == ("1 array of Python objects was not read (no numbers): o",)
     assert not mark.exists()
 
 
@@ -182,25 +183,43 @@ def test_records_with_a_field_of_objects_are_a_hazard_too() -> None:
     assert opened(data).hazards != ()
 
 
+RECORDS = "of records, or of a type that NumPy does not name was not read:"
+
+
 @pytest.mark.parametrize(
-    "array",
+    ("array", "what"),
     [
-        np.zeros(3, [("a", "<f4"), ("b", "<i8", (2,))]),
-        np.array(["ab", "c"]),
-        np.array([b"ab", b"c"]),
-        np.zeros(2, "datetime64[ns]"),
-        np.zeros(2, "timedelta64[s]"),
-        np.zeros(2, "V5"),
-        np.zeros(2, np.longdouble),
-        np.zeros((), [("x", "u1")]),
+        (np.zeros(3, [("a", "<f4"), ("b", "<i8", (2,))]), RECORDS),
+        (np.zeros((), [("x", "u1")]), RECORDS),
+        (np.zeros(2, "V5"), RECORDS),
+        (np.zeros(2, np.longdouble), "of long double, whose bytes depend on the machine was not read:"),
+        (np.zeros(2, np.clongdouble), "of complex long double, whose bytes depend on the machine was not read:"),
+        (np.array(["ab", "c"]), "of text was not read (no numbers):"),
+        (np.array([b"ab", b"c"]), "of text was not read (no numbers):"),
+        (np.zeros(2, "datetime64[ns]"), "of dates was not read (no numbers):"),
+        (np.zeros(2, "timedelta64[s]"), "of durations was not read (no numbers):"),
     ],
-    ids=lambda a: str(a.dtype)[:30],
-)
-def test_what_is_no_plain_number_is_noted(array: Array) -> None:
+    ids=lambda a: str(getattr(a, "dtype", ""))[:30],
+)  # fmt: skip
+def test_what_is_not_read_is_named_by_its_kind(array: Array, what: str) -> None:
     made = opened(npy(array))
     assert made.tensors == ()
     assert made.hazards == ()
-    assert made.notes == ("1 arrays hold no numbers and were not looked at: array",)
+    assert made.notes == (f"1 array {what} array",)
+
+
+def test_float8_e5m2_is_the_one_float_of_one_byte() -> None:
+    array = np.array([1.5, -3.0, np.inf, 57344], ml_dtypes.float8_e5m2)
+    np.testing.assert_array_equal(only(npy(array)).numpy(), array.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e8m0fnu", "int4", "float4_e2m1fn"])
+def test_numbers_of_one_byte_are_counted_and_their_type_is_left_open(name: str) -> None:
+    array = np.zeros((8, 6), getattr(ml_dtypes, name))
+    tensor = only(npy(array))
+    assert (tensor.shape, tensor.nbytes, tensor.dtype.name) == ((8, 6), 48, "bits8")
+    assert "does not name" in tensor.note
+    assert not opened(npy(array)).notes
 
 
 @pytest.mark.parametrize("field", ["'descr': '<f4'", "'shape': (1,)", "'fortran_order': True", "descr", "shape"])
@@ -209,7 +228,7 @@ def test_the_name_of_a_field_is_no_entry_of_the_header(field: str) -> None:
     assert np.load(io.BytesIO(data)).dtype.names == (field, "b")
     made = opened(data)
     assert made.tensors == ()
-    assert "hold no numbers" in made.notes[0]
+    assert "of records" in made.notes[0]
 
 
 # -- damage ---------------------------------------------------------------------------------------------
@@ -376,3 +395,32 @@ def test_packed_words_of_an_archive_are_not_averaged(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, **{"l.weight": np.zeros((2, 4), np.uint32), "l.scales": np.ones((2, 1), np.float16)})
     assert {t.name: t.packed for t in open_checkpoint(path)} == {"l.weight": True, "l.scales": False}
+
+
+# -- members that are no arrays -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_array_is_told_by_its_bytes_as_numpy_does(method: int) -> None:
+    data = npz(
+        {"w.npy": npy(np.arange(3.0)), "plain": npy(np.arange(4.0)), "w": npy(np.arange(5.0)), "notes": b"text"}, method
+    )
+    made = opened(data)
+    loaded = np.load(io.BytesIO(data))
+    assert {t.name: t.shape for t in made} == {"w.npy": (3,), "plain": (4,), "w": (5,)}
+    assert (loaded["plain"].shape, loaded["w"].shape, loaded["notes"]) == ((4,), (5,), b"text")
+    assert made.notes == ("1 member that is no array: notes",)
+
+
+def test_a_pickle_among_arrays_is_a_hazard(tmp_path: Path) -> None:
+    made = opened(npz({"w.npy": npy(np.arange(3.0)), "extra": pickle.dumps(Bomb(tmp_path))}))
+    assert [(h.where.partition(",")[0], t.name) for h, t in zip(made.hazards, made, strict=True)] == [("extra", "w")]
+
+
+def test_folders_in_an_archive_of_arrays_are_not_named() -> None:
+    assert opened(npz({"x/": b"", "x/w.npy": npy(np.arange(3.0))})).notes == ()
+
+
+def test_many_strangers_are_counted() -> None:
+    made = opened(npz({"w.npy": npy(np.arange(3.0)), **{f"{n}.txt": b"1" for n in range(9)}}))
+    assert made.notes == ("9 members that are no array: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 4 more",)

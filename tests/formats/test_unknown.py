@@ -38,6 +38,8 @@ LOOKS: dict[str, tuple[bytes, str, str]] = {
     "gguf": (b"GGUF\3\0\0\0" + bytes(16), "a GGUF file", "gguf-dump"),
     "ggml": (b"tjgg\3\0\0\0" + bytes(16), "an old GGML file", "GGUF"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model", "exported from"),
+    "executorch": (b"\x38\0\0\0ET12eh00" + bytes(20), "an ExecuTorch program", "exported from"),
+    "executorch tensors": (b"\x38\0\0\0FT01" + bytes(20), "tensors of an ExecuTorch program", "exported from"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04\0", "zstd-compressed data", "zstd -d"),
     "gzip": (gzip.compress(b"x" * 100), "gzip-compressed data", "gunzip"),
     "xz": (lzma.compress(b"x" * 100), "xz-compressed data", "unxz"),
@@ -120,10 +122,6 @@ def test_a_zip_that_is_no_checkpoint_says_what_it_holds() -> None:
     error = refusal(archive("readme.txt", "a/b.csv", "c", "d", "e"))
     assert error.message == "a zip archive, but no checkpoint: it holds readme.txt, a/b.csv, c and 2 more"
     assert error.hint == "unpack it and name the file inside"
-
-
-def test_an_exported_program_is_named() -> None:
-    assert "an exported program (.pt2)" in refusal(archive("x/archive_format", "x/models/model.json")).message
 
 
 def test_an_empty_zip_is_called_empty() -> None:

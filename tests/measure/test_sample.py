@@ -152,3 +152,13 @@ def test_packed_values_are_picked_out_of_their_bytes(name: str, n: int, start: i
     place = sample_of(np.arange(n, dtype=np.float64), DTYPES["f64"], start, n, start + n).astype(int)
     got = sample_of(pack(codes, bits), DTYPES[name], start, n, start + n)
     np.testing.assert_array_equal(got, values[place])
+
+
+@pytest.mark.parametrize("values", [[-1.7e308, 1.7e308], [-1.7e308, 0.0, 1.0, 1.7e308] * 40])
+@pytest.mark.filterwarnings("error")
+def test_values_further_apart_than_any_number_is_large(values: list[float]) -> None:
+    made = figures(np.array(values))
+    assert sum(made.histogram) == len(values)
+    assert made.histogram[0] == made.histogram[-1] == len(values) // (2 if len(values) == 2 else 4)
+    halves = np.quantile(np.array(values) / 4, [0.01, 0.25, 0.5, 0.75, 0.99]) * 4
+    assert np.allclose([made.q01, made.q25, made.median, made.q75, made.q99], halves, rtol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import argparse
 import collections
 import datetime
@@ -12,6 +13,7 @@ import operator
 import pathlib
 import pickle
 import struct
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +22,10 @@ import numpy as np
 import pytest
 import torch
 
-from inspectcli.pickles.globals import GlobalRisk, classify, foreign, hazards
+from inspectcli.pickles.globals import GlobalRisk, canonical, classify, foreign, hazards
 from inspectcli.pickles.machine import read_pickle
 from inspectcli.pickles.nodes import Global
+from inspectcli.pickles.packages import STDLIB
 
 
 def named(module: str, name: str) -> bytes:
@@ -157,7 +160,10 @@ def test_a_function_kept_as_a_value_is_no_hazard(path: str) -> None:
         call(named("my_project", "Color"), b"K\x01"),
         named("my_project", "Config") + b")\x81}" + text("cmd") + text("rm -rf /") + b"sb",
         call(named("my_project", "Config"), text("rm -rf / ; curl http://x | sh")),
-        call(named("my_project", "make_config"), text("plain")),
+        call(named("__builtin__", "xrange"), b"K\x00", b"K\x0a", b"K\x01"),
+        call(named("exceptions", "IOError"), text("no such file")),
+        call(named("numpy.random._pickle", "__generator_ctor"), text("PCG64")),
+        call(named("torch.optim.lr_scheduler", "LambdaLR"), named("my_project", "Schedule")),
         call(named("_codecs", "encode"), text("abc"), text("latin1")),
         call(named("torch._utils", "_rebuild_meta_tensor_no_storage"), named("torch", "float32"), b")", b")", b"\x89"),
         call(named("torch.jit._pickle", "restore_type_tag"), b"]", text("List[int]")),
@@ -305,13 +311,107 @@ def test_an_odd_codec_is_a_hazard(codec: str) -> None:
     assert what == [f"text would be decoded by the codec {codec!r}"]
 
 
+@pytest.mark.parametrize("argument", ["import os", "../../etc/passwd", "curl x | sh", "plain", "!!%70ython", "  x"])
+def test_an_unknown_function_is_a_hazard_whatever_it_is_given(argument: str) -> None:
+    given = text(argument)
+    for args in (given, given + b"\x85", b"]" + given + b"a", b"}" + text("k") + given + b"s"):
+        (what,) = found(call(named("my_project.tools", "run"), args))
+        assert what == f"my_project.tools.run, a function we do not know, would be called with {argument.strip()!r}"
+
+
+def test_an_unknown_function_without_text_is_a_hazard() -> None:
+    assert found(call(named("my_project", "run"))) == ["my_project.run, a function we do not know, would be called"]
+
+
+FOREIGN = named("my_project", "run")
+HANDED_ON = {
+    "rebuild_v2": call(named("torch._tensor", "_rebuild_from_type_v2"), FOREIGN, named("torch", "Tensor"), b")", b"}"),
+    "rebuild": call(named("torch._tensor", "_rebuild_from_type"), FOREIGN, named("torch", "Tensor"), b")", b"}"),
+    "reconstructor": call(named("copy_reg", "_reconstructor"), named("my_project", "C"), FOREIGN, b"N"),
+    "generator": call(named("numpy.random._pickle", "__generator_ctor"), text("x"), FOREIGN),
+    "randomstate": call(named("numpy.random._pickle", "__randomstate_ctor"), text("x"), FOREIGN),
+}
+
+
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_a_function_that_is_handed_to_one_that_calls_it_is_a_hazard(name: str) -> None:
+    for body in (HANDED_ON[name], HANDED_ON[name] + b"0N"):
+        assert any(w.startswith("my_project.run, a function we do not know, would be called") for w in found(body))
+
+
+def test_functions_that_call_others_are_followed_and_bounded() -> None:
+    body = call(FOREIGN)
+    func, args = FOREIGN, b")"
+    for _ in range(3):
+        body = call(named("torch._tensor", "_rebuild_from_type_v2"), func, named("torch", "Tensor"), args, b"}")
+        args = b"(" + func + named("torch", "Tensor") + args + b"}t"
+        func = named("torch._tensor", "_rebuild_from_type_v2")
+    assert found(body) == ["my_project.run, a function we do not know, would be called"]
+    for _ in range(30):
+        args = b"(" + func + named("torch", "Tensor") + args + b"}t"
+    body = call(func, func, named("torch", "Tensor"), args, b"}")
+    assert any("through more than 16 other functions" in what for what in found(body))
+
+
 @pytest.mark.parametrize(
-    "argument",
-    ["import os", "os.system('id')", "http://host/x", "../../etc/passwd", "/etc/passwd", "curl x | sh", "a;b", "$(id)"],
+    ("path", "old"),
+    [
+        ("socketserver.TCPServer", "SocketServer.TCPServer"),
+        ("urllib.request.urlopen", "urllib2.urlopen"),
+        ("urllib.request.urlopen", "urllib.urlopen"),
+        ("http.client.HTTPConnection", "httplib.HTTPConnection"),
+        ("subprocess.getoutput", "commands.getoutput"),
+        ("xmlrpc.client.ServerProxy", "xmlrpclib.ServerProxy"),
+        ("_thread.start_new_thread", "thread.start_new_thread"),
+        ("builtins.map", "itertools.imap"),
+        ("functools.reduce", "__builtin__.reduce"),
+    ],
 )
-def test_an_unknown_function_given_code_is_a_hazard(argument: str) -> None:
-    (what,) = found(call(named("my_project.tools", "run"), text(argument)))
-    assert what == f"my_project.tools.run, a function we do not know, would be called with {argument!r}"
+def test_names_of_python_2_are_those_of_python_3(path: str, old: str) -> None:
+    module, _, name = old.rpartition(".")
+    assert ".".join(canonical(Global(module, name))) == path
+    assert found(call(named(module, name), text("x"))) == [f"{old} would be called with 'x'"]
+
+
+def test_the_table_of_python_2_is_that_of_the_library() -> None:
+    for module, new in _compat_pickle.IMPORT_MAPPING.items():
+        assert canonical(Global(module, "x_y_z")) == (new, "x_y_z")
+    for old, renamed in _compat_pickle.NAME_MAPPING.items():
+        assert canonical(Global(*old)) == renamed
+
+
+def test_modules_of_the_library_are_known_whichever_python_runs() -> None:
+    assert set(sys.stdlib_module_names) <= STDLIB
+    assert {"imp", "distutils", "telnetlib", "annotationlib", "binhex", "posix", "nt", "msvcrt"} <= STDLIB
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "yaml.unsafe_load",
+        "yaml.UnsafeLoader",
+        "jinja2.Template",
+        "huggingface_hub.file_download.hf_hub_download",
+        "requests.sessions.Session",
+        "torch.package.PackageImporter",
+        "torch.jit.CompilationUnit",
+        "numpy.DataSource",
+        "pandas.HDFStore",
+    ],
+)
+def test_classes_that_act_are_named(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert found(call(named(module, name), text("x"))) == [f"{path} would be called with 'x'"]
+
+
+def test_a_class_made_of_parts_is_a_hazard() -> None:
+    made = call(named("builtins", "type"), text("X"), b")", b"}")
+    assert found(made) == ["a class would be made while loading"]
+
+
+def test_a_function_handed_to_a_class_of_torch_is_a_hazard() -> None:
+    (what,) = found(call(named("torch.optim.lr_scheduler", "LambdaLR"), b"N", FOREIGN))
+    assert "would be made with my_project.run, a function we do not know" in what
 
 
 def test_a_hazard_says_where() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support.places import FIXTURES
@@ -140,3 +142,46 @@ def test_a_narrow_terminal_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(FIXTURES)
     shown = render(present(inspect("mlp.safetensors"), View()), "terminal", 72)
     assert re.sub(r" +\n", "\n", shown) == NARROW
+
+
+COMMANDS = [
+    "::add-mask::x",
+    "  ::error::x",
+    "a ::stop-commands::x",
+    "##[group]x",
+    "x##vso[task.x]",
+    "###[x]",
+    "##VSO[x]",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["terminal", "plain", "markdown", "json", "yaml", "csv"])
+def test_no_text_is_a_command_of_a_ci_job(command: str, name: str) -> None:
+    blocks = (
+        Heading(command, command),
+        Facts(((command, Cell(command)), ("x", Cell("word " * 18 + command)))),
+        Note("word " * 18 + command),
+        Table((Column(command, flexible=True), Column("n")), (Row((Cell(command), Cell(command))),)),
+    )
+    report = Report("inspect", blocks, {"a": command, command: [command]}, ({"n": command},))
+    for width in range(20, 100, 7):
+        shown = render(report, name, width)
+        assert not re.search(r"(?m)^\s*::\w|##\w*\[", shown), shown
+
+
+def test_json_and_yaml_keep_the_text_of_a_command() -> None:
+    document = {"a": "##[x] ::y", "b": "\\##vso[z"}
+    report = Report("inspect", (), document)
+    assert json.loads(render(report, "json")) == document
+    assert yaml.safe_load(render(report, "yaml")).items() >= document.items()
+
+
+@pytest.mark.parametrize("name", ["encoder::layer.weight", "a##b", "#1.bias", "[0].w", "std::vector<int>", "a:b", "##"])
+def test_what_is_no_command_is_shown_as_it_is(name: str) -> None:
+    assert escape(name) == name
+
+
+def test_characters_that_nobody_sees_are_escaped() -> None:
+    for code in (0xAD, 0x34F, 0x115F, 0x1160, 0x17B4, 0x180B, 0x2065, 0x2800, 0x3164, 0xFE0F, 0xFFA0, 0xE0100, 0x1D159):
+        assert escape(f"a{chr(code)}b").isascii()

@@ -254,20 +254,39 @@ def test_packed_codes_come_apart_lowest_bits_first(bits: int, data: st.DataObjec
     assert kernels.unpack_codes(np.frombuffer(raw, np.uint8), bits).tolist() == expected
 
 
-# -- bounds of 16-bit floats ----------------------------------------------------------------------------
+# -- bounds and least magnitudes by patterns ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scalar", [ml_dtypes.bfloat16, np.float16])
+def finite(bits: npt.NDArray[Any], scalar: Any) -> npt.NDArray[Any]:
+    with np.errstate(invalid="ignore"):
+        wide = bits.view(scalar).astype(np.float64)
+    return bits[np.isfinite(wide)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "scalar", "bits"),
+    [
+        (np.uint16, ml_dtypes.bfloat16, np.uint16),
+        (np.float16, np.float16, np.uint16),
+        (np.float32, np.float32, np.uint32),
+        (np.float64, np.float64, np.uint64),
+    ],
+)
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_the_bounds_of_patterns_are_those_of_the_values(scalar: Any, data: st.DataObject) -> None:
-    with np.errstate(invalid="ignore"):
-        finite = ALL_16_BITS[np.isfinite(ALL_16_BITS.view(scalar).astype(np.float64))]
-    signs = data.draw(st.sampled_from([finite, finite[finite < 0x8000], finite[finite >= 0x8000]]))
-    bits = data.draw(hnp.arrays(np.uint16, st.integers(1, 20), elements=st.sampled_from(signs.tolist())))
-    values = bits.view(scalar).astype(np.float64)
-    low, high = kernels.code_bounds(bits).view(scalar).astype(np.float64)
-    assert (low, high) == (values.min(), values.max())
+def test_the_bounds_of_patterns_are_those_of_the_values(
+    stored: Any, scalar: Any, bits: Any, data: st.DataObject
+) -> None:
+    top = 1 << (8 * np.dtype(bits).itemsize - 1)
+    ends = st.sampled_from([(0, top - 1), (top, 2 * top - 1), (0, 2 * top - 1)])
+    codes = st.integers(*data.draw(ends)) | st.sampled_from([0, 1, top, top + 1])
+    x = finite(data.draw(hnp.arrays(bits, st.integers(1, 20), elements=codes)), scalar)
+    if not x.size:
+        return
+    values = x.view(scalar).astype(np.float64)
+    found = kernels.patterns(x.view(stored))
+    low, high, least = np.array(found, bits).view(scalar).astype(np.float64)
+    assert (low, high, least) == (values.min(), values.max(), np.abs(values).min())
 
 
 # -- zeros and subnormals -------------------------------------------------------------------------------
@@ -286,7 +305,7 @@ def expected_small(values: npt.NDArray[Any], smallest_normal: float) -> tuple[in
 def test_zeros_and_subnormals_of_every_16_bit_code(kind: str, stored: Any, scalar: Any) -> None:
     expected = expected_small(ALL_16_BITS.view(scalar), float(ml_dtypes.finfo(scalar).smallest_normal))
     assert expected[0] == 2
-    assert kernels.zeros_and_subnormals(ALL_16_BITS.view(stored), kind) == expected
+    assert kernels.zeros_and_subnormals(ALL_16_BITS.view(stored), kind, 0) == expected
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("f4", np.uint32), ("f8", np.uint64)])
@@ -299,4 +318,5 @@ def test_zeros_and_subnormals_of_any_bit_pattern(kind: str, bits: Any, data: st.
     special = np.concatenate([edges, below, -below]).view(bits)
     elements = st.one_of(hnp.from_dtype(np.dtype(bits)), st.sampled_from(special.tolist()))
     x = data.draw(hnp.arrays(bits, st.integers(0, 60), elements=elements)).view(kind)
-    assert kernels.zeros_and_subnormals(x, kind) == expected_small(x, float(info.smallest_normal))
+    least = kernels.patterns(x).least if x.size else 0
+    assert kernels.zeros_and_subnormals(x, kind, least) == expected_small(x, float(info.smallest_normal))

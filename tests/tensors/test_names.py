@@ -81,6 +81,8 @@ def test_the_module_of_a_name(name: str, prefix: str, module: str) -> None:
     ("name", "texts", "numbers"),
     [
         ("h.3.w", ("h.", ".w"), (3,)), ("layer1.0.w", ("layer", ".", ".w"), (1, 0)), ("conv1d.w", ("conv1d.w",), ()),
+        ("block_1_expand.w", ("block_", "_expand.w"), (1,)),
+        ("conv2_block1_1_conv.w", ("conv2_block", "_1_conv.w"), (1,)),
         ("w.12", ("w.", ""), (12,)), ("fc1.w", ("fc", ".w"), (1,)), ("fc1", ("fc1",), ()), ("w", ("w",), ()),
     ],
 )  # fmt: skip

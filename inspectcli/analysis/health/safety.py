@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
-from inspectcli.display.text import listed, plural
+from inspectcli.display.text import INVISIBLE, listed, plural
 
 
 def _hazards(subject: RuleContext, kind: str) -> Iterator[RuleHit]:
@@ -29,6 +29,13 @@ def runs_code(subject: RuleContext) -> Iterator[RuleHit]:
     yield from _hazards(subject, "code")
 
 
+#: Keras has no state_dict: its files name classes, which the one who loads them must have registered.
+_REGISTER = (
+    "import the code that defines the class and registers it (`keras.saving.register_keras_serializable`) before "
+    "loading, or pass it as `custom_objects`"
+)
+
+
 @rule("PI502", "foreign-class", Severity.NOTE, reads=False)
 def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     """The file names classes that are neither the library's nor Python's.
@@ -39,11 +46,13 @@ def foreign_class(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: save `model.state_dict()` and plain settings instead of whole objects.
     """
     foreign = subject.checkpoint.foreign
+    keras = subject.checkpoint.format.startswith("keras")
     if foreign:
         yield RuleHit(
             None,
             f"{plural(len(foreign), 'class')} of other packages needed: {listed(foreign)}",
             {"classes": list(foreign[:100]), "count": len(foreign)},
+            _REGISTER if keras else "",
         )
 
 
@@ -71,11 +80,11 @@ def reads_other_files(subject: RuleContext) -> Iterator[RuleHit]:
 
 #: Control characters, direction marks and characters without width, as far as no language needs them.
 _HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
-    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    f"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb{INVISIBLE}]"
 )
-#: Joiners, which Persian, Hindi and emoji need; between ASCII characters they hide.
-_JOINERS = re.compile("[\u200c\u200d]")
+#: Joiners and variation selectors, which Persian, Hindi, Mongolian, Chinese and emoji need; between ASCII characters
+#: they hide.
+_JOINERS = re.compile("[\u200c\u200d\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 @rule("PI505", "hidden-characters", Severity.WARNING, reads=False)
@@ -101,8 +110,8 @@ def hidden_characters(subject: RuleContext) -> Iterator[RuleHit]:
 def _hidden(name: str) -> list[str]:
     if name.isascii() and name.isprintable():
         return []
-    found = _HIDDEN.findall(name)
-    return found + _JOINERS.findall(name) if _JOINERS.sub("", name).isascii() else found
+    rest = _JOINERS.sub("", name)
+    return _HIDDEN.findall(rest) + (_JOINERS.findall(name) if rest.isascii() else [])
 
 
 def _described(c: str) -> str:

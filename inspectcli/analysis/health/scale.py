@@ -50,6 +50,8 @@ def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
     s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
         return None
+    if sampled.size < _LEAST_OUTLIER:  # one stored value, expanded, is every value
+        return None
     # Of a few tens of values, the 99 % quantile depends on the outlier itself.
     next_ones = max(abs(float(sampled.knots[1])), abs(float(sampled.knots[-2])))
     usual = min(max(abs(sampled.q01), abs(sampled.q99)), next_ones)

@@ -216,7 +216,7 @@ def unreadable_tensor(subject: RuleContext) -> Iterator[RuleHit]:
     missing = {name for d in subject.checkpoint.defects if d.what == "missing-shard" for name in d.tensors}
     for tensor in subject.tensors:
         if tensor.problem and tensor.name not in missing:
-            yield RuleHit(tensor.name, tensor.problem, {"bytes": tensor.ref.nbytes})
+            yield RuleHit(tensor.name, tensor.problem, {"bytes": tensor.ref.nbytes}, tensor.ref.cure)
 
 
 @rule("PI410", "empty-parameter", Severity.ERROR, reads=False)

@@ -17,6 +17,10 @@ from inspectcli.tensors.names import fits
 LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
 
 
+#: Bytes: no file system addresses more.
+_LARGEST = float(1 << 64)
+
+
 class TensorIgnore(NamedTuple):
     """Findings of a rule that are meant to be there, in tensors or hyperparameters of these names.
 
@@ -161,7 +165,10 @@ def parse_size(text: str | int) -> int:
         raise UsageError(f"{str(text)[:40]!r} is not a size", "write it like 500MB, 1.5GB or 2GiB")
     digits, unit, binary = found.groups()
     power = " kmgt".index(unit.lower()) if unit else 0
-    return int(float(digits) * (1024 if binary else 1000) ** power)
+    size = float(digits) * (1024 if binary else 1000) ** power
+    if size > _LARGEST:
+        raise UsageError(f"{str(text)[:40]!r} is larger than any file", "write it like 500MB, 1.5GB or 2GiB")
+    return int(size)
 
 
 def severity_of(word: str) -> Severity:

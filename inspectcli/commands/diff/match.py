@@ -11,7 +11,7 @@ from inspectcli.commands.diff import names
 from inspectcli.display.text import natural_key
 from inspectcli.errors import UsageError
 from inspectcli.tensors.layout import Layout
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
 from inspectcli.tensors.names import Parts, counted, parts
 from inspectcli.words import Word
 
@@ -20,6 +20,7 @@ class How(Word):
     """By what two tensors were matched."""
 
     NAME = "name"
+    PLACE = "place"  # where the library counts it, as one side has no name for it
     SEPARATOR = "separator"  # `a.b` and `a/b`
     PREFIX = "prefix"
     CONVENTION = "convention"  # Keras's and torch's words
@@ -85,14 +86,43 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     Raises:
         UsageError: the map names a tensor that does not exist.
     """
-    made = Matching(list(a), list(b))
+    made = Matching(_comparable(a, b), _comparable(b, a))
     _by_map(made, mapped)
+    _by_place(made)
+    apart = _set_aside(made)
     made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), How.NAME)
     for words, how in ((parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
         made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
         for state in (False, True):
             _by_prefix(made, words, state, How.PREFIX if how is How.SEPARATOR else how)
+    made.left += apart[0]
+    made.right += apart[1]
     return made
+
+
+def _comparable(refs: Sequence[TensorRef], others: Sequence[TensorRef]) -> list[TensorRef]:
+    """Leave out the state of metrics if the other side keeps none: it is of the epoch, and most formats drop it."""
+    both = any(ref.kind is Kind.METRIC for ref in others)
+    return [ref for ref in refs if both or ref.kind is not Kind.METRIC]
+
+
+def _by_place(made: Matching) -> None:
+    """Match tensors without a name of their own by the place at which their library counts them."""
+    nameless = {ref.position for ref in (*made.left, *made.right) if ref.positional}
+
+    def place(ref: TensorRef) -> Hashable:
+        return (ref.position, ref.shape) if ref.position in nameless else None
+
+    if nameless:
+        made.by_key(place, place, How.PLACE)
+
+
+def _set_aside(made: Matching) -> tuple[list[TensorRef], list[TensorRef]]:
+    """Take those out whose names say a position, and return them: a tensor of that name is another one."""
+    apart = [r for r in made.left if r.positional], [r for r in made.right if r.positional]
+    made.left = [r for r in made.left if not r.positional]
+    made.right = [r for r in made.right if not r.positional]
+    return apart
 
 
 def _is_state(ref: TensorRef) -> bool:

@@ -279,7 +279,7 @@ class DiffReport:
     @property
     def names_agree(self) -> bool:
         """Whether all names are the same, but for one wrapper's prefix on all of them or the container's separator."""
-        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR)
+        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR, How.PLACE)
         if all(t.how_matched in allowed for t in self.tensors):
             return True
         model = [t for t in self.tensors if not t.is_state]

@@ -199,7 +199,7 @@ _ABOUT_EQUAL = frozenset(
 
 
 def _renamed(t: Tally) -> bool:
-    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR) for x in t.pairs)
+    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR, How.PLACE) for x in t.pairs)
 
 
 def _shares_most(t: Tally) -> bool:

@@ -63,7 +63,7 @@ def inspect_checkpoint(
         path=checkpoint.path,
         format=checkpoint.format,
         size=checkpoint.size,
-        error=_row_error(made),
+        error=_row_error(made, refs) if read else None,
         totals=totals(checkpoint.tensors),
         tensors=tuple(made),
         writer=checkpoint.writer,
@@ -124,15 +124,15 @@ def _stats(scanned: ScannedTensor) -> TensorStats | None:
     )
 
 
-def _row_error(rows: Iterable[TensorRow]) -> FileError | None:
-    """A file of which a tensor cannot be read was not read."""
-    bad = [row for row in rows if row.problem]
+def _row_error(rows: Iterable[TensorRow], tensors: Iterable[TensorRef]) -> FileError | None:
+    """A file of which a tensor cannot be read was not read: said where its values were asked for."""
+    bad = [(row, ref) for row, ref in zip(rows, tensors, strict=True) if row.problem]
     if not bad:
         return None
     return FileError(
         "tensor-unreadable",
-        listed([f"{row.name}: {row.problem}" for row in bad], 1, "tensor", "; "),
-        "do not trust the values; get the file again",
+        listed([f"{row.name}: {row.problem}" for row, _ in bad], 1, "tensor", "; "),
+        bad[0][1].cure or "do not trust the values; get the file again",
     )
 
 

@@ -84,11 +84,13 @@ def bars(lines: Sequence[TensorRow], width: int = 10) -> str:
     heights = [0.0] * width
     for weight, sampled in known:
         total, n = sum(sampled.histogram) or 1, len(sampled.histogram)
-        step = (sampled.edges[1] - sampled.edges[0]) / n
+        # Halves, since two numbers may lie further apart than any number is large.
+        first, last = sampled.edges[0] / 2, sampled.edges[1] / 2
+        step = (last - first) / n
         for i, c in enumerate(sampled.histogram):
             # The bins of a fold's members rarely meet the common ones: each goes where its center lies.
-            center = sampled.edges[0] + step * (i + 0.5)
-            place = (center - low) / (high - low) if high > low else 0.5
+            center = first + step * (i + 0.5)
+            place = (center - low / 2) / (high / 2 - low / 2) if high / 2 > low / 2 else 0.5
             heights[min(int(place * width), width - 1)] += weight * c / total
     peak = max(heights)
     if not peak > 0:

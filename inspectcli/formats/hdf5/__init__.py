@@ -1,4 +1,4 @@
 """Formats on HDF5: plain files, and those of Keras."""
 
 #: Modules with a FORMAT; the others are shared by these.
-READERS = ("file", "keras")
+READERS = ("file", "keras", "shards")

@@ -16,10 +16,13 @@ if __name__ == "__main__":
     # The folder of this script would come first, and its modules hide those of the standard library.
     del sys.path[0]
 
+import base64
 import json
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 MAX_OBJECTS = 200_000
@@ -42,6 +45,9 @@ _GROUP_ATTRIBUTES = (
     "layer_names",
     "weight_names",
 )
+#: Bytes of pickled objects that are handed over, and of one of them.
+MAX_OBJECT, MAX_OBJECT_BYTES = 16 << 20, 64 << 20
+
 _FLOATS = {(8, 11): "f64", (4, 8): "f32", (2, 5): "f16", (2, 8): "bf16", (1, 4): "f8_e4m3", (1, 5): "f8_e5m2"}
 _OPAQUE = {
     "bfloat16": "bf16",
@@ -127,31 +133,81 @@ def attribute(obj: Any, name: str) -> Any:
         return None
 
 
-def element(dataset: Any) -> tuple[str, bool]:
-    """Return (element type, or in parentheses what it is instead; whether it is big-endian).
+def element(dataset: Any) -> tuple[str, bool, tuple[int, ...]]:
+    """Return (element type, or in parentheses what it is instead; whether big-endian; shape of each element).
 
     Reads the HDF5 type, not `dataset.dtype`, which shows a native bfloat16 as float32.
     """
     import h5py
 
-    kind = dataset.id.get_type()
+    kind, inner = dataset.id.get_type(), ()
+    if kind.get_class() == h5py.h5t.ARRAY:
+        kind, inner = kind.get_super(), kind.get_array_dims()
+    if kind.get_class() == h5py.h5t.OPAQUE:
+        declared = text(dataset.attrs["dtype"]) if "dtype" in dataset.attrs else ""
+        # Without a name of their own, NumPy's `V2` and `V1`: ml_dtypes writes its types so.
+        return _OPAQUE.get(declared, f"(opaque {kind.get_size()} bytes {declared})".replace(" )", ")")), False, inner
+    name, big = numbers(kind)
+    if kind.get_class() == h5py.h5t.INTEGER and text_of_matlab(dataset):
+        name = "(text)"
+    return name, big, inner
+
+
+def numbers(kind: Any) -> tuple[str, bool]:
+    """Return (element type, or in parentheses what it is instead; whether big-endian) of an HDF5 type."""
+    import h5py
+
     code = kind.get_class()
     if code == h5py.h5t.FLOAT:
-        size, bits = kind.get_size(), kind.get_fields()[2]
-        return _FLOATS.get((size, bits), f"(float of {8 * size} bits)"), kind.get_order() == h5py.h5t.ORDER_BE
+        size, fields = kind.get_size(), kind.get_fields()
+        exponent, fraction = fields[2], fields[4]
+        found = _FLOATS.get((size, exponent)) if exponent + fraction + 1 == 8 * size else None
+        return found or f"(floats of {exponent + fraction + 1} bits)", kind.get_order() == h5py.h5t.ORDER_BE
     if code == h5py.h5t.INTEGER:
-        letter = "i" if kind.get_sign() == h5py.h5t.SGN_2 else "u"
-        return f"{letter}{8 * kind.get_size()}", kind.get_order() == h5py.h5t.ORDER_BE
+        letter, size = "i" if kind.get_sign() == h5py.h5t.SGN_2 else "u", kind.get_size()
+        found = f"{letter}{8 * size}" if size in (1, 2, 4, 8) else f"(integers of {8 * size} bits)"
+        return found, kind.get_order() == h5py.h5t.ORDER_BE
     if code == h5py.h5t.ENUM:
-        names = {kind.get_member_name(i) for i in range(kind.get_nmembers())}
-        return ("bool" if names == {b"FALSE", b"TRUE"} and kind.get_size() == 1 else "(enum)"), False
-    if code == h5py.h5t.COMPOUND and dataset.dtype.kind == "c":
-        return f"c{8 * dataset.dtype.itemsize}", dataset.dtype.byteorder == ">"
-    if code == h5py.h5t.OPAQUE:
-        declared = text(dataset.attrs["dtype"]) if "dtype" in dataset.attrs else ""
-        return _OPAQUE.get(declared, f"(opaque bytes {declared})"), False
-    others = {h5py.h5t.STRING: "(text)", h5py.h5t.COMPOUND: "(records)", h5py.h5t.REFERENCE: "(references)"}
-    return others.get(code, "(no numbers)"), False
+        names = {kind.get_member_name(i) for i in range(min(kind.get_nmembers(), 3))}
+        return ("bool", False) if names == {b"FALSE", b"TRUE"} and kind.get_size() == 1 else numbers(kind.get_super())
+    if code == h5py.h5t.COMPOUND:
+        parts = [text(kind.get_member_name(i)) for i in range(min(kind.get_nmembers(), 6))]
+        halves = [kind.get_member_type(i) for i in range(2)] if parts == ["r", "i"] else []
+        if halves and all(h.get_class() == h5py.h5t.FLOAT for h in halves) and kind.get_size() in (8, 16):
+            return f"c{8 * kind.get_size()}", halves[0].get_order() == h5py.h5t.ORDER_BE
+        return f"(records of {', '.join(parts)})", False
+    if code == h5py.h5t.VLEN:
+        return f"(lists of {numbers(kind.get_super())[0].strip('()')})", False
+    others = {h5py.h5t.STRING: "(text)", h5py.h5t.REFERENCE: "(references)", h5py.h5t.TIME: "(times)"}
+    return others.get(code, "(bit fields)" if code == h5py.h5t.BITFIELD else "(no numbers)"), False
+
+
+def text_of_matlab(dataset: Any) -> bool:
+    return "MATLAB_class" in dataset.attrs and attribute(dataset, "MATLAB_class") == "char"
+
+
+def is_inside(dataset: Any) -> bool:
+    """Return whether the values lie in this file."""
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    return plist.get_layout() != h5py.h5d.VIRTUAL and not plist.get_external_count()
+
+
+def shape_of(dataset: Any, inner: tuple[int, ...]) -> list[int] | None:
+    """Return the shape. MATLAB stores of an empty array its dimensions, in its own order, in place of values."""
+    if dataset.shape is None:
+        return None
+    if (
+        "MATLAB_empty" in dataset.attrs
+        and attribute(dataset, "MATLAB_empty")
+        and dataset.size <= 32
+        and is_inside(dataset)
+    ):
+        dims = [int(d) for d in dataset[()].ravel()]
+        if 0 in dims:
+            return dims[::-1]
+    return [*dataset.shape, *inner]
 
 
 def describe(path: str, dataset: Any) -> dict[str, Any]:
@@ -163,25 +219,61 @@ def describe(path: str, dataset: Any) -> dict[str, Any]:
         h5py.h5d.COMPACT: "compact",
     }
     plist = dataset.id.get_create_plist()
-    dtype, big = element(dataset)
+    dtype, big, inner = element(dataset)
     external = [text(plist.get_external(i)[0]) for i in range(min(plist.get_external_count(), 8))]
     virtual = plist.get_layout() == h5py.h5d.VIRTUAL
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    missing = [f for f in filters if not is_available(f[0])]
     return {
         "path": path,
-        "shape": None if dataset.shape is None else list(dataset.shape),
+        "shape": shape_of(dataset, inner),
         "dtype": dtype,
         "big": big,
         "layout": "virtual" if virtual else layout_names.get(plist.get_layout(), "other"),
         "offset": None if external or virtual else dataset.id.get_offset(),
         "stored": 0 if external or virtual else dataset.id.get_storage_size(),
         "external": external,
-        "filters": [text(f[3]) or str(f[0]) for f in filters],
-        "missing_filters": [text(f[3]) or str(f[0]) for f in filters if not h5py.h5z.filter_avail(f[0])],
+        "sources": virtual_sources(plist) if virtual else [],
+        "filters": [filter_name(f) for f in filters],
+        "missing_filters": [filter_name(f) for f in missing],
         "chunk": list(dataset.chunks) if dataset.chunks else None,
         "address": address(dataset),
         "unreadable": unreadable(dataset, dtype),
     }
+
+
+#: Registered filters: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+_FILTERS = {
+    1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 307: "bzip2", 32000: "lzf",
+    32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "sz", 32018: "fcidecomp",
+    32024: "sz3", 32026: "blosc2", 32028: "sperr",
+}  # fmt: skip
+
+
+def filter_name(found: Any) -> str:
+    """Return the name of a filter: what a file calls it may be half the address of a page."""
+    return _FILTERS.get(found[0]) or text(found[3]).partition(";")[0].partition(":")[0][:40] or f"filter {found[0]}"
+
+
+def is_available(filter_number: int) -> bool:
+    """Return whether libhdf5 has a filter; those of hdf5plugin are looked for when the first one is missing."""
+    import h5py
+
+    if h5py.h5z.filter_avail(filter_number):
+        return True
+    with_plugins()
+    return bool(h5py.h5z.filter_avail(filter_number))
+
+
+@lru_cache
+def with_plugins() -> None:
+    with suppress(Exception):
+        import hdf5plugin  # noqa: F401
+
+
+def virtual_sources(plist: Any) -> list[str]:
+    """Return the files that a virtual dataset takes its values from, each once; "." is this one."""
+    return list(dict.fromkeys(text(plist.get_virtual_filename(i)) for i in range(min(plist.get_virtual_count(), 64))))
 
 
 def unreadable(dataset: Any, dtype: str) -> str:
@@ -202,6 +294,76 @@ def address(obj: Any) -> str:
     return f"{info.fileno}:{getattr(info, 'addr', None) or getattr(info, 'token', b'')}"
 
 
+class Objects:
+    """Pickles that PyTables, pandas or hickle would run when they read the file, up to a number of bytes."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, str]] = []
+        self.left_out = 0
+        self._bytes = 0
+
+    def add(self, where: str, data: bytes) -> None:
+        if len(data) > MAX_OBJECT or self._bytes + len(data) > MAX_OBJECT_BYTES:
+            self.left_out += 1
+            return
+        self._bytes += len(data)
+        self.found.append({"where": where, "data": base64.b64encode(data).decode()})
+
+    def of_attributes(self, path: str, obj: Any) -> None:
+        """PyTables unpickles each attribute of fixed-length bytes that ends with the opcode STOP, a full stop.
+
+        https://github.com/PyTables/PyTables/blob/v3.10.2/tables/attributeset.py#L287
+        """
+        import h5py
+
+        for name in obj.attrs:
+            kept = obj.attrs.get_id(name)
+            kind = kept.get_type()
+            if kind.get_class() not in (h5py.h5t.STRING, h5py.h5t.OPAQUE) or kept.shape != ():
+                continue
+            if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
+                continue
+            value = h5attribute(kept)
+            if len(value) > 2 and value.endswith(b"."):
+                self.add(f"attribute {text(name)} of /{path}", value)
+
+    def of_dataset(self, path: str, dataset: Any) -> None:
+        """Rows of objects of PyTables, in which pandas keeps columns of objects; pickles of hickle."""
+        import h5py
+
+        if not is_inside(dataset):
+            return
+        code = dataset.id.get_type().get_class()
+        if code == h5py.h5t.VLEN and text_attribute(dataset, "PSEUDOATOM") == "object":
+            for i in range(dataset.shape[0] if dataset.shape else 0):
+                if self._bytes >= MAX_OBJECT_BYTES:
+                    self.left_out += 1
+                    continue
+                self.add(f"row {i} of /{path}", dataset[i].tobytes())
+        elif text_attribute(dataset, "base_type") == "pickle" and dataset.id.get_storage_size() <= MAX_OBJECT:
+            value = dataset[()]
+            self.add(f"/{path}", value if isinstance(value, bytes) else getattr(value, "tobytes", bytes)())
+
+
+def h5attribute(kept: Any) -> bytes:
+    """Return the bytes of a scalar attribute of fixed length, without the padding of text."""
+    import h5py
+    import numpy as np
+
+    kind = kept.get_type()
+    if kept.get_storage_size() > MAX_OBJECT:
+        return b""
+    data = np.empty((), dtype=f"V{kind.get_size()}")
+    kept.read(data, mtype=kind)
+    value = data.tobytes()
+    return value.rstrip(b"\0") if kind.get_class() == h5py.h5t.STRING else value
+
+
+def text_attribute(obj: Any, name: str) -> str:
+    value = attribute(obj, name) if name in obj.attrs else ""
+    return value if isinstance(value, str) else ""
+
+
 def listing(file: Any) -> dict[str, Any]:
     """Return all objects of the file as a JSON object. Links to other files are listed, not followed."""
     import h5py
@@ -209,6 +371,8 @@ def listing(file: Any) -> dict[str, Any]:
     datasets: list[dict[str, Any]] = []
     groups: dict[str, dict[str, Any]] = {"": attributes(file, _GROUP_ATTRIBUTES)}
     links: list[dict[str, str]] = []
+    pickled = Objects()
+    pickled.of_attributes("", file)
     seen = {address(file)}
     stack: list[tuple[str, Any]] = [("", file)]
     objects, too_deep = 0, False
@@ -231,6 +395,8 @@ def listing(file: Any) -> dict[str, Any]:
             obj = group[raw_name]
             if isinstance(obj, h5py.Dataset):
                 datasets.append(describe(path, obj))
+                pickled.of_attributes(path, obj)
+                pickled.of_dataset(path, obj)
             elif isinstance(obj, h5py.Group):
                 where = address(obj)
                 if where in seen:
@@ -239,6 +405,7 @@ def listing(file: Any) -> dict[str, Any]:
                 if path.count("/") >= MAX_DEPTH:
                     too_deep = True
                     continue
+                pickled.of_attributes(path, obj)
                 found = attributes(obj, _GROUP_ATTRIBUTES)
                 if found:
                     groups[path] = found
@@ -248,6 +415,8 @@ def listing(file: Any) -> dict[str, Any]:
         "datasets": datasets,
         "groups": groups,
         "links": links,
+        "pickles": pickled.found,
+        "pickles_left_out": pickled.left_out,
         "too_deep": too_deep,
     }
 
@@ -294,7 +463,7 @@ def raw(block: Any, dtype: str) -> bytes:
 
 def stream(file: Any, path: str, out: BinaryIO) -> None:
     dataset = file[path.encode("utf-8", "surrogateescape")]
-    dtype, _ = element(dataset)
+    dtype = element(dataset)[0]
     for block in slabs(dataset):
         data = memoryview(raw(block, dtype))
         for start in range(0, len(data), FRAME):

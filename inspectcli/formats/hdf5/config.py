@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inspectcli.pickles.globals import GlobalRisk, classify
@@ -73,6 +73,11 @@ class Layer:
     config: Mapping[str, Json]
 
 
+def is_own(class_name: str) -> bool:
+    """Return whether this is a class of Keras, whose parts are made in an order that is known."""
+    return class_name in _OWN
+
+
 def snake_case(name: str) -> str:
     """Return a class name in snake case, as Keras does: `Conv1D` -> `conv1d`, `ReLU` -> `re_lu`."""
     name = re.sub(r"\W+", "", name)
@@ -88,15 +93,27 @@ def layers(config: Json) -> Iterator[Layer]:
 def _model_layers(model: Json, prefix: str) -> Iterator[Layer]:
     inner = model.get("config") if isinstance(model, dict) else None
     # Sequential models of Keras 2.2 and before: the config is the list itself.
-    listed = inner if isinstance(inner, list) else inner.get("layers") if isinstance(inner, dict) else None
+    yield from _listed(
+        inner if isinstance(inner, list) else inner.get("layers") if isinstance(inner, dict) else None,
+        f"{prefix}layers",
+    )
+    if isinstance(inner, dict):
+        yield from _listed(inner.get("cells"), f"{prefix}cells")
+
+
+#: Name in a config -> name of the class, where Keras exports it under another.
+_CLASS_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
+def _listed(listed: Json, holder: str) -> Iterator[Layer]:
     used: dict[str, int] = {}
     for entry in listed if isinstance(listed, list) else ():
         if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
             continue
         class_name = str(entry.get("class_name", ""))
-        base = snake_case(class_name)
+        base = snake_case(_CLASS_NAMES.get(class_name, class_name))
         number = used[base] = used.get(base, -1) + 1
-        yield from _one_layer(entry, f"{prefix}layers/{base}_{number}" if number else f"{prefix}layers/{base}")
+        yield from _one_layer(entry, f"{holder}/{base}_{number}" if number else f"{holder}/{base}")
 
 
 def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
@@ -113,14 +130,71 @@ def _one_layer(entry: Mapping[str, Json], path: str) -> Iterator[Layer]:
             yield from _one_layer(wrapped, f"{path}/{where}")
 
 
-def optimizer_class(config: Json) -> str:
-    """Return the optimizer's class in a training_config (Keras 1, 2) or compile_config (Keras 3); empty without one."""
-    if not isinstance(config, dict):
-        return ""
-    found = config.get("optimizer_config") or config.get("optimizer")
-    if isinstance(found, dict):
-        found = found.get("class_name", "")
-    return found.rpartition(">")[2] if isinstance(found, str) else ""
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An optimizer as a config describes it.
+
+    Attributes:
+        class_name: `Adam`; without TF-Keras's `Custom>`; empty if unknown.
+        config: its arguments; empty if unknown.
+        inner: the one that a LossScaleOptimizer wraps.
+    """
+
+    class_name: str = ""
+    config: Mapping[str, Json] = field(default_factory=dict)
+    inner: Optimizer | None = None
+
+    @property
+    def trains(self) -> str:
+        """The class of the optimizer that changes the weights."""
+        return self.inner.trains if self.inner else self.class_name
+
+
+def optimizer_of(training: Json) -> Optimizer:
+    """Return the optimizer in a training_config (Keras 1, 2, legacy `.h5`) or compile_config (Keras 3)."""
+    found = training.get("optimizer_config") or training.get("optimizer") if isinstance(training, dict) else None
+    return _optimizer(found)
+
+
+def _optimizer(found: Json) -> Optimizer:
+    if isinstance(found, str):
+        return Optimizer(built_in(found))
+    if not isinstance(found, dict) or not isinstance(found.get("class_name"), str):
+        return Optimizer()
+    config = found["config"] if isinstance(found.get("config"), dict) else {}
+    inner = _optimizer(config["inner_optimizer"]) if isinstance(config.get("inner_optimizer"), dict) else None
+    return Optimizer(built_in(found["class_name"]), config, inner)
+
+
+#: Optimizers of Keras and TF-Keras; the latter writes its newer ones as `Custom>Adam`.
+OPTIMIZERS = frozenset(
+    "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl LossScaleOptimizer LossScaleOptimizerV3 Lamb Lion Muon Nadam "
+    "RMSprop SGD ScheduleFreeAdamW".split()
+)
+
+
+def built_in(class_name: str) -> str:
+    """Return the name of an optimizer's class without `Custom>`, if it is one of Keras's own."""
+    package, _, name = class_name.rpartition(">")
+    return name if package in ("Custom", "") and (not package or name in OPTIMIZERS) else class_name
+
+
+def dtype_names(config: Json) -> Iterator[str]:
+    """Yield the element types and the policies that a config names: `bfloat16`, `int8_from_float32`."""
+    for node in _objects(config):
+        policy = node.get("dtype")
+        if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+            policy = policy["config"].get("name")
+        if isinstance(policy, str):
+            yield policy
+
+
+def labelled(label: str) -> str:
+    """Return the class of an optimizer with the name that Keras gives it by itself: `adam_1`; empty for another."""
+    return _LABELS.get(re.sub(r"_\d+$", "", label), "")
+
+
+_LABELS = {snake_case(name): name for name in OPTIMIZERS}
 
 
 # -- what it would do -----------------------------------------------------------------------------------
@@ -179,6 +253,8 @@ def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
     class_name, module, registered = (node.get(k) for k in ("class_name", "module", "registered_name"))
     if not isinstance(class_name, str) or "config" not in node:
         return
+    if _is_own_optimizer(class_name, module, registered):
+        return
     if isinstance(registered, str) and ">" in registered:
         yield registered[:200]
     elif ">" in class_name:
@@ -187,6 +263,11 @@ def _foreign(node: Mapping[str, Json]) -> Iterator[str]:
         yield f"{module}.{class_name}"[:200]
     elif "inbound_nodes" in node and class_name not in _OWN and not module and not _looks_like_operation(class_name):
         yield class_name[:200]
+
+
+def _is_own_optimizer(class_name: str, module: object, registered: object) -> bool:
+    own = built_in(class_name) in OPTIMIZERS and built_in(str(registered or "Adam")) in OPTIMIZERS
+    return own and (not isinstance(module, str) or _KERAS.fullmatch(module) is not None)
 
 
 def _looks_like_operation(class_name: str) -> bool:

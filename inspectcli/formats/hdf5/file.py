@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,10 @@ from inspectcli.display.text import listed, natural_key
 from inspectcli.encodings import json as _json
 from inspectcli.errors import PinspectError
 from inspectcli.formats.base import HEAD, Format
-from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, risks
+from inspectcli.formats.hdf5.config import Layer, Optimizer, dtype_names, labelled, layers, optimizer_of, risks
 from inspectcli.formats.hdf5.listing import Dataset, Listing, check_end, superblock
-from inspectcli.formats.hdf5.names import BUFFERS, Keras3Names, legacy_name, optimizer_variables
+from inspectcli.formats.hdf5.names import BUFFERS, QUANTIZATION, Keras3Names, legacy_name
+from inspectcli.formats.hdf5.optimizers import Run, by_name, by_order
 from inspectcli.formats.hdf5.process import process_for
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
@@ -26,18 +27,26 @@ from inspectcli.tensors.dtypes import DTYPES, NumberClass
 from inspectcli.tensors.model import Checkpoint, Hazard, Kind, TensorRef, Training
 
 _KERAS_3_VARIABLE = re.compile(r"(?:(.*)/)?vars/([0-9]{1,9})")
-_ITERATIONS = re.compile(r"(^|[./])iterations?(:0)?$")
+_ITERATIONS = re.compile(r"(?<!loss_scale\.)(?<![^./])iter(ations?)?$")
+_BY_POSITION = "this file has no names of layers: `dense_1` is the second Dense of the model, whatever its name there"
 _COLUMN_MAJOR = "written by MATLAB, which stores arrays column by column: dimensions stand in reverse order"
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A dataset with the name and kind of its tensor."""
+    """A dataset with the name and kind of its tensor.
+
+    Attributes:
+        position: where Keras 3 counts it, `layers/dense_1/vars/0`: the same in each of its formats.
+        positional: whether the name says no more than that.
+    """
 
     name: str
     dataset: Dataset
     kind: Kind
     layer: str = ""
+    position: str = ""
+    positional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,17 @@ class Configs:
     notes: tuple[str, ...] = ()
 
     @property
+    def dtypes(self) -> frozenset[str]:
+        """Names of element types and policies in the model's config."""
+        return frozenset(dtype_names(self.model))
+
+    @property
     def layers(self) -> list[Layer]:
         return list(layers(self.model)) if self.model is not None else []
 
     @property
-    def optimizer(self) -> str:
-        return optimizer_class(self.training)
+    def optimizer(self) -> Optimizer:
+        return optimizer_of(self.training)
 
 
 def read_configs(texts: Mapping[str, bytes]) -> Configs:
@@ -71,12 +85,16 @@ def read_configs(texts: Mapping[str, bytes]) -> Configs:
     notes: list[str] = []
     for where, text in texts.items():
         try:
-            values[where] = _json.parse(text, where, numbers=True, duplicates=False)
+            values[where] = _json.parse(text, where, numbers=True, duplicates=True)
         except PinspectError as error:
             if error.code == "limit":
                 raise
             notes.append(f"{error.message}: its layers were not looked at")
             continue
+        try:
+            _json.parse(text, where, numbers=True)
+        except PinspectError as error:  # a name that stands twice hides a layer from some readers
+            hazards.append(Hazard(error.message, where, "layer"))
         found, own = risks(values[where], where)
         hazards.extend(found)
         foreign.update(own)
@@ -99,9 +117,11 @@ def open_hdf5(location: Location) -> Checkpoint:
     listing = read_listing(source)
     texts = {k: listing.text("", k).encode() for k in ("model_config", "training_config") if listing.text("", k)}
     configs = read_configs(texts)
-    flavour, named = name_datasets(listing, configs)
+    flavour, named = name_datasets(listing, configs, copies_in(source))
     version, backend = (listing.text(group, key) for group, key in _version_places(listing))
-    notes = [*configs.notes, *listing_notes(listing)]
+    notes = [*configs.notes, *listing_notes(listing, named)]
+    if any(n.positional and n.kind is not Kind.OPTIMIZER and ".vars." not in n.name for n in named):
+        notes.append(_BY_POSITION)
     if head.startswith(b"MATLAB 7.3"):
         notes.append(_COLUMN_MAJOR)
     return Checkpoint(
@@ -119,7 +139,7 @@ def open_hdf5(location: Location) -> Checkpoint:
         foreign=configs.foreign,
         hazards=listing.hazards() + configs.hazards,
         notes=tuple(notes),
-        training=training(source, named, configs.optimizer or listing.text("optimizer/vars", "name")),
+        training=training(source, named, configs.optimizer, optimizer_label(listing)),
     )
 
 
@@ -145,22 +165,56 @@ def writer(flavour: str, version: str, backend: str, head: bytes) -> str:
     return "Keras 3" if flavour == "keras-weights-h5" else "Keras"
 
 
+def optimizer_label(listing: Listing) -> str:
+    """Return the class of the optimizer by the name of its group; empty if it has another."""
+    return labelled(listing.text("optimizer/inner_optimizer/vars", "name") or listing.text("optimizer/vars", "name"))
+
+
 # -- names ----------------------------------------------------------------------------------------------
 
 
-def name_datasets(listing: Listing, configs: Configs) -> tuple[str, list[Named]]:
-    """Return (format, the numeric datasets with their names), in the order of the model."""
+#: Whether the second dataset holds the bytes of the first.
+IsCopy = Callable[[Dataset, Dataset], bool]
+
+
+def name_datasets(listing: Listing, configs: Configs, is_copy: IsCopy) -> tuple[str, list[Named]]:
+    """Return (format, the numeric datasets with their names), in the order of the model.
+
+    A variable that Keras wrote twice, as its layer stands in two places, is named once.
+    """
     numeric = [d for d in listing.datasets if d.dtype is not None]
+    if _has_layer_names(listing):
+        numeric = [d for d in _with_small_floats(listing.datasets, configs) if d.dtype is not None]
     if listing.attribute("model_weights", "layer_names") is not None:
-        return "keras-h5", _legacy(listing, numeric, configs, "model_weights")
+        return "keras-h5", _legacy(listing, numeric, configs, "model_weights", is_copy)
     if listing.attribute("", "layer_names") is not None:
-        return "keras-h5", _legacy(listing, numeric, configs, "")
+        return "keras-h5", _legacy(listing, numeric, configs, "", is_copy)
     if any(_KERAS_3_VARIABLE.fullmatch(d.path) for d in numeric):
-        return "keras-weights-h5", keras_3(listing, numeric, configs)
+        return "keras-weights-h5", keras_3(listing, numeric, configs, is_copy)
     plain = [
         Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(numeric, key=lambda d: natural_key(d.path))
     ]
     return "hdf5", _unique(plain, lambda d: d.path)
+
+
+def _has_layer_names(listing: Listing) -> bool:
+    return any(listing.attribute(root, "layer_names") is not None for root in ("model_weights", ""))
+
+
+def _with_small_floats(datasets: Iterable[Dataset], configs: Configs) -> list[Dataset]:
+    """Give the datasets of bfloat16 their type: legacy files of Keras hold them as two bytes without a name.
+
+    NumPy has one type of two bytes without a name of its own, that of ml_dtypes. Of those of one byte, the config must
+    name the one.
+    """
+    types = {"(opaque 2 bytes)": "bf16"}
+    named = {dtype for word, dtype in _FLOAT8.items() if word in configs.dtypes}
+    if len(named) == 1:
+        types["(opaque 1 bytes)"] = named.pop()
+    return [replace(d, type=types.get(d.type, d.type)) for d in datasets]
+
+
+_FLOAT8 = {"float8_e4m3fn": "f8_e4m3", "float8_e5m2": "f8_e5m2"}
 
 
 def _plain_kind(dataset: Dataset) -> Kind:
@@ -168,36 +222,89 @@ def _plain_kind(dataset: Dataset) -> Kind:
     return Kind.BUFFER if dtype and dtype.family in (NumberClass.INT, NumberClass.BOOL) else Kind.PARAMETER
 
 
-def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str) -> list[Named]:
+def _legacy(listing: Listing, numeric: list[Dataset], configs: Configs, root: str, is_copy: IsCopy) -> list[Named]:
     """Name the datasets of Keras 1 and 2, and of `.h5` files of Keras 3, by the lists layer_names and weight_names."""
     start = f"{root}/" if root else ""
     by_path = {d.path: d for d in numeric}
-    classes = {layer.name: layer.class_name for layer in configs.layers}
+    known = configs.layers
+    classes = {layer.name: layer.class_name for layer in known}
+    inner = _names_inside(known)
     named: list[Named] = []
-    groups = [*listing.names(root, "layer_names"), "top_level_model_weights"]
+    paths: dict[str, str] = {}
+    originals: dict[str, Dataset] = {}
+    owners = Keras3Names({}, known).paths()
+    held: Counter[str] = Counter()
+    groups = [*listing.names(root, "layer_names"), _TOP]
     for layer in groups:
         for weight in listing.names(f"{start}{layer}", "weight_names"):
             dataset = by_path.pop(f"{start}{layer}/{weight}", None)
             if dataset is None:
                 continue
-            name = legacy_name(layer, weight) if layer != "top_level_model_weights" else weight.replace("/", ".")
+            path = _INDEX.sub("", weight)
+            if path in originals and is_copy(originals[path], dataset):
+                continue
+            name = path.replace("/", ".") if layer == _TOP else legacy_name(layer, weight, inner.get(layer, ()))
+            paths[path] = "" if path in paths else name
+            originals[path] = dataset
             leaf = name.rpartition(".")[2]
-            named.append(Named(name, dataset, _variable_kind(leaf, dataset), classes.get(layer, "")))
+            kind = _variable_kind(leaf, dataset)
+            owner = owners.get(name.rpartition(".")[0], "")
+            position = variable_position(f"{owner}/vars/{held[owner]}") if owner else ""
+            held[owner] += 1
+            named.append(Named(name, dataset, kind, classes.get(layer, ""), position))
+    named.extend(_legacy_optimizer(listing, by_path, {p: n for p, n in paths.items() if n}, configs))
     for dataset in sorted(by_path.values(), key=lambda d: natural_key(d.path)):
         named.append(_unlisted(dataset, start))
-    return _unique(named, lambda d: re.sub(r":\d+$", "", d.path.removeprefix(start)))
+    return _unique(named, lambda d: _INDEX.sub("", d.path.removeprefix(start)))
+
+
+#: Group of the weights that the model itself holds.
+_TOP = "top_level_model_weights"
+#: TensorFlow's number of an operation's output.
+_INDEX = re.compile(r":\d+$")
+
+
+def variable_position(path: str) -> str:
+    """Return the path of a variable as all versions of Keras 3 count it: some keep parts of attention as private."""
+    return re.sub(r"/_(?=(query|key|value|output)_dense/)", "/", path)
+
+
+def _names_inside(known: Iterable[Layer]) -> dict[str, set[str]]:
+    """Name of each layer -> the names of the layers inside it."""
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    holders: dict[str, str] = {}
+    for layer in known:
+        holders[layer.path] = layer.name
+        parts = layer.path.split("/")
+        for n in range(1, len(parts)):
+            if holder := holders.get("/".join(parts[:n])):
+                inside[holder].add(layer.name)
+    return inside
+
+
+def _legacy_optimizer(
+    listing: Listing, by_path: dict[str, Dataset], variables: Mapping[str, str], configs: Configs
+) -> Iterator[Named]:
+    """Name the optimizer's datasets as those of Keras 3, as far as their own names tell whose they are."""
+    root = "optimizer_weights"
+    weights = listing.names(root, "weight_names")
+    scaled = configs.optimizer.inner is not None
+    names = by_name(weights, variables, scaled)
+    for i, (weight, name) in enumerate(zip(weights, names, strict=True)):
+        if name is not None and (dataset := by_path.pop(f"{root}/{weight}", None)) is not None:
+            yield Named(f"optimizer.{name}", dataset, Kind.OPTIMIZER, position=_slot_position(i, scaled))
 
 
 def _unlisted(dataset: Dataset, start: str) -> Named:
     """Name a dataset that no list of weights names: an optimizer's, or any other."""
-    path = re.sub(r":\d+$", "", dataset.path)
+    path = _INDEX.sub("", dataset.path)
     if path.startswith("optimizer_weights/"):
         return Named("optimizer." + path.partition("/")[2].replace("/", "."), dataset, Kind.OPTIMIZER)
     name = path.removeprefix(start).replace("/", ".")
     return Named(name, dataset, _variable_kind(name.rpartition(".")[2], dataset))
 
 
-def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[Named]:
+def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs, is_copy: IsCopy) -> list[Named]:
     """Name the datasets of Keras 3, which keeps variables by number below the object that owns them."""
     labels = {
         path.removesuffix("vars").rstrip("/"): listing.text(path, "name")
@@ -214,36 +321,123 @@ def keras_3(listing: Listing, numeric: list[Dataset], configs: Configs) -> list[
         else:
             others.append(dataset)
     named: list[Named] = []
-    for owner in sorted((o for o in owners if o.partition("/")[0] != "optimizer"), key=names.order):
-        held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
-        shown, layer = names.owner(owner), names.class_of(owner)
-        for variable, dataset in zip(names.variables(owner, [d.shape or () for d in held]), held, strict=True):
-            name = f"{shown}.{variable}" if shown else variable
-            named.append(Named(name, dataset, _variable_kind(variable, dataset), layer))
-    trained = [(n.name, n.dataset.shape or ()) for n in named if n.kind is Kind.PARAMETER]
-    ordered = trained if configs.model is not None else []
-    for owner in sorted((o for o in owners if o.partition("/")[0] == "optimizer"), key=natural_key):
-        held = [d for _, d in sorted(owners[owner], key=lambda pair: pair[0])]
-        kind = configs.optimizer or labels.get(owner, "")
-        named.extend(_optimizer(owner, held, kind, ordered))
+    runs: list[Run] = []
+    grouped = None
+    for owner in sorted((o for o in owners if o.partition("/")[0] not in _APART), key=names.order):
+        made = _variables(owner, _in_order(owners[owner]), names)
+        if names.wraps_kernel(owner):  # SpectralNormalization writes the kernel of its layer too
+            wrapped = [d for i, d in owners.get(f"{owner}/layer", ()) if i == 0]
+            made = [n for n in made if not (wrapped and is_copy(wrapped[0], n.dataset))]
+        named.extend(made)
+        trained = () if names.is_frozen(owner) else [(n.name, n.dataset.shape or ()) for n in made if _is_trained(n)]
+        group = names.group(owner)
+        if group is not None and group == grouped and runs:
+            runs[-1] = Run((*runs[-1].variables, *trained), ordered=False)
+        else:
+            runs.append(Run(tuple(trained)))
+        grouped = group
+    known = runs if configs.model is not None else []
+    for owner in sorted((o for o in owners if o.partition("/")[0] in _APART), key=natural_key):
+        held = _in_order(owners[owner])
+        if owner.partition("/")[0] == "optimizer":
+            named.extend(_optimizer(owner, held, owners, configs, labels.get(owner, ""), known))
+        else:
+            named.extend(_metric(owner, held))
     named.extend(
         Named(d.path.replace("/", "."), d, _plain_kind(d)) for d in sorted(others, key=lambda d: natural_key(d.path))
     )
     return _unique(named, lambda d: d.path)
 
 
-def _optimizer(owner: str, held: list[Dataset], kind: str, trained: list[tuple[str, tuple[int, ...]]]) -> list[Named]:
+#: Groups that are not of the model: what training needs.
+_APART = frozenset({"optimizer", "metrics", "_metrics"})
+
+
+def _in_order(held: list[tuple[int, Dataset]]) -> list[Dataset]:
+    return [d for _, d in sorted(held, key=lambda pair: pair[0])]
+
+
+def _variables(owner: str, held: list[Dataset], names: Keras3Names) -> list[Named]:
+    """Name the variables of one object of the model."""
+    shown, layer, positional = names.owner(owner), names.class_of(owner), names.is_positional(owner)
+    leaves = names.variables(owner, [d.shape or () for d in held], [d.type for d in held])
+    return [
+        Named(
+            f"{shown}.{leaf}" if shown else leaf,
+            dataset,
+            _variable_kind(leaf, dataset),
+            layer,
+            variable_position(dataset.path),
+            positional or leaf.startswith("vars."),
+        )
+        for leaf, dataset in zip(leaves, held, strict=True)
+    ]
+
+
+def _is_trained(entry: Named) -> bool:
+    return entry.kind is Kind.PARAMETER
+
+
+def _metric(owner: str, held: list[Dataset]) -> list[Named]:
+    """Name the state of a metric: sums and counts of the epoch that was running."""
     start = owner.replace("/", ".")
-    names = optimizer_variables(kind, [d.shape or () for d in held], trained)
-    if names is None:
-        names = [f"vars.{i}" for i in range(len(held))]
-        if len(held) > 1 and held[0].shape == held[1].shape == () and held[0].type.startswith(("i", "u")):
-            names[:2] = ["iteration", "learning_rate"]
-    return [Named(f"{start}.{name}", d, Kind.OPTIMIZER) for name, d in zip(names, held, strict=True)]
+    return [Named(f"{start}.vars.{i}", d, Kind.METRIC, position=d.path) for i, d in enumerate(held)]
+
+
+def _optimizer(
+    owner: str,
+    held: list[Dataset],
+    owners: Mapping[str, Sequence[object]],
+    configs: Configs,
+    label: str,
+    trained: list[Run],
+) -> Iterator[Named]:
+    """Name an optimizer's variables. A LossScaleOptimizer lists those of its inner one too: they are left to it."""
+    shapes = [d.shape or () for d in held]
+    optimizer = configs.optimizer
+    inner = f"{owner}/inner_optimizer"
+    start, names = "optimizer", list[str | None]()
+    if inner in owners:
+        own = max(len(held) - len(owners[inner]), 0)  # none of TF-Keras
+        held = held[:own]
+        names = list(_HEAD_OF_LOSS_SCALE) if own == len(_HEAD_OF_LOSS_SCALE) else [None] * own
+        start = "optimizer.loss_scale"
+    elif owner.endswith("/inner_optimizer"):
+        names = by_order(optimizer.inner or Optimizer(labelled(label)), shapes, trained)
+    elif owner == "optimizer":
+        names = by_order(optimizer if optimizer.class_name else Optimizer(labelled(label)), shapes, trained)
+    else:
+        start, names = owner.replace("/", "."), [None] * len(held)
+    if not any(names) and len(held) > 1 and shapes[0] == () and held[0].type.startswith(("i", "u")):
+        names = ["iteration", "learning_rate" if shapes[1] == () else None, *names[2:]]
+    for i, (name, dataset) in enumerate(zip(names, held, strict=True)):
+        shown = f"{start}.{name}" if name else f"{owner.replace('/', '.')}.vars.{i}"
+        position = _slot_position(i, inner in owners) if owner in _OPTIMIZERS else dataset.path
+        yield Named(shown, dataset, Kind.OPTIMIZER, position=position, positional=name is None)
+
+
+_OPTIMIZERS = frozenset({"optimizer", "optimizer/inner_optimizer"})
+
+
+def _slot_position(index: int, scaled: bool) -> str:
+    """Return the place of an optimizer's variable; a LossScaleOptimizer puts its own before those of the inner one."""
+    own = len(_HEAD_OF_LOSS_SCALE)
+    if not scaled:
+        return f"optimizer/vars/{index}"
+    return f"optimizer/loss_scale/{index}" if index < own else f"optimizer/vars/{index - own}"
+
+
+_HEAD_OF_LOSS_SCALE = ("iteration", "learning_rate", "step_counter", "dynamic_scale")
 
 
 def _variable_kind(leaf: str, dataset: Dataset) -> Kind:
-    return Kind.BUFFER if leaf in BUFFERS else _plain_kind(dataset)
+    if leaf in BUFFERS:
+        return Kind.BUFFER
+    if leaf in QUANTIZATION:
+        return Kind.QUANTIZATION
+    if leaf == "seed_generator_state":
+        return Kind.RNG
+    return Kind.PARAMETER if leaf in ("kernel", "embeddings") else _plain_kind(dataset)
 
 
 def _unique(named: list[Named], longer: Callable[[Dataset], str]) -> list[Named]:
@@ -265,10 +459,10 @@ def _unique(named: list[Named], longer: Callable[[Dataset], str]) -> list[Named]
 
 
 def tensor_refs(source: Source, named: Iterable[Named]) -> tuple[TensorRef, ...]:
-    return tuple(_tensor_ref(source, entry) for entry in named)
+    return tuple(tensor_ref(source, entry) for entry in named)
 
 
-def _tensor_ref(source: Source, entry: Named) -> TensorRef:
+def tensor_ref(source: Source, entry: Named) -> TensorRef:
     dataset = entry.dataset
     dtype, shape = dataset.dtype, dataset.shape or ()
     assert dtype is not None
@@ -292,16 +486,48 @@ def _tensor_ref(source: Source, entry: Named) -> TensorRef:
         layer=entry.layer,
         note=", ".join(notes),
         problem=problem,
+        cure=dataset.cure,
+        position=entry.position,
+        positional=entry.positional,
     )
 
 
-def listing_notes(listing: Listing) -> tuple[str, ...]:
-    """Return notes on objects that were left out."""
+#: Bytes of one tensor up to which a copy is compared with its original.
+_MOST_COMPARED = 64 << 20
+
+
+def copies_in(source: Source) -> IsCopy:
+    """Return the function that compares the bytes of two datasets of a file; those that are not plain are no copies."""
+
+    def is_copy(first: Dataset, second: Dataset) -> bool:
+        if (first.shape, first.type) != (second.shape, second.type) or first.decoded or second.decoded:
+            return False
+        a, b = first.segment(source), second.segment(source)
+        if a.nbytes > _MOST_COMPARED or max(a.offset, b.offset) + a.nbytes > source.size:
+            return False
+        steps = ((at, min(1 << 20, a.nbytes - at)) for at in range(0, a.nbytes, 1 << 20))
+        return all(source.read_at(a.offset + at, n) == source.read_at(b.offset + at, n) for at, n in steps)
+
+    return is_copy
+
+
+def listing_notes(listing: Listing, named: Iterable[Named]) -> tuple[str, ...]:
+    """Return notes on objects that were left out: those that are not among the named."""
+    read = {entry.dataset.path for entry in named}
     notes = []
-    other = [d for d in listing.datasets if d.dtype is None]
-    if other:
-        shown = listed([f"{d.path[-60:]} {d.type}" for d in other], 5)
-        notes.append(f"{len(other):,} datasets hold no numbers and were not looked at: {shown}")
+    other = [d for d in listing.datasets if d.dtype is None and d.path not in read]
+    for held, what in (
+        ([d for d in other if not _has_no_numbers(d)], "are of types that are not read"),
+        ([d for d in other if _has_no_numbers(d)], "hold no numbers and were not looked at"),
+    ):
+        if held:
+            notes.append(f"{len(held):,} datasets {what}: {listed([f'{d.path[-60:]} {d.type}' for d in held], 5)}")
+    twice = [d.path for d in listing.datasets if d.dtype is not None and d.path not in read]
+    if twice:
+        shown = listed([path[-60:] for path in twice])
+        notes.append(f"{len(twice):,} datasets hold variables a second time, which are listed once: {shown}")
+    if listing.pickles_left_out:
+        notes.append(f"{listing.pickles_left_out:,} pickled objects are too large and were not looked at")
     if listing.external_links:
         shown = listed([f"{p[-40:]} -> {t[:60]}" for p, t in listing.external_links.items()], 5)
         notes.append(f"{len(listing.external_links):,} links lead to other files and were not followed: {shown}")
@@ -313,8 +539,18 @@ def listing_notes(listing: Listing) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def training(source: Source, named: Iterable[Named], optimizer: str) -> Training:
-    """Return the optimizer's class, and the step, which is an integer dataset in the file."""
+_WITHOUT_NUMBERS = frozenset({"(text)", "(references)", "(times)", "(no numbers)"})
+
+
+def _has_no_numbers(dataset: Dataset) -> bool:
+    return dataset.shape is None or dataset.type in _WITHOUT_NUMBERS
+
+
+def training(source: Source, named: Iterable[Named], optimizer: Optimizer, label: str = "") -> Training:
+    """Return the optimizer's class, and the step, which is an integer dataset in the file.
+
+    Of accumulated gradients, as many batches as the config says make one step.
+    """
     counters = [n.dataset for n in named if n.kind is Kind.OPTIMIZER and _ITERATIONS.search(n.name)]
     step = None
     for dataset in counters[:1]:
@@ -322,7 +558,10 @@ def training(source: Source, named: Iterable[Named], optimizer: str) -> Training
         if dataset.shape == () and not dataset.decoded and DTYPES[dataset.type].family is NumberClass.INT:
             order = "big" if dataset.big_endian else "little"
             step = int.from_bytes(source.read_at(segment.offset, segment.nbytes), order)  # type: ignore[arg-type]
-    return Training(step=step, optimizer=optimizer)
+    batches = (optimizer.inner or optimizer).config.get("gradient_accumulation_steps")
+    if step is not None and isinstance(batches, int) and batches > 1:
+        step //= batches
+    return Training(step=step, optimizer=optimizer.trains or label)
 
 
 FORMAT = Format(

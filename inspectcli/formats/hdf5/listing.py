@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from inspectcli.errors import TruncatedFileError
 from inspectcli.formats.hdf5.process import HDF5
+from inspectcli.pickles.sweep import Budget, begun
+from inspectcli.storage.memory import Memory
 from inspectcli.storage.source import Source
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
@@ -67,6 +70,7 @@ class Dataset:
         offset: position of contiguous data in the file; None for chunks.
         address: equal for hard links to one object.
         unreadable: why libhdf5 cannot give the values; empty if it can.
+        sources: files that a virtual dataset takes its values from; "." is this one.
     """
 
     path: str
@@ -81,6 +85,7 @@ class Dataset:
     missing_filters: tuple[str, ...]
     address: str
     unreadable: str = ""
+    sources: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> DType | None:
@@ -98,13 +103,24 @@ class Dataset:
         if self.external:
             return f"its values lie in another file, {self.external[0][:80]!r}: not followed"
         if self.layout == "virtual":
-            return "a virtual dataset: its values lie in other files, not followed"
+            return _virtual(self.sources)
         if self.unreadable:
             return self.unreadable
         if self.missing_filters:
-            return f"compressed with {', '.join(self.missing_filters)[:80]}, which is not installed"
+            return f"compressed with {', '.join(self.missing_filters)[:80]}, a filter that is not installed"
         if self.nbytes > RATIO_FLOOR and self.nbytes > MAX_RATIO * self.stored:
             return f"declares {self.nbytes:,} bytes and stores {self.stored:,}: not read"
+        return ""
+
+    @property
+    def cure(self) -> str:
+        """What helps against the obstacle; empty if the file itself is at fault."""
+        if self.external:
+            return "the values are not in this file: ask for a copy that holds them"
+        if self.layout == "virtual":
+            return "look at the files that it is put together from, or copy it with `h5repack`"
+        if self.missing_filters:
+            return "the file may be whole: pip install 'inspectcli[hdf5]' brings the filters of hdf5plugin"
         return ""
 
     def segment(self, source: Source) -> Segment:
@@ -119,9 +135,29 @@ class Dataset:
         return not (self.layout == "contiguous" and self.offset is not None and self.stored == self.nbytes)
 
 
+def _virtual(sources: tuple[str, ...]) -> str:
+    elsewhere = [name for name in sources if name != "."]
+    if sources and not elsewhere:
+        return "a virtual dataset: a view of other datasets of this file, which are listed"
+    shown = ", ".join(repr(name[:60]) for name in elsewhere[:3]) + (", ..." if len(elsewhere) > 3 else "")
+    return f"a virtual dataset: its values lie in other files, not followed{f': {shown}' if shown else ''}"
+
+
+class Pickled(NamedTuple):
+    """A Python object in the file, which some readers unpickle.
+
+    Attributes:
+        where: `attribute config of /`.
+        data: its bytes.
+    """
+
+    where: str
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects of a file: datasets, attributes of groups by path, and links to other places."""
+    """All objects of a file: datasets, attributes of groups by path, links to other places, and pickled objects."""
 
     library: str
     datasets: tuple[Dataset, ...]
@@ -129,6 +165,8 @@ class Listing:
     external_links: Mapping[str, str]
     soft_links: Mapping[str, str]
     too_deep: bool
+    pickles: tuple[Pickled, ...] = ()
+    pickles_left_out: int = 0
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Listing:
@@ -140,6 +178,8 @@ class Listing:
             external_links={path: target for kind, path, target in links if kind == "external"},
             soft_links={path: target for kind, path, target in links if kind == "soft"},
             too_deep=found["too_deep"],
+            pickles=tuple(Pickled(p["where"], b64decode(p["data"])) for p in found["pickles"]),
+            pickles_left_out=found["pickles_left_out"],
         )
 
     def attribute(self, group: str, name: str) -> Any:
@@ -156,16 +196,21 @@ class Listing:
         return [str(v) for v in value] if isinstance(value, list) else []
 
     def hazards(self) -> tuple[Hazard, ...]:
-        """Return the hazards of links and storage outside the file, which a loader would follow."""
+        """Return the hazards of links and storage outside the file, which a loader would follow, and of its pickles."""
         outside = [(path, target) for path, target in self.external_links.items()]
         outside += [(d.path, ", ".join(d.external)) for d in self.datasets if d.external]
-        return tuple(
-            Hazard(
-                f"a loader would read another file, {target[:120]!r}, as if it were part of this one",
-                path[:200],
-                "file",
-            )
-            for path, target in outside
+        budget = Budget()
+        inside = [h for p in self.pickles for h in begun(Memory(p.where, p.data), p.where, budget)]
+        return (
+            *inside,
+            *(
+                Hazard(
+                    f"a loader would read another file, {target[:120]!r}, as if it were part of this one",
+                    path[:200],
+                    "file",
+                )
+                for path, target in outside
+            ),
         )
 
 
@@ -183,4 +228,5 @@ def _dataset(entry: Mapping[str, Any]) -> Dataset:
         missing_filters=tuple(entry["missing_filters"]),
         address=entry["address"],
         unreadable=entry["unreadable"],
+        sources=tuple(entry["sources"]),
     )

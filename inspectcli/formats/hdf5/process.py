@@ -193,6 +193,11 @@ def _explained(message: str) -> PinspectError:
         return LimitError("reading it needs more memory than the child process may have")
     if "objects in the file" in text or "too long" in text:
         return LimitError(text)
+    if "already open for" in text:
+        return DamagedFileError(
+            "the file is marked as open for writing: its writer was killed before it closed it, or is still at work",
+            "wait for the writer; if there is none, clear the mark with `h5clear -s FILE`",
+        )
     return DamagedFileError(f"libhdf5 cannot read it: {text[:200]}", "get the file again")
 
 

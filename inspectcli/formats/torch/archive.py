@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from inspectcli.display.text import listed
 from inspectcli.encodings.zip import Member, ZipDirectory, read_directory, read_member
-from inspectcli.errors import DamagedFileError, PinspectError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, UnsafeFileError
 from inspectcli.formats.torch.tree import Path, TorchTree, walk
-from inspectcli.pickles.globals import hazards
-from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle, read_whole_pickle
+from inspectcli.pickles.machine import Program, read_whole_pickle
+from inspectcli.pickles.sweep import Budget, judged, member_swept
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.source import Identity, Source
 from inspectcli.tensors.codecs import Segment
@@ -66,7 +67,7 @@ def open_archive(source: Source) -> Archive:
     return Archive(source, directory, root)
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """A storage that is a record of the archive."""
 
     source: Source
@@ -84,27 +85,33 @@ class _Nowhere(NamedTuple):
 
 
 class ZipStorages:
-    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`."""
+    """The storages of an archive by key: the record `root/data/0`, or `root/constants/0`, by `0`.
 
-    def __init__(self, archive: Archive, folder: str) -> None:
+    Args:
+        folder, suffix: what stands before and behind the key in the names of the records.
+    """
+
+    def __init__(self, archive: Archive, folder: str, suffix: str = "") -> None:
         self.archive = archive
         self.folder = folder
+        self.suffix = suffix
 
     @property
     def identity(self) -> Identity:
         return *self.archive.source.identity, self.folder
 
-    def place(self, key: str, nbytes: int) -> _Record | _Nowhere:
-        member = self.archive.member(f"{self.folder}/{key}")
+    def place(self, key: str, nbytes: int) -> Record | _Nowhere:
+        name = f"{self.folder}/{key}{self.suffix}"
+        member = self.archive.member(name)
         if member is None:
             if not nbytes:
                 return _Nowhere()
-            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{self.folder}/{key}")
+            raise DamagedFileError(f"storage {key!r} is missing: no record {self.archive.root}{name}")
         if member.size != nbytes:
             raise DamagedFileError(
                 f"storage {key!r} is {member.size:,} bytes in the archive, {nbytes:,} according to the pickle"
             )
-        return _Record(self.archive.source, member)
+        return Record(self.archive.source, member)
 
 
 def walk_pickle(
@@ -127,30 +134,33 @@ def walk_pickle(
     return program, walk(program.value, rebuilder, folder, prefix, kind)
 
 
-def other_pickles(archive: Archive, known: frozenset[str]) -> tuple[Hazard, ...]:
-    """Return the hazards of records that are pickles too, though torch does not load them. `known` are left out."""
-    found: list[Hazard] = []
+#: Records that hold values are looked at for a pickle up to this number: they are as many as tensors.
+_MAX_VALUE_RECORDS = 10_000
+_VALUES = ("data/", ".data/", "constants/")
+
+
+def archive_hazards(archive: Archive, programs: Mapping[str, Program]) -> tuple[Hazard, ...]:
+    """Return what would act in the pickles of the archive: those that were read, by record, and any other record.
+
+    torch loads `data.pkl`, and any record whose name it is given.
+    """
+    budget = Budget()
+    found = [h for name, program in programs.items() for h in judged((program,), archive.root + name, budget)]
+    return (*found, *member_hazards(archive.source, _others(archive, programs), budget))
+
+
+def _others(archive: Archive, programs: Mapping[str, Program]) -> Iterator[Member]:
+    values = 0
     for member in archive.directory.members.values():
         name = member.name.removeprefix(archive.root)
-        if name in known or name.startswith(("data/", "constants/", "code/")) or not 2 < member.size <= MAX_PICKLE:
-            continue
-        found.extend(pickle_hazards(read_head(archive.source, member), member.name))
+        values += name.startswith(_VALUES)
+        if name not in programs and not (values > _MAX_VALUE_RECORDS and name.startswith(_VALUES)):
+            yield member
+
+
+def member_hazards(source: Source, members: Iterable[Member], budget: Budget) -> tuple[Hazard, ...]:
+    """Return what would act in those members that are pickles."""
+    found: list[Hazard] = []
+    for member in members:
+        found.extend(member_swept(source, member, budget, loaded=member.name.endswith((".pkl", ".pickle"))))
     return tuple(found)
-
-
-def read_head(source: Source, member: Member) -> bytes:
-    """Return the first bytes of a member: enough to see whether it is a pickle."""
-    if member.method == 0:
-        return source.read_at(member.offset, min(member.size, MAX_TEXT))
-    return read_member(source, member, MAX_PICKLE) if member.size <= 1 << 20 else b""
-
-
-def pickle_hazards(data: bytes, where: str) -> tuple[Hazard, ...]:
-    """Return the hazards of bytes that may be a pickle; none if they are not."""
-
-    if data[:1] not in (b"\x80", b"(", b"c", b"]", b"}"):
-        return ()
-    try:
-        return hazards(read_pickle(data), where)
-    except (PinspectError, OutOfDataError):
-        return ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from inspectcli.errors import NoCheckpointError, PinspectError
 from inspectcli.formats.base import Format
-from inspectcli.formats.torch.archive import pickle_hazards
 from inspectcli.formats.torch.stream import (
     Stream,
     StreamStorages,
@@ -15,12 +14,13 @@ from inspectcli.formats.torch.stream import (
 )
 from inspectcli.formats.torch.tree import scalars, training, walk
 from inspectcli.formats.torch.zip import walk_notes
-from inspectcli.pickles.globals import foreign, hazards, named
+from inspectcli.pickles.globals import foreign, named
 from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
+from inspectcli.pickles.sweep import judged, swept
 from inspectcli.pickles.tensors import Rebuilder
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
-from inspectcli.tensors.model import Checkpoint, Hazard
+from inspectcli.tensors.model import Checkpoint
 
 #: First bytes of a pickle: of protocols 2 to 5, and of protocols 0 and 1 for a call, a container or an integer.
 _BINARY = tuple(bytes([0x80, n]) for n in range(2, 6))
@@ -58,10 +58,10 @@ def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoi
     body = stream.programs[3]
     rest = source.size - stream.end
     notes = list(walk_notes(tree))
-    found = [h for p in stream.programs for h in hazards(p, "the stream")]
+    found = [*judged(stream.programs, "the stream")]
     if rest > 0:
         notes.append(f"{rest:,} bytes follow the last storage and were not looked at")
-        found.extend(_trailing(source, stream.end))
+        found.extend(swept(source, f"byte {stream.end:,} on", stream.end))
     if stream.storages.missing:
         cut = sum(stream.storages.missing.values())
         notes.append(f"the end of the file is missing: {cut:,} bytes")
@@ -88,7 +88,7 @@ def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoi
 def _open_pickle(location: Location, source: Source, program: Program) -> Checkpoint:
     rebuilder = Rebuilder(StreamStorages(source), load_blob)
     tree = walk(program.value, rebuilder, "pickle")
-    found = hazards(program, "the pickle") + _trailing(source, program.end)
+    found = judged((program,), "the pickle") + swept(source, f"a second pickle at byte {program.end:,}", program.end)
     if not tree.tensors and not found:
         raise NoCheckpointError("a pickle without tensors", "it may hold settings: this command looks for parameters")
     rest = source.size - program.end
@@ -111,12 +111,6 @@ def _open_pickle(location: Location, source: Source, program: Program) -> Checkp
         ),
         training=training(program.value),
     )
-
-
-def _trailing(source: Source, start: int) -> tuple[Hazard, ...]:
-    """Return the hazards of a second pickle behind the first, which loaders that read on would run."""
-    data = source.read_at(start, min(source.size - start, 1 << 20))
-    return pickle_hazards(data, f"a second pickle at byte {start:,}")
 
 
 FORMAT = Format(

@@ -12,22 +12,18 @@ from dataclasses import replace
 
 from inspectcli.encodings.zip import read_member, try_directory
 from inspectcli.formats.base import Format
-from inspectcli.formats.torch.archive import Archive, archive_root, open_archive, other_pickles, walk_pickle
+from inspectcli.formats.torch.archive import Archive, archive_hazards, archive_root, open_archive, walk_pickle
 from inspectcli.formats.torch.tree import leaf_kind
 from inspectcli.formats.torch.zip import is_script, little_or_big, walk_notes
-from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.globals import foreign
 from inspectcli.pickles.nodes import Global, Object
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Kind, TensorRef
 
-_RECORDS = frozenset(
-    {"data.pkl", "constants.pkl", "version", "byteorder", ".format_version", ".storage_alignment",
-     ".data/serialization_id", ".data/version", "attributes.pkl"}
-)  # fmt: skip
 _MAX_CODE = 16 << 20
 #: `__parameters__ = ["weight", "bias", ]` in the code that is generated for each class.
-_NAMES = re.compile(r"^\s*__(parameters|buffers)__ = \[(.*?)\]", re.MULTILINE)
+_NAMES = re.compile(r"^[ \t]*__(parameters|buffers)__ = \[([^\]\n]*)\]", re.MULTILINE)
 
 
 def sniff(source: Source, head: bytes) -> bool:
@@ -42,11 +38,11 @@ def open_torchscript(location: Location) -> Checkpoint:
     source = location.open()
     archive = open_archive(source)
     program, tree = walk_pickle(archive, "data.pkl", "data")
-    programs, refs = [program], [*_with_kinds(archive, tree.tensors)]
+    programs, refs = {"data.pkl": program}, [*_with_kinds(archive, tree.tensors)]
     notes = walk_notes(tree)
     if archive.member("constants.pkl") is not None:
         constants, more = walk_pickle(archive, "constants.pkl", "constants", ("<constants>",), Kind.CONSTANT)
-        programs.append(constants)
+        programs["constants.pkl"] = constants
         refs.extend(more.tensors)
     code = [m for m in archive.directory.members.values() if m.name.startswith(archive.root + "code/")]
     shown = sum(1 for m in code if m.name.endswith(".py"))
@@ -64,8 +60,8 @@ def open_torchscript(location: Location) -> Checkpoint:
         },
         objects=program.value,
         writer="torch.jit.save",
-        foreign=foreign(tuple(programs)),
-        hazards=tuple(h for p in programs for h in hazards(p, "data.pkl")) + other_pickles(archive, _RECORDS),
+        foreign=foreign(tuple(programs.values())),
+        hazards=archive_hazards(archive, programs),
         notes=(
             *notes,
             f"{shown:,} TorchScript code files were not looked at: they run when the model is called",

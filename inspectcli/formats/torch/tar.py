@@ -8,6 +8,7 @@ https://github.com/pytorch/pytorch/blob/v2.13.0/torch/serialization.py (legacy_l
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, replace
 
@@ -17,9 +18,10 @@ from inspectcli.formats.base import Format
 from inspectcli.formats.torch.stream import read_pickle_at
 from inspectcli.formats.torch.tree import scalars, training, walk
 from inspectcli.formats.torch.zip import walk_notes
-from inspectcli.pickles.globals import foreign, hazards
+from inspectcli.pickles.globals import foreign
 from inspectcli.pickles.machine import Program
 from inspectcli.pickles.nodes import Object, Persistent, key_of, shown
+from inspectcli.pickles.sweep import judged
 from inspectcli.pickles.tensors import MAX_DIMENSIONS, Rebuilder, Storage, Tensor, storage_dtype, view
 from inspectcli.storage.location import Location
 from inspectcli.storage.memory import Window
@@ -30,6 +32,9 @@ from inspectcli.tensors.model import Checkpoint
 _BLOCK = 512
 _MAX_MEMBERS = 10_000
 _MAX_TENSORS = 1_000_000
+#: Python's writer keeps fractions of seconds in extended headers, records such as `20 mtime=1500000000.5`.
+_MAX_EXTENDED = 64 << 10
+_RENAMES = re.compile(rb"(path|size|GNU\.sparse[\w.]*|hdrcharset)=")
 _NEEDED = ("pickle", "storages", "tensors")
 
 
@@ -38,21 +43,28 @@ def sniff(source: Source, head: bytes) -> bool:
 
 
 def _octal(field: bytes) -> int | None:
-    text = field.strip(b" \0")
+    """Return a number of a header: octal digits up to the first NUL, or 256-ary digits after a byte 0x80."""
+    if field[:1] == b"\x80":
+        return int.from_bytes(field[1:], "big")
+    text = field.partition(b"\0")[0].strip()
     return int(text, 8) if text and all(c in b"01234567" for c in text) else None
 
 
 def _checksum_fits(header: bytes) -> bool:
-    stored = _octal(header[148:156])
-    return len(header) == _BLOCK and stored == sum(header[:148]) + sum(header[156:]) + 8 * 0x20
+    """Return whether the checksum is the sum of all bytes but its own, of which some writers add signed ones."""
+    if len(header) != _BLOCK:
+        return False
+    others = header[:148] + header[156:]
+    total = sum(others) + 8 * 0x20
+    return _octal(header[148:156]) in (total, total - 256 * sum(byte >> 7 for byte in others))
 
 
-def _members(source: Source) -> dict[str, Window]:
-    """Return the regular files of the tar by name; of two with one name, the first.
+def members(source: Source) -> dict[str, Window]:
+    """Return the regular files of the tar by name.
 
     Raises:
         DamagedFileError: a header is missing, or a member ends beyond the file.
-        UnsafeFileError: a member is a link or a device.
+        UnsafeFileError: a member is a link or a device, stands twice, or is renamed by what stands before it.
     """
     found: dict[str, Window] = {}
     at = 0
@@ -67,9 +79,16 @@ def _members(source: Source) -> dict[str, Window]:
         at += _BLOCK
         if at + size > source.size:
             raise DamagedFileError(f"tar member {name!r} ends at byte {at + size:,}, the file at {source.size:,}")
-        if header[156:157] in (b"0", b"\0"):
-            found.setdefault(name.removeprefix("./"), Window(source, at, size))
-        elif header[156:157] not in (b"5", b"x", b"g", b"L"):
+        kind = header[156:157]
+        if kind in (b"0", b"\0"):
+            if found.setdefault(name, window := Window(source, at, size)) is not window:
+                raise UnsafeFileError(f"the tar holds {name!r} twice: which one is read depends on the reader")
+        elif kind in (b"x", b"g"):
+            if size > _MAX_EXTENDED or _RENAMES.search(source.read_at(at, size)):
+                raise UnsafeFileError(
+                    "an extended tar header gives a member another name or size: no torch file has it"
+                )
+        elif kind != b"5":
             raise UnsafeFileError(f"tar member {name!r} is a link or a device")
         if len(found) > _MAX_MEMBERS:
             raise DamagedFileError(f"more than {_MAX_MEMBERS:,} tar members")
@@ -176,20 +195,20 @@ def _read_tensors(member: Window, storages: dict[str, Storage], programs: list[P
 
 def open_torch_tar(location: Location) -> Checkpoint:
     source = location.open()
-    members = _members(source)
-    missing = [name for name in _NEEDED if name not in members]
+    held = members(source)
+    missing = [name for name in _NEEDED if name not in held]
     if missing:
-        held = listed(list(members), 5) or "nothing"
+        shown = listed(list(held), 5) or "nothing"
         raise UnsupportedFormatError(
-            f"a tar that is no torch file: it lacks {', '.join(missing)} and holds {held}",
+            f"a tar that is no torch file: it lacks {', '.join(missing)} and holds {shown}",
             "if it is an archive of checkpoints, unpack it and name the files",
         )
     programs: list[Program] = []
-    storages = _read_storages(source, members["storages"], programs)
-    tensors = _read_tensors(members["tensors"], storages, programs)
-    programs.append(body := read_pickle_at(members["pickle"], 0))
-    if "sys_info" in members:
-        programs.append(read_pickle_at(members["sys_info"], 0))
+    storages = _read_storages(source, held["storages"], programs)
+    tensors = _read_tensors(held["tensors"], storages, programs)
+    programs.append(body := read_pickle_at(held["pickle"], 0))
+    if "sys_info" in held:
+        programs.append(read_pickle_at(held["sys_info"], 0))
     tree = walk(body.value, _TarRebuilder(tensors), "tar")
     return Checkpoint(
         path=str(location),
@@ -200,7 +219,7 @@ def open_torch_tar(location: Location) -> Checkpoint:
         objects=body.value,
         writer="torch before 0.1.10",
         foreign=foreign(tuple(programs)),
-        hazards=tuple(h for p in programs for h in hazards(p, "the tar")),
+        hazards=judged(tuple(programs), "the tar"),
         notes=walk_notes(tree),
         training=training(body.value),
     )

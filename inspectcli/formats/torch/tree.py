@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from inspectcli.errors import LimitError, PinspectError
@@ -16,22 +16,39 @@ from inspectcli.storage.memory import Memory
 from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import Affine, Kind, TensorRef, Training
-from inspectcli.tensors.stored import c_strides
+from inspectcli.tensors.stored import c_strides, elements
 
 MAX_DEPTH = 200
 MAX_TENSORS = 1_000_000
 MAX_VISITS = 5_000_000
+#: Characters of one tensor's name, and of all names beyond ROOM_OF_NAME for each tensor.
+MAX_NAME, MAX_NAMES, ROOM_OF_NAME = 32_768, 16 << 20, 200
+#: Names of tensors that have one already, beyond MAX_TIES_EACH for each tensor.
+MAX_TIES, MAX_TIES_EACH = 10_000, 8
+#: Views of one storage may ask for this many times its bytes, and what is deflated for this many times the file's.
+MAX_REREADS, REREAD_FLOOR = 16, 64 << 20
 
-Path = tuple[str, ...]
+#: Keys, indices and attributes that lead to an object, as the file has them.
+Path = tuple[object, ...]
 
 _SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
 
 
 @dataclass(slots=True)
 class TorchTree:
-    """Result of walking an object."""
+    """Result of walking an object.
+
+    Attributes:
+        paths: where each of the tensors stands.
+        aside: what is there besides tensors, by its kind: how many; and the first of them near the top, by
+            their names.
+        too_deep: whether something was left out, since it is nested too deep.
+    """
 
     tensors: list[TensorRef] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    aside: dict[str, int] = field(default_factory=dict)
+    first_aside: list[str] = field(default_factory=list)
     too_deep: bool = False
 
 
@@ -42,12 +59,22 @@ class _Walker:
         self.tree = tree
         self.active: set[int] = set()
         self.barren: set[int] = set()  # containers without a tensor below: not visited twice
+        self.counted: set[int] = set()  # containers whose numbers and texts were counted
         self.visits = 0
+        self.walked: set[int] = set()
+        self.emitted: dict[int, Tensor] = {}
+        self.ties = 0
+        self.name_room = MAX_NAMES
+        self.views: set[object] = set()
+        self.asked: dict[object, int] = {}  # storage -> bytes that its views ask for
+        self.inflated = 0
 
     def visit(self, node: object, path: Path, kind: Kind | None, layer: str) -> None:
         if type(node) in _SCALARS or isinstance(node, Global) or id(node) in self.active or id(node) in self.barren:
             return
-        self.visits += 1
+        # What is shared costs as much each time as it is large.
+        self.visits += 1 + (_width(node) if id(node) in self.walked else 0)
+        self.walked.add(id(node))
         if self.visits > MAX_VISITS:
             raise LimitError(f"more than {MAX_VISITS:,} objects to look at: the file repeats itself without end")
         tensor = self.rebuilder.tensor(node)
@@ -61,24 +88,39 @@ class _Walker:
             return
         before = len(self.tree.tensors)
         self.active.add(id(node))
+        # The versions of modules, which every state dict has, do not count.
+        new = id(node) not in self.counted and "_metadata" not in path
+        new = new and not (isinstance(node, Object) and is_module(node))
+        self.counted.add(id(node))
         for child, key, child_kind, child_layer in self.children(node, layer):
             if type(child) not in _SCALARS:
                 self.visit(child, (*path, *key), child_kind or kind, child_layer)
+            elif new:
+                self.count(child, path, key)
         self.active.discard(id(node))
         if len(self.tree.tensors) == before and not self.tree.too_deep:
             self.barren.add(id(node))
+
+    def count(self, value: object, path: Path, key: Path) -> None:
+        """Count a number or text."""
+        kind = _ASIDE.get(type(value))
+        if kind is None:
+            return
+        self.tree.aside[kind] = self.tree.aside.get(kind, 0) + 1
+        if len(path) + len(key) <= 2 and len(self.tree.first_aside) < 5:
+            self.tree.first_aside.append(".".join(map(key_text, (*path, *key))))
 
     def children(self, node: object, layer: str) -> Iterator[tuple[object, Path, Kind | None, str]]:
         """Yield (child, its components of the path, its kind if that is known, class of the module around it)."""
         if isinstance(node, Dict):
             for key, value in node.items():
-                yield value, (key_text(key),), None, layer
+                yield value, (key,), None, layer
         elif isinstance(node, list | tuple):
             for index, value in enumerate(node):
-                yield value, (str(index),), None, layer
+                yield value, (index,), None, layer
         elif isinstance(node, Set):
             for index, value in enumerate(node.members):
-                yield value, (str(index),), None, layer
+                yield value, (index,), None, layer
         elif isinstance(node, Object):
             yield from self.object_children(node)
 
@@ -90,35 +132,98 @@ class _Walker:
                 # OrderedDict([(key, value), ...]), as Python 2 pickles it: its items are those of the list.
                 pairs = _pairs(value) if node.path == "collections.OrderedDict" else None
                 if pairs is not None:
-                    yield from ((v, (key_text(k),), None, name) for k, v in pairs)
+                    yield from ((v, (k,), None, name) for k, v in pairs)
                 else:
-                    yield value, ("__args__", str(index)), None, name
+                    yield value, ("__args__", index), None, name
         for attributes in _state_parts(node.state):
             if isinstance(attributes, Dict):
                 yield from _module_children(attributes, name)
             else:
                 yield attributes, ("__state__",), None, name
         if node.entries is not None:
-            yield from ((value, (key_text(key),), None, "") for key, value in node.entries.items())
+            yield from ((value, (key,), None, "") for key, value in node.entries.items())
         for index, value in enumerate(node.members or ()):
-            yield value, (str(index),), None, name
+            yield value, (index,), None, name
 
     def attributes(self, state: object, path: Path) -> None:
         """Visit the Python attributes of a tensor or dict; `_metadata` of an OrderedDict holds no tensor."""
         for part in _state_parts(state):
             if isinstance(part, Dict):
+                self.visits += len(part.keys)
                 for key, value in part.items():
                     if isinstance(value, Object) and self.rebuilder.tensor(value) is not None:
-                        self.visit(value, (*path, key_text(key)), Kind.OTHER, "")
+                        self.visit(value, (*path, key), Kind.OTHER, "")
 
     def emit(self, tensor: Tensor, path: Path, kind: Kind | None, layer: str) -> None:
         if len(self.tree.tensors) >= MAX_TENSORS:
             raise LimitError(f"more than {MAX_TENSORS:,} tensors")
-        name = ".".join(path) or "tensor"
-        kind = kind_of(path, tensor, kind)
-        self.tree.tensors.append(tensor_ref(tensor, name, kind, layer, self.identity))
+        texts = tuple(map(key_text, path))
+        name = ".".join(texts) or "tensor"
+        self.count_name(tensor, len(name) + 1)
+        kind = kind_of(texts, tensor, kind)
+        ref = tensor_ref(tensor, name, kind, layer, self.identity)
+        self.tree.paths.append(path)
+        self.tree.tensors.append(self.bounded(ref, tensor))
         for key, part in tensor.parts.items():
             self.emit(part, (*path, key), Kind.QUANTIZATION if kind is Kind.PARAMETER else kind, layer)
+
+    def count_name(self, tensor: Tensor, length: int) -> None:
+        """Count one name of a tensor.
+
+        Raises:
+            LimitError: it is too long, all are, or a few tensors have very many.
+        """
+        self.name_room += ROOM_OF_NAME - length
+        if length > MAX_NAME or self.name_room < 0:
+            raise LimitError(
+                f"names of tensors are too long: one of {length:,} characters, at most {MAX_NAME:,} are read, "
+                f"and {MAX_NAMES:,} of all"
+            )
+        if id(tensor) not in self.emitted:
+            self.emitted[id(tensor)] = tensor
+            return
+        self.ties += 1
+        if self.ties > MAX_TIES + MAX_TIES_EACH * len(self.emitted):
+            raise LimitError(f"more than {self.ties - 1:,} names of {len(self.emitted):,} tensors: a web of references")
+
+    def bounded(self, ref: TensorRef, tensor: Tensor) -> TensorRef:
+        """Return the tensor; one too many of the views that ask for the same bytes with a problem."""
+        storage = (tensor.values or tensor).storage
+        if storage is None or not ref.segments or ref.storage in self.views:
+            return ref
+        self.views.add(ref.storage)
+        (segment,) = ref.segments
+        # What is deflated is inflated from its beginning.
+        deflated = not segment.codec.is_plain
+        cost = segment.nbytes + (segment.skip if deflated else 0)
+        asked = self.asked[storage.identity] = self.asked.get(storage.identity, 0) + cost
+        if asked > MAX_REREADS * storage.nbytes + REREAD_FLOOR:
+            problem = f"views of its storage ask for more than {MAX_REREADS} times its bytes"
+            return replace(ref, segments=(), problem=problem)
+        self.inflated += cost if deflated else 0
+        if deflated and self.inflated > MAX_REREADS * segment.source.size + 8 * REREAD_FLOOR:
+            problem = f"compressed storages ask for more than {MAX_REREADS} times the file's bytes"
+            return replace(ref, segments=(), problem=problem)
+        return ref
+
+
+def _width(node: object) -> int:
+    """Return how many children a container has."""
+    if isinstance(node, Dict):
+        return len(node.keys)
+    if isinstance(node, list | tuple):
+        return len(node)
+    if isinstance(node, Set):
+        return len(node.members)
+    if isinstance(node, Object):
+        state = node.state
+        return (
+            len(node.args)
+            + len(node.members or ())
+            + (len(node.entries.keys) if node.entries else 0)
+            + (len(state.keys) if isinstance(state, Dict) else 0)
+        )
+    return 0
 
 
 def _pairs(value: object) -> list[tuple[object, object]] | None:
@@ -141,9 +246,9 @@ def _module_children(state: Dict, layer: str) -> Iterator[tuple[object, Path, Ki
     for key, value in state.items():
         if is_module and isinstance(key, str) and key in holders:
             for name, child in _items(value):
-                yield child, (key_text(name),), holders[key], layer
+                yield child, (name,), holders[key], layer
         elif not (is_module and key == "_flat_weights"):  # recurrent layers list the same parameters a second time
-            yield value, (key_text(key),), None, layer
+            yield value, (key,), None, layer
 
 
 def _items(node: object) -> Iterator[tuple[object, object]]:
@@ -156,22 +261,78 @@ def _items(node: object) -> Iterator[tuple[object, object]]:
             yield from _pairs(arg) or ()
 
 
+_ASIDE = {int: "number", float: "number", bool: "flag", str: "text", bytes: "text"}
+#: Of a key that is an object, arguments that are shown, and levels of objects in objects.
+_KEY_PARTS, _KEY_DEPTH = 8, 3
+#: Python writes no integer of more than 4,300 digits.
+_HUGE = 1 << 256
+
+
 def key_text(key: object) -> str:
-    """Return a dict key as a component of a tensor's name."""
+    """Return a dict key as a component of a tensor's name: `weight`, `0`, `(1, 2)`, `Color(1)`, `Key(a=1)`."""
+    return key if isinstance(key, str) else _key_text(key, 0)
+
+
+def _key_text(key: object, depth: int) -> str:
     if isinstance(key, str):
-        return key
+        return repr(key[:100])
     if isinstance(key, bytes):
         return key.decode("latin-1")
+    if type(key) is int and abs(key) >= _HUGE:
+        return f"<a number of {key.bit_length():,} bits>"
     if isinstance(key, bool | int | float | None):
         return str(key)
-    if isinstance(key, tuple) and all(type(k) in _SCALARS for k in key):
-        return f"({', '.join(key_text(k) for k in key)})"
     if isinstance(key, Global):
         return key.path
+    if depth >= _KEY_DEPTH:
+        return "..."
+    if isinstance(key, tuple | list):
+        parts = [part if isinstance(part, str) else _key_text(part, depth + 1) for part in key[:_KEY_PARTS]]
+        return f"({', '.join(parts)}{', ...' if len(key) > _KEY_PARTS else ''})"
     encoded = text_bytes(key)
     if encoded is not None:
         return encoded.decode("latin-1")
+    if isinstance(key, Object) and isinstance(key.func, Global):
+        return f"{key.func.name}({', '.join(_key_arguments(key, depth + 1))})"
     return f"<{type(key).__name__.lower()}>"
+
+
+def _key_arguments(key: Object, depth: int) -> Iterator[str]:
+    """Yield the arguments and attributes of an object that is a key: of an enum its value, of a dataclass fields."""
+    for arg in key.args[:_KEY_PARTS]:
+        yield _key_text(arg, depth)
+    for part in _state_parts(key.state):
+        if isinstance(part, Dict):
+            for name, value in zip(part.keys[:_KEY_PARTS], part.values, strict=False):
+                yield f"{key_text(name)}={_key_text(value, depth)}"
+
+
+def _bracketed(path: Path) -> str:
+    """Return a path as Python would write it: `['a.b']`, `['a']['b']`, `[1]`."""
+    return "".join(f"[{key!r}]" if isinstance(key, str) else f"[{key_text(key)}]" for key in path)
+
+
+def _set_apart(tree: TorchTree) -> None:
+    """Give tensors whose paths read alike different names. The shortest path of strings keeps the dotted one."""
+    by_name: dict[str, list[int]] = {}
+    for position, ref in enumerate(tree.tensors):
+        by_name.setdefault(ref.name, []).append(position)
+    taken = set(by_name)
+    numbers: dict[str, int] = {}
+    for positions in by_name.values():
+        if len(positions) > 1:
+            _, *others = sorted(positions, key=lambda p: (len(tree.paths[p]), not _is_text(tree.paths[p])))
+            for position in sorted(others):
+                name = plain = _bracketed(tree.paths[position])
+                while name in taken:
+                    numbers[plain] = numbers.get(plain, 1) + 1
+                    name = f"{plain} #{numbers[plain]}"
+                taken.add(name)
+                tree.tensors[position] = replace(tree.tensors[position], name=name)
+
+
+def _is_text(path: Path) -> bool:
+    return all(isinstance(key, str) for key in path)
 
 
 # -- what a tensor is for: from where it stands ---------------------------------------------------------
@@ -198,7 +359,7 @@ _BUFFER_LEAVES = frozenset(
 )
 
 
-def kind_of(path: Path, tensor: Tensor, known: Kind | None) -> Kind:
+def kind_of(path: tuple[str, ...], tensor: Tensor, known: Kind | None) -> Kind:
     """Return what a tensor is for: told by the containers of its path, then by its leaf, then by its element type."""
     if len(path) > 1:
         if path[0] in _FIRST_KEY:
@@ -241,7 +402,10 @@ def tensor_ref(tensor: Tensor, name: str, kind: Kind, layer: str, identity: str)
     key = None
     if held.storage is not None:
         first = (held.offset, held.storage.shift)
-        key = (identity, *held.storage.identity, first, tensor.dtype.name, tensor.shape, held.strides)
+        whole = None if held is tensor else tensor.shape
+        places = elements(held.shape, held.strides)
+        bits = (held.negated, held.conjugated)
+        key = (identity, *held.storage.identity, first, tensor.dtype.name, whole, places, bits)
     return TensorRef(
         name=name,
         dtype=tensor.dtype,
@@ -300,6 +464,8 @@ def walk(value: object, rebuilder: Rebuilder, identity: str, prefix: Path = (), 
     """
     tree = TorchTree()
     _Walker(rebuilder, identity, tree).visit(value, prefix, kind, "")
+    if len({ref.name for ref in tree.tensors}) < len(tree.tensors):
+        _set_apart(tree)
     return tree
 
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from inspectcli.display.text import plural
 from inspectcli.encodings.zip import try_directory
 from inspectcli.errors import DamagedFileError
 from inspectcli.formats.base import Format
-from inspectcli.formats.torch.archive import Archive, archive_root, open_archive, other_pickles, walk_pickle
+from inspectcli.formats.torch.archive import Archive, archive_hazards, archive_root, open_archive, walk_pickle
 from inspectcli.formats.torch.tree import TorchTree, scalars, training
-from inspectcli.pickles.globals import foreign, hazards, named
+from inspectcli.pickles.globals import foreign, named
 from inspectcli.pickles.machine import Program
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, TensorRef
-
-_RECORDS = frozenset(
-    {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
-)
 
 
 def sniff(source: Source, head: bytes) -> bool:
@@ -59,7 +56,7 @@ def open_torch_zip(location: Location) -> Checkpoint:
         writer=writer(archive, program),
         foreign=foreign((program,)),
         globals=named((program,)),
-        hazards=hazards(program, f"{archive.root}data.pkl") + other_pickles(archive, _RECORDS),
+        hazards=archive_hazards(archive, {"data.pkl": program}),
         notes=walk_notes(tree),
         training=training(program.value),
         checksums=archive.directory.checksums(source),
@@ -89,8 +86,17 @@ def writer(archive: Archive, program: Program) -> str:
 
 
 def walk_notes(tree: TorchTree) -> tuple[str, ...]:
-    """Return notes on what the walk left out."""
-    return ("objects nested deeper than 200 levels were not looked at",) if tree.too_deep else ()
+    """Return notes on what there is besides tensors, and on what the walk left out."""
+    notes = []
+    if tree.aside:
+        counts = ", ".join(plural(n, kind) for kind, n in tree.aside.items())
+        names = [name[:40] for name in tree.first_aside]
+        more = ["..."] if names and len(names) < sum(tree.aside.values()) else []
+        which = f" ({', '.join(names + more)})" if names else ""
+        notes.append(f"besides tensors: {counts}{which}")
+    if tree.too_deep:
+        notes.append("objects nested deeper than 200 levels were not looked at")
+    return tuple(notes)
 
 
 FORMAT = Format("torch-zip", "PyTorch zip archive", (".pt", ".pth", ".ckpt", ".bin", ".pth.tar"), sniff, open_torch_zip)

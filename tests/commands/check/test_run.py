@@ -134,6 +134,12 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "1" * 30 + "TB", "99999999999 TiB"])
+def test_a_size_that_no_file_has(text: str) -> None:
+    with pytest.raises(UsageError, match="is larger than any file"):
+        parse_size(text)
+
+
 # -- files ----------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from support.places import FIXTURES
 
 from inspectcli.cli.inspect import SORT_KEYS as OFFERED
 from inspectcli.commands.inspect.run import inspect
-from inspectcli.commands.inspect.view import SORT_KEYS, View, present, unravel
+from inspectcli.commands.inspect.view import SORT_KEYS, View, bars, present, unravel
 from inspectcli.display.blocks import Facts, Note, Report, Table
 from inspectcli.render import render
 
@@ -164,3 +164,21 @@ def test_rows_are_in_the_order_of_their_values(name: str, sort: str) -> None:
 def test_what_top_leaves_out_is_said() -> None:
     report = shown("mlp.pt", View(top=1))
     assert any(isinstance(block, Note) and "3" in block.text for block in report.blocks)
+
+
+def test_the_bars_of_values_far_apart() -> None:
+    array = np.array([-1.7e308, 1.7e308])
+    (row,) = inspect({"w": array}).files[0].tensors
+    assert bars([row]) == "█        █"
+
+
+def test_a_value_expanded_and_rows_of_one_name_are_shown(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "x.pt"
+    weights = {0: {"w": torch.arange(3.0)}}
+    torch.save({"l": weights, "l.0": {"w": torch.arange(3.0)}, "l.0.w": torch.arange(3.0),
+                "fc.weight": torch.ones(1).expand(1000, 1000)}, path)  # fmt: skip
+    report = inspect(path)
+    assert [r.name for r in report.files[0].tensors] == ["l.0.w"] * 3 + ["fc.weight"]
+    assert present(report, View()).blocks

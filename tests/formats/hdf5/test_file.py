@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import sys
@@ -241,22 +242,101 @@ def test_float8_as_keras_would_write_it_is_read(odd: Checkpoint) -> None:
     np.testing.assert_array_equal(odd["opaque_e4m3"].numpy(), BYTES.view(ml_dtypes.float8_e4m3fn).astype(np.float32))
 
 
-SKIPPED = {
-    "unnamed": "(opaque bytes )", "text": "(text)", "texts": "(text)", "fixed": "(text)", "records": "(records)",
-    "ragged": "(no numbers)", "choice": "(enum)", "null": "f32", "reference": "(references)",
-    "longdouble": "(float of 128 bits)",
+#: Of types that are not read, and without numbers.
+UNREAD = {
+    "unnamed": "(opaque 2 bytes)", "records": "(records of x, y)", "ragged": "(lists of i32)",
+    "longdouble": "(floats of 80 bits)",
 }  # fmt: skip
+NO_NUMBERS = {"text": "(text)", "texts": "(text)", "fixed": "(text)", "null": "f32", "reference": "(references)"}
 
 
-def test_what_holds_no_numbers_is_noted_and_no_tensor(odd: Checkpoint) -> None:
-    assert not SKIPPED.keys() & {t.name for t in odd}
-    (note,) = odd.notes
-    assert note.startswith(f"{len(SKIPPED)} datasets hold no numbers and were not looked at: ")
-    shown = note.partition(": ")[2].removesuffix(f" and {len(SKIPPED) - 5} more").split(", ")
-    assert len(shown) == 5
-    for text in shown:
-        name, _, kind = text.partition(" ")
-        assert kind == SKIPPED[name]
+def test_what_is_not_read_is_noted_with_its_type_and_no_tensor(odd: Checkpoint) -> None:
+    assert not (UNREAD | NO_NUMBERS).keys() & {t.name for t in odd}
+    notes = dict(note.split(": ", 1) for note in odd.notes)
+    for kinds, what in (
+        (UNREAD, f"{len(UNREAD)} datasets are of types that are not read"),
+        (NO_NUMBERS, f"{len(NO_NUMBERS)} datasets hold no numbers and were not looked at"),
+    ):
+        for name, kind in kinds.items():
+            assert f"{name} {kind}" in notes[what]
+
+
+def test_an_enumeration_and_arrays_as_elements_are_numbers(odd: Checkpoint, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(odd["choice"].numpy(), [0, 0])
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        values = np.arange(30, dtype="f4").reshape(5, 3, 2)
+        kind = np.dtype(("f4", (3, 2)))
+        for name, options in (("boxes", {}), ("packed", {"chunks": (2,), "compression": "gzip"})):
+            dataset = file.create_dataset(name, (5,), dtype=kind, **options)
+            dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, values, h5py.h5t.py_create(kind))
+    made = open_checkpoint(tmp_path / "x.h5")
+    for name in ("boxes", "packed"):
+        np.testing.assert_array_equal(made[name].numpy(), values, strict=True)
+
+
+@pytest.mark.parametrize("name", ["Blosc", "Zstd", "LZ4"])
+def test_filters_of_hdf5plugin_are_read_where_it_is_installed(name: str, tmp_path: Path) -> None:
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(48.0).reshape(8, 6), chunks=(4, 6), **getattr(hdf5plugin, name)())
+    check(open_checkpoint(tmp_path / "x.h5")["x"], np.arange(48.0).reshape(8, 6))
+
+
+def test_an_empty_array_of_matlab_has_its_shape_and_its_text_is_no_tensor(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.mat", "w") as file:
+        file["none"] = np.array([0, 4], "u8")
+        file["none"].attrs["MATLAB_empty"] = np.uint8(1)
+        file["title"] = np.array([[104], [105]], "u2")
+        file["title"].attrs["MATLAB_class"] = np.bytes_("char")
+    made = open_checkpoint(tmp_path / "x.mat")
+    assert [(t.name, t.shape) for t in made] == [("none", (4, 0))]
+
+
+def test_a_file_that_its_writer_did_not_close_says_so(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "open.h5", "w", libver="latest") as file:
+        file["x"] = np.ones(3)
+        file.flush()
+        (tmp_path / "x.h5").write_bytes((tmp_path / "open.h5").read_bytes())
+    with pytest.raises(DamagedFileError, match="open for writing") as caught:
+        open_checkpoint(tmp_path / "x.h5")
+    assert "h5clear -s" in caught.value.hint
+
+
+# -- pickled objects ------------------------------------------------------------------------------------
+
+
+class Call:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("true",)
+
+
+def with_object(path: Path, place: str, data: bytes) -> Checkpoint:
+    """PyTables keeps objects in attributes and in rows of bytes, hickle in datasets."""
+    with h5py.File(path, "w") as file:
+        file["w"] = np.ones(3)
+        if place == "attribute":
+            file["w"].attrs["config"] = np.bytes_(data)
+        elif place == "rows":
+            rows = file.create_dataset("o", (2,), dtype=h5py.vlen_dtype("u1"))
+            rows[1] = np.frombuffer(data, "u1")
+            rows.attrs["PSEUDOATOM"] = np.bytes_("object")
+        else:
+            file["o"] = np.void(data)
+            file["o"].attrs["base_type"] = b"pickle"
+    return open_checkpoint(path)
+
+
+@pytest.mark.parametrize("place", ["attribute", "rows", "dataset"])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_pickle_that_a_reader_would_run_is_a_hazard(place: str, protocol: int, tmp_path: Path) -> None:
+    made = with_object(tmp_path / "x.h5", place, pickle.dumps([Call()], protocol))
+    assert ["system" in hazard.what for hazard in made.hazards] == [True]
+    assert with_object(tmp_path / "y.h5", place, pickle.dumps({"rate": 0.1}, protocol)).hazards == ()
+
+
+def test_text_that_ends_with_a_full_stop_is_no_pickle(tmp_path: Path) -> None:
+    for text in (b"Trained for ten epochs.", b"c.", b"(a note.", b"cposix\nsystem."):
+        assert with_object(tmp_path / "x.h5", "attribute", text).hazards == ()
 
 
 # -- links ----------------------------------------------------------------------------------------------

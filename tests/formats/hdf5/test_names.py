@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from inspectcli.display.text import natural_key
-from inspectcli.formats.hdf5.config import Layer, layers, optimizer_class, snake_case
+from inspectcli.formats.hdf5.config import Layer, layers, optimizer_of, snake_case
 from inspectcli.formats.hdf5.names import (
     Keras3Names,
     legacy_name,
-    optimizer_variables,
     without_number,
 )
 
@@ -131,7 +130,7 @@ def test_a_label_tells_the_class_of_a_part(path: str, label: str, shapes: list[A
         ("layers/dense_1", "head"),
         ("layers/sequential/layers/dense", "block.up"),
         ("layers/dense_2", "dense_2"),
-        ("layers/lstm/cell", "lstm.cell"),
+        ("layers/lstm/cell", "lstm.lstm_cell"),
         ("_layer_checkpoint_dependencies/dense", "dense"),
         ("", ""),
     ],
@@ -171,6 +170,14 @@ def test_owners_come_in_the_order_of_the_config() -> None:
     ]  # fmt: skip
 
 
+def test_directions_come_in_their_order_even_if_the_config_tells_of_one() -> None:
+    known = [layer("layers/bi", "Bidirectional", "bi"), layer("layers/bi/forward_layer", "LSTM", "lstm")]
+    owners = ["layers/bi/forward_layer/cell", "layers/bi/backward_layer/cell"]
+    names = Keras3Names({}, known)
+    assert sorted(sorted(owners), key=names.order) == owners
+    assert [names.owner(o) for o in owners] == ["bi.forward_lstm.lstm_cell", "bi.backward_lstm.lstm_cell"]
+
+
 def test_without_a_config_owners_come_in_natural_order() -> None:
     owners = ["layers/conv1d", "layers/conv1d_2", "layers/conv1d_10", "layers/dense"]
     assert sorted(set(owners), key=Keras3Names({}, []).order) == owners
@@ -196,40 +203,20 @@ def test_the_number_of_a_name_is_cut_off(name: str, base: str) -> None:
     assert without_number(name) == base
 
 
-# -- optimizers -----------------------------------------------------------------------------------------
-
-TRAINED = [("dense.kernel", M), ("dense.bias", V)]
-
-
 @pytest.mark.parametrize(
-    ("kind", "shapes", "names"),
+    ("layer_name", "weight", "inner", "name"),
     [
-        ("Adam", [(), (), M, M, V, V],
-             "dense.kernel.momentum dense.kernel.velocity dense.bias.momentum dense.bias.velocity"),
-        ("adam", [(), (), M, M, V, V],
-             "dense.kernel.momentum dense.kernel.velocity dense.bias.momentum dense.bias.velocity"),
-        ("SGD", [(), (), M, V], "dense.kernel.momentum dense.bias.momentum"),
-        ("RMSprop", [(), (), M, V], "dense.kernel.velocity dense.bias.velocity"),
-    ],
-)  # fmt: skip
-def test_slots_are_named_after_their_variables(kind: str, shapes: list[Any], names: str) -> None:
-    assert optimizer_variables(kind, shapes, TRAINED) == ["iteration", "learning_rate", *names.split()]
-
-
-@pytest.mark.parametrize(
-    ("kind", "shapes"),
-    [
-        ("Adam", [(), (), M, V]),
-        ("Adam", [(), (), M, M, V, V, V]),
-        ("Adam", [(), (), V, V, M, M]),
-        ("Adam", [(), M, M, V, V]),
-        ("Adam", []),
-        ("Unknown", [(), (), M, V]),
-        ("", [(), ()]),
+        ("conv1/conv", "conv1/conv/kernel:0", (), "conv1/conv.kernel"),
+        ("encoder", "encoder_1/kernel:0", ("encoder_1",), "encoder.encoder_1.kernel"),
+        ("encoder", "encoder/encoder_1/kernel:0", ("encoder_1",), "encoder.encoder_1.kernel"),
+        ("dense_1", "dense_1/dense_1_10/bias:0", (), "dense_1.bias"),
     ],
 )
-def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> None:
-    assert optimizer_variables(kind, shapes, TRAINED) is None
+def test_slashes_and_numbers_belong_to_the_names_of_layers(layer_name: str, weight: str, inner: Any, name: str) -> None:
+    assert legacy_name(layer_name, weight, inner) == name
+
+
+# -- optimizers -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -237,7 +224,8 @@ def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> No
     [
         ({"optimizer_config": {"class_name": "Adam", "config": {}}}, "Adam"),
         ({"optimizer": {"class_name": "SGD", "module": "keras.optimizers"}}, "SGD"),
-        ({"optimizer": {"class_name": "Custom>MyOptimizer"}}, "MyOptimizer"),
+        ({"optimizer": {"class_name": "Custom>MyOptimizer"}}, "Custom>MyOptimizer"),
+        ({"optimizer_config": {"class_name": "Custom>AdamW"}}, "AdamW"),
         ({"optimizer": "rmsprop"}, "rmsprop"),
         ({"optimizer": 3}, ""),
         ({"optimizer": {"class_name": 3}}, ""),
@@ -247,7 +235,7 @@ def test_slots_that_do_not_fit_are_not_named(kind: str, shapes: list[Any]) -> No
     ],
 )
 def test_the_optimizer_of_a_config_is_named(config: object, name: str) -> None:
-    assert optimizer_class(config) == name
+    assert optimizer_of(config).class_name == name
 
 
 # -- configs --------------------------------------------------------------------------------------------
