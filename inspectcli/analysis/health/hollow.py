@@ -110,7 +110,8 @@ def constant_model(subject: RuleContext) -> Iterator[RuleHit]:
     learned = _learned(subject)
     weights = [tensor for tensor in learned if tensor.role.kind in (Part.WEIGHT, Part.RNN_WEIGHT, Part.EMBEDDING)]
     layers = [tensor for tensor in weights if tensor.role.kind is not Part.EMBEDDING] or weights
-    if not layers or not all(map(_is_constant, layers)) or _is_adapter(subject):
+    few = sum(tensor.ref.numel for tensor in layers) < _LEAST
+    if few or not all(map(_is_constant, layers)) or _is_adapter(subject):
         return
     zero = all(map(_is_zero, layers))
     everything = all(map(_is_constant, learned))

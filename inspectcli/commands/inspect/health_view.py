@@ -56,8 +56,9 @@ def init_cell(line: Fold[TensorRow]) -> Cell:
 
 def _is_one_constant(row: TensorRow) -> bool:
     """Whether a matrix holds nothing but one value."""
-    constant = row.init is not None and row.init.family == "constant" and row.init.strength != "moved"
-    return constant and sum(n > 1 for n in row.shape) > 1
+    constant = row.init is not None and row.init.family == "constant"
+    same = row.stats is not None and row.stats.min is not None and row.stats.min == row.stats.max
+    return constant and same and sum(n > 1 for n in row.shape) > 1
 
 
 def _times(ratio: float) -> str:
