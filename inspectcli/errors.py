@@ -4,6 +4,7 @@ PinspectError
 ├── NotReadableError        missing, no permission, not a regular file, directory without a model
 ├── ChangedFileError        somebody wrote to the file while it was read
 ├── UnsupportedFormatError  readable, but not a checkpoint we know: says what it looks like
+│   └── NoCheckpointError    ... and that is a file of another kind: a picture, a program, a table
 ├── DamagedFileError        the bytes contradict the format
 │   ├── TruncatedFileError  ... because the end of the file is missing
 │   └── ChecksumError       ... because some were changed since they were written
@@ -63,6 +64,10 @@ class UnsupportedFormatError(PinspectError):
     code = "unsupported-format"
 
 
+class NoCheckpointError(UnsupportedFormatError):
+    code = "no-checkpoint"
+
+
 class DamagedFileError(PinspectError):
     code = "damaged"
     next_step = "compare its size and checksum with those of the original, and fetch or save it again"
@@ -100,8 +105,9 @@ class FileError(NamedTuple):
     """Why something could not be read, or not completely.
 
     Attributes:
-        code: the kind of error: `not-readable`, `unsupported-format`, `damaged`, `truncated`, `checksum`, `limit`,
-            `unsafe`, `changed`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for any other.
+        code: the kind of error: `not-readable`, `unsupported-format`, `no-checkpoint`, `damaged`, `truncated`,
+            `checksum`, `limit`, `unsafe`, `changed`, `missing-library`, `usage`, `tensor-unreadable`, or `error` for
+            any other.
         message: what is wrong: found, expected.
         hint: what to do next; may be empty.
         path: the file that is wrong; empty where the error is of no file.

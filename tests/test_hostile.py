@@ -87,8 +87,8 @@ EXPECTED = {
     # -- numbers that lie
     "bomb.pt": Told(2, "limit", "would inflate 1,028 times: a zip bomb"),
     "promised_bytes.pkl": Told(2, "truncated", "has no end: the file is cut"),
-    "memo_of_billions.pkl": Told(2, "unsupported-format", "a pickle without tensors"),
-    "nested_lists.pkl": Told(2, "unsupported-format", "a pickle without tensors"),
+    "memo_of_billions.pkl": Told(2, "no-checkpoint", "a pickle without tensors"),
+    "nested_lists.pkl": Told(2, "no-checkpoint", "a pickle without tensors"),
     "storage_too_short.pt": Told(2, "damaged", "is 24 bytes in the archive, 4,000,000 according to the pickle"),
     "shape_of_2_to_60.pt": Told(2, "damaged", "reaches 4,611,686,018,427,387,904 bytes into a storage of 24 bytes"),
     "shape_of_2_to_60.npy": Told(2, "truncated", "4,611,686,018,427,387,840 bytes are missing"),
@@ -143,9 +143,10 @@ def test_check_fails_on_all_but_names(name: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("path", sorted(HONEST.iterdir()), ids=lambda path: path.name)
 def test_an_honest_twin_is_left_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (report,) = inspectcli.inspect(path).files
-    assert (report.error, report.hazards, report.findings, report.foreign) == (None, (), (), ())
+    told = [f.code for f in report.findings if f.code != "PI429"]  # what torch refuses by default is a note
+    assert (report.error, report.hazards, told, report.foreign) == (None, (), [], ())
     assert report.tensors
-    assert run(["check", str(path), "--fail-on", "note"]) == 0
+    assert run(["check", str(path), "--fail-on", "note", "--ignore", "PI429"]) == 0
     assert run([str(path)]) == 0
 
 

@@ -55,6 +55,7 @@ def check_command(
       pinspect check checkpoints/ --fail-on warning --ignore PI3
       pinspect check *.safetensors --baseline known.json
       pinspect check models/ --fast --max-size 500MB --require-format safetensors
+      pinspect check repository/ --allow-unread 'onnx/*'
       pinspect check model.pt --format sarif -o pinspect.sarif
 
     \b
@@ -87,7 +88,7 @@ def check_command(
         view = CheckView(statistics, explain, _MOST if renderer.name == "terminal" else 0, tuple(notes))
         write_report(present_check(report, view), renderer, output)
     for file in report.files:
-        if file.error is not None:
+        if file.error is not None and file.fails:
             complain(file.error.message, file.error.hint, file.path)
     return report.exit_code
 

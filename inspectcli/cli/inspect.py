@@ -11,9 +11,6 @@ from inspectcli.cli.options import filter_option, top_option
 from inspectcli.cli.output import choose_renderer, complain, output_options, write_report
 from inspectcli.cli.progress import Meter
 from inspectcli.display.blocks import Content
-from inspectcli.errors import PinspectError
-from inspectcli.formats.discovery import expand
-from inspectcli.storage import locate
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 from inspectcli.tensors.names import name_filter
 
@@ -68,30 +65,46 @@ def inspect_command(
       pinspect model.pt --filter '*.weight' --filter '!*.norm*' --sort std
       pinspect model.safetensors --format markdown -o report.md
     """
-    from inspectcli.commands.inspect.result import InspectReport
-    from inspectcli.commands.inspect.run import inspect_path, unreadable
+    from inspectcli.commands.inspect.result import Coverage, InspectReport
+    from inspectcli.commands.inspect.run import Searched, inspect_found
 
     renderer = choose_renderer(format_name, output)
     # Programs get every tensor; people get the model, and training state when they ask.
     wanted = _wanted(patterns, optimizer or strict or renderer.draws is not Content.BLOCKS)
     files: list[FileReport] = []
-    folders = False
+    beside: set[str] = set()
+    coverage = Coverage()
+    searched = Searched(paths)
+    listed = False
     with Meter(quiet) as meter:
-        for path in paths:
-            try:
-                found = list(expand(locate(path)))
-            except PinspectError as error:
-                files.append(unreadable(path, error))
+        for found in searched:
+            meter.start(str(found.place))
+            file = inspect_found(found, not no_stats, wanted, meter.advance)
+            if searched.passes_over(found, file):
                 continue
-            folders = folders or len(found) > 1
-            for place in found:
-                meter.start(str(place))
-                files.append(inspect_path(place, not no_stats, wanted, meter.advance))
-    report = InspectReport(tuple(files), strict)
+            files.append(file)
+            coverage = coverage.with_file(file)
+            listed = listed or found.listed
+            if found.beside:
+                beside.add(file.path)
+    for refused in searched.refused:
+        files.append(refused)
+        coverage = coverage.with_file(refused)
+    coverage = coverage.with_search(searched.passed_over, searched.closed)
+    report = InspectReport(tuple(files), strict, coverage)
     if not quiet and (renderer.draws is Content.DOCUMENT or any(f.totals for f in files)):
         from inspectcli.commands.inspect.view import View, present
 
-        view = View(all_rows, tree, sort, top, brief=folders, **({"left_out": "--filter"} if patterns else {}))
+        view = View(
+            all_rows,
+            tree,
+            sort,
+            top,
+            brief=listed and len(files) - len(beside) > 1,
+            beside=frozenset(beside),
+            listed=listed or len(files) > 1,
+            **({"left_out": "--filter"} if patterns else {}),
+        )
         write_report(present(report, view), renderer, output)
     for file in files:
         if file.error is not None:

@@ -169,6 +169,7 @@ SETTINGS = (
     Setting("baseline", FILE, "Only findings that are not in FILE; writes it if it is not there.", "FILE", field=None),
     Setting("max_size", SIZE, "A larger checkpoint is an error: 500MB.", "SIZE"),
     Setting("require_format", WORDS, "Another format is an error: safetensors.", "FORMATS"),
+    Setting("allow_unread", WORDS, "Files that may stay unread: 'onnx/*'. Repeatable.", "GLOB"),
     Setting("per_tensor_ignores", TENSOR_IGNORES, field="tensor_ignores"),
 )
 

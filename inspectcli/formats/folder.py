@@ -35,13 +35,15 @@ def models_by_suffix(folder: Location) -> Sequence[Location]:
     names = sorted(entry.name for entry in folder.list())
     indexed = {name.removesuffix(KERAS_INDEX) for name in names if name.endswith(KERAS_INDEX)}
     found = [
-        name for name in names if name.endswith(suffixes) and not _NOT_MODELS.match(name) and not _is_in(indexed, name)
+        name
+        for name in names
+        if name.endswith(suffixes) and not _NOT_MODELS.match(name) and not is_in_keras_index(indexed, name)
     ]
     whole = [name for name in found if not SHARD.search(name)]
     return [folder.join(name) for name in whole or found]
 
 
-def _is_in(indexed: Collection[str], name: str) -> bool:
+def is_in_keras_index(indexed: Collection[str], name: str) -> bool:
     """Whether an index of Keras beside it names the file: that of the same model."""
     shard = _KERAS_SHARD.search(name)
     return shard is not None and name[: shard.start()] in indexed

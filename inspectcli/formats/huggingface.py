@@ -14,15 +14,16 @@ from inspectcli.formats.opening import open_one
 from inspectcli.storage.location import Location
 from inspectcli.tensors.model import Checkpoint
 
-#: What a model folder holds, best first: the first that is there is the model.
+#: What a model folder holds, best first: the first that is there is what a loader takes. transformers looks for the
+#: whole file before the index (`_get_resolved_checkpoint_files`), diffusers for the index (`_fetch_index_file`).
 _MODEL_FILES = (
-    "model.safetensors.index.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors",
     "adapter_model.safetensors",
-    "pytorch_model.bin.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
     "adapter_model.bin",
     "model.weights.h5",
     "tf_model.h5",

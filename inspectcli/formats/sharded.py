@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from inspectcli.display.text import is_or_are, listed, plural
 from inspectcli.encodings import json as _json
-from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, LimitError, NotReadableError, PinspectError, UnsafeFileError
 from inspectcli.formats.base import HEAD, Format
 from inspectcli.formats.folder import INDEX_SUFFIX, SHARD
 from inspectcli.formats.opening import open_file
@@ -66,6 +66,16 @@ def open_index(location: Location) -> Checkpoint:
         ),
         sources=tuple(source for c in shards.values() for source in c.sources),
     )
+
+
+def shards_of(location: Location) -> frozenset[str]:
+    """Names of the files that an index places tensors in; none of what is no index, or a damaged one."""
+    try:
+        with location.reading() as source:
+            weight_map, _ = _checked(_json.parse(index_text(location.opened(source)), "the index"))
+    except PinspectError:
+        return frozenset()
+    return frozenset(weight_map.values())
 
 
 def index_text(location: Location) -> bytes:

@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 from inspectcli.display.text import listed
 from inspectcli.encodings.zip_end import ends_like_zip
-from inspectcli.errors import DamagedFileError, NotReadableError, PinspectError, UnsupportedFormatError
+from inspectcli.errors import (
+    DamagedFileError,
+    NoCheckpointError,
+    NotReadableError,
+    PinspectError,
+    UnsupportedFormatError,
+)
 from inspectcli.formats.base import HEAD
 from inspectcli.storage.source import Source
 
@@ -18,10 +24,11 @@ class Look(NamedTuple):
     pattern: re.Pattern[bytes]
     what: str
     hint: str
+    error: type[UnsupportedFormatError] = UnsupportedFormatError
 
 
-def _look(pattern: bytes, what: str, hint: str) -> Look:
-    return Look(re.compile(pattern, re.DOTALL), what, hint)
+def _look(pattern: bytes, what: str, hint: str, error: type[UnsupportedFormatError] = UnsupportedFormatError) -> Look:
+    return Look(re.compile(pattern, re.DOTALL), what, hint, error)
 
 
 _EXPORT = "name the checkpoint it was exported from"
@@ -39,13 +46,13 @@ _LOOKS = (
     _look(rb"BZh[1-9]", "bzip2-compressed data", "decompress it first: `bunzip2 FILE`"),
     _look(rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _look(rb"Rar!", "a rar archive", "unpack it first"),
-    _look(rb"SQLite format 3\0", "a SQLite database", "a tuning study holds hyperparameters, not parameters"),
-    _look(rb"\x7fELF", "an executable or shared library", "name the checkpoint itself"),
-    _look(rb"MZ", "a Windows executable", "name the checkpoint itself"),
-    _look(rb"(\x89PNG|\xff\xd8\xff|GIF8)", "a picture", "name the checkpoint itself"),
-    _look(rb"%PDF", "a PDF document", "name the checkpoint itself"),
-    _look(rb"PAR1", "a Parquet file", "name the checkpoint itself"),
-    _look(rb"(ARROW1|\xff\xff\xff\xff.\x00\x00\x00)", "an Arrow file", "name the checkpoint itself"),
+    _look(rb"SQLite format 3\0", "a SQLite database", "perhaps hyperparameters, not a model", NoCheckpointError),
+    _look(rb"\x7fELF", "an executable or shared library", "name the checkpoint itself", NoCheckpointError),
+    _look(rb"MZ", "a Windows executable", "name the checkpoint itself", NoCheckpointError),
+    _look(rb"(\x89PNG|\xff\xd8\xff|GIF8)", "a picture", "name the checkpoint itself", NoCheckpointError),
+    _look(rb"%PDF", "a PDF document", "name the checkpoint itself", NoCheckpointError),
+    _look(rb"PAR1", "a Parquet file", "name the checkpoint itself", NoCheckpointError),
+    _look(rb"(ARROW1|\xff\xff\xff\xff.\x00\x00\x00)", "an Arrow file", "name the checkpoint itself", NoCheckpointError),
     _look(rb"MATLAB 5\.0", "a MATLAB 5 file", "save it with `-v7.3` (HDF5)"),
     _look(rb"\s*[\[{]", "JSON text", "name the checkpoint beside it, or its folder"),
     _look(rb"(---|[A-Za-z_][\w.-]*\s*[:=])", "text, perhaps a config", "name the checkpoint beside it, or its folder"),
@@ -83,9 +90,9 @@ def unknown_file(source: Source, head: bytes) -> PinspectError:
         )
     if not any(head):
         return DamagedFileError(f"the first {len(head):,} bytes are zero: the file was never filled", "fetch it again")
-    known = _protobuf_look(head) or next(((look.what, look.hint) for look in _LOOKS if look.pattern.match(head)), None)
+    known = _protobuf_look(head) or next((look for look in _LOOKS if look.pattern.match(head)), None)
     if known is not None:
-        return UnsupportedFormatError(f"this looks like {known[0]}", known[1])
+        return known.error(f"this looks like {known.what}", known.hint)
     shown = head[:8].hex(" ")
     if source.size < HEAD and _is_text(head):
         return UnsupportedFormatError(
@@ -108,16 +115,15 @@ _PROTOBUF_MARKS = (
 )
 
 
-def _protobuf_look(head: bytes) -> tuple[str, str] | None:
+#: Field 1 (ir_version), a small varint; then field 2 (producer) or 7 (graph).
+_ONNX = _look(rb"\x08[\x00-\x1f][\x12:B\x1a2r]", "an ONNX model, which is not read yet", _EXPORT)
+
+
+def _protobuf_look(head: bytes) -> Look | None:
     if head[:1] not in (b"\x08", b"\x0a"):
         return None
-    for look in _PROTOBUF_MARKS:
-        if look.pattern.match(head):
-            return look.what, look.hint
-    # ONNX: field 1 (ir_version), a small varint; then field 2 (producer) or 7 (graph).
-    if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b":", b"B", b"\x1a", b"2", b"r"):
-        return "an ONNX model, which is not read yet", _EXPORT
-    return None
+    marks = (*_PROTOBUF_MARKS, _ONNX)
+    return next((look for look in marks if look.pattern.match(head)), None)
 
 
 def _zip_contents(source: Source) -> str:

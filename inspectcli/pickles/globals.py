@@ -199,6 +199,11 @@ def foreign(programs: tuple[Program, ...]) -> tuple[str, ...]:
     )
 
 
+def named(programs: tuple[Program, ...]) -> tuple[str, ...]:
+    """Return the dotted names of all classes and functions that the pickles refer to, sorted."""
+    return tuple(sorted({g.path for p in programs for g in p.globals}))
+
+
 def hazards(program: Program, where: str) -> tuple[Hazard, ...]:
     """Return what would act if an unrestricted unpickler ran this program.
 

@@ -22,7 +22,12 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         for file, f in findings_of(report)
     ]
     lines += [
-        _command("error", file["path"], "could not be read", escape(file["error"]["message"], LIMIT))
+        _command(
+            "notice" if file["allowed"] else "error",
+            file["path"],
+            "could not be read",
+            escape(file["error"]["message"], LIMIT),
+        )
         for file in files_of(report)
         if file["error"] is not None
     ]

@@ -35,7 +35,8 @@ def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Sev
     path = escape(from_here(file["path"]), LIMIT)
     suite = ET.Element("testsuite", name=path)
     if file["error"] is not None:
-        _case(suite, path, "readable", "error", escape(file["error"]["message"], LIMIT), file["error"]["code"])
+        kind = "skipped" if file["allowed"] else "error"
+        _case(suite, path, "readable", kind, escape(file["error"]["message"], LIMIT), file["error"]["code"])
     for finding in file["findings"]:
         name = f"{finding['code']} {names.get(finding['code'], '')}".strip()
         name = f"{name} {about(finding)}".rstrip()

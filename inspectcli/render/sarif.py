@@ -34,8 +34,9 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         },
         "invocations": [
             {
-                "executionSuccessful": not unread,
+                "executionSuccessful": all(file["allowed"] for file in unread),
                 "toolExecutionNotifications": [_notification(file) for file in unread],
+                "properties": {"coverage": report.document["coverage"]},
             }
         ],
         "artifacts": [
@@ -87,7 +88,7 @@ def _fingerprint(file: Mapping[str, Any], finding: Mapping[str, Any]) -> str:
 
 def _notification(file: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "level": "error",
+        "level": "note" if file["allowed"] else "error",
         "message": {"text": escape(file["error"]["message"], LIMIT)},
         "descriptor": {"id": file["error"]["code"]},
         "locations": [{"physicalLocation": {"artifactLocation": _location(file["path"])}}],

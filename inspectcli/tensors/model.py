@@ -182,6 +182,7 @@ class Checkpoint:
         objects: the non-tensor objects as the reader built them, for those who look for hyperparameters.
         writer: the library and version that wrote it, as far as known.
         foreign: classes the pickle refers to that are neither Python's nor torch's; named, never imported.
+        globals: everything that the pickle names, `module.name`, sorted; empty where there is none.
         hazards: what would act on a careless loader.
         notes: what a reader should know, and what was not looked at.
         training: epoch, step, optimizer.
@@ -200,6 +201,7 @@ class Checkpoint:
     objects: object = None
     writer: str = ""
     foreign: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
     hazards: tuple[Hazard, ...] = ()
     notes: tuple[str, ...] = ()
     training: Training = Training()  # noqa: RUF009  (immutable)

@@ -32,7 +32,10 @@ def checked(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, s
 def test_a_clean_file(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = checked([GOOD, "--select", "PI1,PI2"], capsys)
     assert (code, err) == (0, "")
-    assert out == "  1 file checked by 13 rules: nothing found\n"
+    assert out == (
+        "  1 file checked by 17 rules: nothing found\n"
+        "  1 file read (4 tensors, 104 bytes of values), 0 not read, 0 passed over\n"
+    )
 
 
 def test_a_sick_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +50,7 @@ def test_a_sick_file(capsys: pytest.CaptureFixture[str]) -> None:
         "               → find the step at which the values overflowed, and train on from before it\n"
         "\n"
         "  2 errors in 1 of 2 files\n"
+        "  2 files read (80 tensors, 173.2 kB of values), 0 not read, 0 passed over\n"
     )
 
 
@@ -162,7 +166,12 @@ def test_fast_finds_a_pickle_that_acts_and_no_nan(tmp_path: Path, capfd: pytest.
 def test_hook_passes_over_quietly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("words")
     names = [str(tmp_path / "notes.txt"), str(FIXTURES / "damaged" / "lfs_pointer.safetensors")]
-    assert checked([*names, "--hook"], capsys) == (0, "  no files to check\n", "")
+    assert checked([*names, "--hook"], capsys) == (
+        0,
+        "  no files to check\n"
+        "  0 files read (0 tensors, 0 bytes of values), 0 not read, 2 passed over: no checkpoints\n",
+        "",
+    )
     assert checked(names, capsys)[0] == 2
 
 
@@ -170,7 +179,7 @@ def test_the_baseline_is_written_then_compared(tmp_path: Path, capsys: pytest.Ca
     known = str(tmp_path / "known.json")
     code, out, err = checked([NAN, "--baseline", known], capsys)
     assert (code, err) == (0, f"pinspect: 2 findings are recorded in {known}\n")
-    assert out.endswith("nothing new\n  2 findings known from the baseline\n")
+    assert "nothing new\n  2 findings known from the baseline\n" in out
     code, _, err = checked([NAN, "--baseline", known], capsys)
     assert (code, err) == (0, "")
     code, out, _ = checked([NAN, "--baseline", known, "--ignore", "PI101"], capsys)

@@ -16,7 +16,7 @@ from inspectcli import formats as package
 from inspectcli.cli import run
 from inspectcli.errors import UsageError
 from inspectcli.formats import FORMAT_NAMES, finding, formats, open_checkpoint
-from inspectcli.formats.discovery import expand, is_named_like_a_checkpoint, models_in
+from inspectcli.formats.discovery import is_named_like_a_checkpoint, models_in, search
 from inspectcli.storage import locate
 
 
@@ -65,7 +65,7 @@ def test_a_folder_that_is_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
     checkpoint = open_checkpoint(folder)
     assert (checkpoint.format, checkpoint.path, len(checkpoint)) == ("toy-folder", str(folder), 2)
     np.testing.assert_array_equal(checkpoint["b.weight"].numpy(), np.array([5.0], np.float32))
-    assert [str(p) for p in expand(locate(tmp_path / "runs"))] == [str(folder)]
+    assert [str(f.place) for f in search(locate(tmp_path / "runs")).found] == [str(folder)]
     report = inspectcli.inspect(folder).files[0]
     assert (report.path, report.size) == (str(folder), 16 + 12)
     code, text = plain(capsys, tmp_path / "runs", "--format", "plain")
@@ -81,13 +81,13 @@ def test_the_folder_of_a_checkpoint_is_not_looked_into(tmp_path: Path) -> None:
     (folder / "deeper").mkdir()
     write(folder / "deeper" / "c.toy", [3.0])
     assert [str(p) for p in models_in(locate(folder))] == [str(folder)]
-    assert [str(p) for p in expand(locate(tmp_path))] == [str(folder)]
+    assert [str(f.place) for f in search(locate(tmp_path)).found] == [str(folder)]
 
 
 def test_its_suffix_is_looked_for_in_folders_and_by_hooks(tmp_path: Path) -> None:
     write(tmp_path / "model.toy", [1.0])
     (tmp_path / "notes.txt").write_text("TOY1")
-    assert [str(p) for p in expand(locate(tmp_path))] == [str(tmp_path / "model.toy")]
+    assert [str(f.place) for f in search(locate(tmp_path)).found] == [str(tmp_path / "model.toy")]
     assert open_checkpoint(tmp_path).path == str(tmp_path / "model.toy")
     assert is_named_like_a_checkpoint(locate(tmp_path / "MODEL.TOY"))
     assert not is_named_like_a_checkpoint(locate(tmp_path / "notes.txt"))

@@ -12,14 +12,14 @@ from support.places import FIXTURES
 
 from inspectcli.errors import NotReadableError
 from inspectcli.formats import open_checkpoint
-from inspectcli.formats.discovery import expand, models_in
+from inspectcli.formats.discovery import models_in, search
 from inspectcli.storage import locate
 
 #: As transformers, diffusers and peft look for them; the first that is there.
 ORDER = [
-    "model.safetensors.index.json", "model.safetensors", "diffusion_pytorch_model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin.index.json",
-    "pytorch_model.bin", "adapter_model.bin", "model.weights.h5", "tf_model.h5",
+    "model.safetensors", "model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors", "adapter_model.safetensors", "pytorch_model.bin",
+    "pytorch_model.bin.index.json", "adapter_model.bin", "model.weights.h5", "tf_model.h5",
 ]  # fmt: skip
 
 
@@ -59,8 +59,14 @@ def test_of_several_indexes_none_is_the_model(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_what_lies_below_a_model_folder_belongs_to_it(tmp_path: Path) -> None:
-    for name in ("model.safetensors", "onnx/model.safetensors", "onnx/other.pt"):
+def test_what_lies_beside_and_below_the_model_is_found_too(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "pytorch_model.bin", "onnx/model.safetensors", "original/consolidated.00.pth"):
         (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "repo" / name).touch()
-    assert [str(place) for place in expand(locate(tmp_path))] == [str(tmp_path / "repo" / "model.safetensors")]
+    found = {str(f.place)[len(str(tmp_path)) + 6 :]: f.beside for f in search(locate(tmp_path)).found}
+    assert found == {
+        "model.safetensors": False,
+        "pytorch_model.bin": True,
+        "onnx/model.safetensors": False,
+        "original/consolidated.00.pth": False,
+    }

@@ -77,7 +77,7 @@ LOOKS: dict[str, tuple[bytes, str, str]] = {
 def test_the_first_bytes_say_what_it_looks_like(case: str) -> None:
     data, message, hint = LOOKS[case]
     error = refusal(data)
-    assert type(error) is UnsupportedFormatError
+    assert isinstance(error, UnsupportedFormatError)
     assert message in error.message
     assert hint in error.hint
 

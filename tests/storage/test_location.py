@@ -20,7 +20,7 @@ from inspectcli.commands.inspect.run import inspect_path
 from inspectcli.encodings.files import names_in, read_json, siblings, subfolders
 from inspectcli.errors import ChangedFileError, NotReadableError, TruncatedFileError
 from inspectcli.formats import open_location
-from inspectcli.formats.discovery import expand
+from inspectcli.formats.discovery import search
 from inspectcli.storage import locate, size_of
 from inspectcli.storage.local import LocalFile, LocalPath
 from inspectcli.storage.location import Entry, EntryKind
@@ -282,7 +282,7 @@ def test_a_run_of_a_store(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "lightning.ckpt", run / "checkpoints" / "last.ckpt")
     (run / "config.yaml").write_text("learning_rate: 0.25\nbatch_size: 16\n")
     place = stored(tmp_path)
-    assert [str(p) for p in expand(place.join("exp"))] == ["store://exp/checkpoints/last.ckpt"]
+    assert [str(f.place) for f in search(place.join("exp")).found] == ["store://exp/checkpoints/last.ckpt"]
     for named in ("exp", "exp/checkpoints/last.ckpt"):
         found = read_hparams(place.join(named))  # type: ignore[arg-type]
         assert found["batch_size"] == 16

@@ -52,6 +52,7 @@ class Policy:
         max_size: bytes; None for any.
         require_format: formats of which one is asked for; empty for any.
         tensor_ignores: findings that are meant to be there.
+        allow_unread: patterns of the paths of files that may stay unread.
     """
 
     select: tuple[str, ...] = ()
@@ -61,12 +62,17 @@ class Policy:
     max_size: int | None = None
     require_format: tuple[str, ...] = ()
     tensor_ignores: tuple[TensorIgnore, ...] = ()
+    allow_unread: tuple[str, ...] = ()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean PI101?`, or nothing."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]}?" if found else ""
+
+
+#: Letters that are taken for digits.
+_DIGITS = str.maketrans("OIL", "011")
 
 
 def code_of(word: str, rules: Sequence[Rule]) -> str:
@@ -81,7 +87,8 @@ def code_of(word: str, rules: Sequence[Rule]) -> str:
     named = next((rule.code for rule in rules if rule.name == word.strip().lower()), None)
     if named is not None:
         return named
-    hint = nearest(upper, [r.code for r in rules]) or nearest(word.lower(), [r.name for r in rules])
+    digits = upper[:2] + upper[2:].translate(_DIGITS)
+    hint = nearest(digits, [r.code for r in rules]) or nearest(word.lower(), [r.name for r in rules])
     raise UsageError(f"there is no rule {word!r}", f"{hint} `pinspect rules` lists them".strip())
 
 

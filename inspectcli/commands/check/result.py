@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from inspectcli.analysis.findings import Finding, Rule
 from inspectcli.commands.check.policy import TensorIgnore
+from inspectcli.commands.inspect.result import Coverage
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED, EXIT_FOUND, RANK, Severity
 from inspectcli.document import report_document, written
 from inspectcli.errors import FileError
@@ -50,6 +51,7 @@ class CheckedFile:
         ignored: those that are meant to be there.
         known: how many are in the baseline.
         hazards: what would act on a careless loader, whichever rules ran.
+        allowed: whether it may stay unread.
     """
 
     path: str
@@ -60,6 +62,12 @@ class CheckedFile:
     ignored: tuple[Ignored, ...] = ()
     known: int = 0
     hazards: tuple[Hazard, ...] = ()
+    allowed: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Whether it could not be read, and may not stay unread."""
+        return self.error is not None and not self.allowed
 
 
 @written(also=("exit_code", "statistics"))
@@ -72,12 +80,14 @@ class CheckReport:
         rules: those that ran.
         fail_on: findings this bad, or worse, fail.
         passed_over: files that a hook was given and that are no checkpoints.
+        coverage: what was looked at, and what was not.
     """
 
     files: tuple[CheckedFile, ...]
     rules: tuple[Rule, ...]
     fail_on: Severity = Severity.ERROR
     passed_over: tuple[str, ...] = ()
+    coverage: Coverage = Coverage()  # noqa: RUF009  (immutable)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -85,8 +95,8 @@ class CheckReport:
 
     @property
     def exit_code(self) -> int:
-        """2 if a file could not be read, 1 if a finding is bad enough, else 0."""
-        if any(file.error for file in self.files):
+        """2 if a file could not be read and may not stay unread, 1 if a finding is bad enough, else 0."""
+        if any(file.fails for file in self.files):
             return EXIT_FAILED
         return EXIT_FOUND if any(RANK[f.severity] <= RANK[self.fail_on] for f in self.findings) else EXIT_CLEAN
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,11 +12,13 @@ from inspectcli.analysis.findings import Finding, all_rules
 from inspectcli.commands.check import baseline as baselines
 from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size, severity_of
 from inspectcli.commands.check.result import CheckedFile, CheckReport, Ignored
-from inspectcli.commands.inspect.result import FileReport
-from inspectcli.commands.inspect.run import inspect_checkpoint, inspect_path, unreadable
-from inspectcli.errors import FileError, NotReadableError, PinspectError, UnsupportedFormatError, UsageError
-from inspectcli.formats.discovery import expand, is_lfs_pointer, is_named_like_a_checkpoint, may_be_something_else
+from inspectcli.commands.inspect.result import Coverage, FileReport
+from inspectcli.commands.inspect.run import Searched, inspect_checkpoint, inspect_found
+from inspectcli.errors import FileError, NoCheckpointError, PinspectError, UnsupportedFormatError, UsageError
+from inspectcli.formats.discovery import Found, is_lfs_pointer, is_named_like_a_checkpoint, may_be_something_else
 from inspectcli.storage import Location, locate
+from inspectcli.storage.names import file_name
+from inspectcli.tensors.names import fits
 
 
 def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
@@ -29,7 +31,19 @@ def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
             kept.append(finding)
         else:
             ignored.append(Ignored.of(finding, by))
-    return CheckedFile(file.path, file.format, file.size, file.error, tuple(kept), tuple(ignored), hazards=file.hazards)
+    allowed = file.error is not None and any(
+        fits(name, policy.allow_unread) for name in (file.path, file_name(file.path))
+    )
+    return CheckedFile(
+        file.path,
+        file.format,
+        file.size,
+        file.error,
+        tuple(kept),
+        tuple(ignored),
+        hazards=file.hazards,
+        allowed=allowed,
+    )
 
 
 class Checker:
@@ -62,35 +76,44 @@ class Checker:
     def check_paths(self, paths: Iterable[str]) -> CheckReport:
         files: list[CheckedFile] = []
         passed_over: list[str] = []
-        for path in dict.fromkeys(found for named in paths for found in self._expanded(named, files)):
-            if self._hook and not is_named_like_a_checkpoint(path):
+        coverage = Coverage()
+        searched = Searched(paths)
+        for found in searched:
+            path = found.place
+            if self._hook and found.error is None and not is_named_like_a_checkpoint(path):
                 passed_over.append(str(path))
                 continue
             if self._start is not None:
                 self._start(str(path))
-            report = inspect_path(path, self._read, progress=self._progress, rules=self._rules)
+            report = self._report(found)
             if self._hook and report.error is not None and _is_no_checkpoint(path, report.error):
                 passed_over.append(str(path))
                 continue
+            if searched.passes_over(found, report):
+                continue
+            coverage = coverage.with_file(report)
             files.append(judge_file(report, self._policy))
-        return CheckReport(tuple(files), self._rules, self._policy.fail_on, tuple(passed_over))
+        for refused in searched.refused:
+            coverage = coverage.with_file(refused)
+            files.append(judge_file(refused, self._policy))
+        coverage = coverage.with_search(searched.passed_over + len(passed_over), searched.closed)
+        return CheckReport(tuple(files), self._rules, self._policy.fail_on, tuple(passed_over), coverage)
+
+    def _report(self, found: Found) -> FileReport:
+        return inspect_found(found, self._read, progress=self._progress, rules=self._rules)
 
     def check_live(self, target: object) -> CheckReport:
         """A module or a state dict in memory."""
         from inspectcli.formats.live import from_live
 
         report = inspect_checkpoint(from_live(target), self._read, rules=self._rules)
-        return CheckReport((judge_file(report, self._policy),), self._rules, self._policy.fail_on)
-
-    def _expanded(self, path: str, files: list[CheckedFile]) -> Iterator[Location]:
-        try:
-            yield from expand(locate(path))
-        except NotReadableError as error:
-            files.append(judge_file(unreadable(path, error), self._policy))
+        coverage = Coverage().with_file(report)
+        return CheckReport((judge_file(report, self._policy),), self._rules, self._policy.fail_on, coverage=coverage)
 
 
 def _is_no_checkpoint(path: Location, error: FileError) -> bool:
-    return is_lfs_pointer(path) or (error.code == UnsupportedFormatError.code and may_be_something_else(path))
+    unknown = error.code in (UnsupportedFormatError.code, NoCheckpointError.code)
+    return is_lfs_pointer(path) or (unknown and may_be_something_else(path))
 
 
 class Compared(NamedTuple):
@@ -142,6 +165,7 @@ def check(
     max_size: str | int | None = None,
     require_format: Iterable[str] = (),
     tensor_ignores: Mapping[str, Iterable[str]] | None = None,
+    allow_unread: Iterable[str] = (),
     baseline: str | os.PathLike[str] | None = None,
 ) -> CheckReport:
     """Judge checkpoints, or a model in memory, as `pinspect check` does. No configuration file is read.
@@ -155,6 +179,7 @@ def check(
         max_size: bytes, or `500MB`.
         require_format: as `safetensors`.
         tensor_ignores: code -> patterns of names of tensors in which it is meant to be.
+        allow_unread: patterns of paths of files that may stay unread.
         baseline: a file that `pinspect check --baseline` wrote: only findings that are not in it are returned.
 
     Returns:
@@ -174,6 +199,7 @@ def check(
         None if max_size is None else parse_size(max_size),
         tuple(require_format),
         tuple(TensorIgnore(code, tuple(patterns)) for code, patterns in (tensor_ignores or {}).items()),
+        tuple(allow_unread),
     )
     checker = Checker(policy)
     if isinstance(target, str | os.PathLike):

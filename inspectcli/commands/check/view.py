@@ -10,7 +10,7 @@ from itertools import groupby
 
 from inspectcli.analysis.findings import Finding, Rule, Severity
 from inspectcli.commands.check.result import CheckReport, RulesReport
-from inspectcli.commands.inspect.health_view import TONES
+from inspectcli.commands.inspect.health_view import TONES, coverage_text
 from inspectcli.contract import RANK
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Table, Tone, table_of
 from inspectcli.display.text import plural, size
@@ -51,6 +51,7 @@ def present_check(report: CheckReport, view: CheckView) -> Report:
     blocks.append(_summary(report))
     blocks.extend(Note(text, Tone.DIM) for text in _asides(report))
     blocks.extend(Note(text, Tone.DIM) for text in view.notes)
+    blocks.append(Note(coverage_text(report.coverage), Tone.DIM))
     return Report("check", tuple(blocks), Deferred(report.document), exit_code=report.exit_code)
 
 
@@ -110,7 +111,8 @@ def _summary(report: CheckReport) -> Note:
     if not found:
         nothing = "nothing new" if any(file.known for file in report.files) else "nothing found"
         rules = plural(len(report.rules), "rule")
-        return Note(f"{files} checked by {rules}: {nothing}{unread}", Tone.WARN if unread else Tone.GOOD)
+        checked = f"{plural(len(read), 'file')} checked by {rules}: {nothing}"
+        return Note(f"{checked}{unread}", Tone.WARN if unread else Tone.GOOD)
     counts = ", ".join(plural(found[s], s.value) for s in Severity if found[s])
     bad = sum(1 for file in report.files if file.findings)
     worst = next(s for s in Severity if found[s])
@@ -126,6 +128,9 @@ def _asides(report: CheckReport) -> Iterator[str]:
     for (patterns, reason), found in codes.items():
         of = ", ".join(sorted(set(found)))
         yield f"{plural(len(found), 'finding')} of {of} ignored in {patterns}" + (f": {reason}" if reason else "")
+    for file in report.files:
+        if file.allowed and file.error is not None:
+            yield f"{file.path} may stay unread: {file.error.message}"
     known = sum(file.known for file in report.files)
     if known:
         yield f"{plural(known, 'finding')} known from the baseline"

@@ -10,6 +10,7 @@ import numpy as np
 
 from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
+from inspectcli.errors import NotReadableError
 from inspectcli.measure import pairing
 from inspectcli.measure.base import is_averaged
 from inspectcli.tensors.dtypes import NumberClass
@@ -132,10 +133,14 @@ def _is_decoded(ref: TensorRef) -> bool:
 
 
 def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
-    """Compare packed words, and bits without a numeric meaning: equal or not."""
+    """Compare packed words, and bits without a numeric meaning: equal or not.
+
+    Raises:
+        NotReadableError: one has no values.
+    """
     if not (a.has_values and b.has_values):
-        same = a.has_values == b.has_values and a.dtype == b.dtype and a.shape == b.shape
-        return Comparison(Status.IDENTICAL if same else Status.CHANGED)
+        side = "either side" if a.has_values == b.has_values else "B" if a.has_values else "A"
+        raise NotReadableError(f"no values in the file of {side}: a tensor of the meta device")
     if a.dtype != b.dtype or a.held != b.held:
         return Comparison(Status.CHANGED)
     equal = _equal_bits(pairing.pair(a, b), tools)[0]

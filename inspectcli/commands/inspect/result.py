@@ -186,6 +186,46 @@ class FileReport:
         return {row.name: row for row in reversed(self.tensors)}  # of equal names the first counts
 
 
+class Coverage(NamedTuple):
+    """What was looked at, and what was not: nothing is said of the rest.
+
+    Attributes:
+        files: checkpoints that were read.
+        unread: those that could not be read, or not completely; each has its reason in `files` of the report.
+        passed_over: files in the folders, or given by a hook, that are no checkpoints.
+        closed: hidden folders, and links to folders, that were not searched.
+        tensors: of the checkpoints, as far as they could be opened.
+        tensors_read: those whose values were looked at, tied ones each time.
+        bytes: of the checkpoints.
+        bytes_read: of values that were looked at.
+    """
+
+    files: int = 0
+    unread: int = 0
+    passed_over: int = 0
+    closed: int = 0
+    tensors: int = 0
+    tensors_read: int = 0
+    bytes: int = 0
+    bytes_read: int = 0
+
+    def with_file(self, file: FileReport) -> Coverage:
+        """With one more checkpoint."""
+        read = [row for row in file.tensors if row.stats is not None]
+        return self._replace(
+            files=self.files + (file.error is None),
+            unread=self.unread + (file.error is not None),
+            tensors=self.tensors + (file.totals.tensors if file.totals is not None else 0),
+            tensors_read=self.tensors_read + len(read),
+            bytes=self.bytes + file.size,
+            bytes_read=self.bytes_read + sum(row.nbytes for row in read if not row.alias_of),
+        )
+
+    def with_search(self, passed_over: int, closed: int) -> Coverage:
+        """With what a search came upon besides checkpoints."""
+        return self._replace(passed_over=self.passed_over + passed_over, closed=self.closed + closed)
+
+
 @written(also=("exit_code",))
 @dataclass(frozen=True, slots=True)
 class InspectReport:
@@ -194,10 +234,12 @@ class InspectReport:
     Attributes:
         files: one for each path, in their order.
         strict: whether errors and warnings of the rules count for the exit code.
+        coverage: what was looked at, and what was not.
     """
 
     files: tuple[FileReport, ...]
     strict: bool = False
+    coverage: Coverage = Coverage()  # noqa: RUF009  (immutable)
 
     @property
     def exit_code(self) -> int:

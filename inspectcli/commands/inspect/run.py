@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inspectcli.commands.inspect.result import FileReport, Hyperparameter, InspectReport, TensorRow, TensorStats, Totals
 from inspectcli.errors import FileError, PinspectError
+from inspectcli.formats import open_location
+from inspectcli.formats.discovery import Found, is_no_checkpoint, may_hold_anything, search
 from inspectcli.storage import Location, locate, size_of
 from inspectcli.storage.source import ensure_unchanged
 from inspectcli.tensors.dtypes import NumberClass
@@ -168,8 +170,6 @@ def inspect_path(
     executor: Executor | None = None,
 ) -> FileReport:
     """Open, read and judge one checkpoint; what goes wrong stands in `error`."""
-    from inspectcli.formats import open_location
-
     try:
         checkpoint = open_location(locate(path))
         report = inspect_checkpoint(checkpoint, read, wanted, progress, rules, executor)
@@ -181,6 +181,69 @@ def inspect_path(
         return unreadable(str(path), PinspectError("nested too deeply to be read"))
     except MemoryError:
         return unreadable(str(path), PinspectError("it needs more memory than there is"))
+
+
+class Searched:
+    """The checkpoints that some paths name, each once; a folder that cannot be searched stands as its error.
+
+    Args:
+        paths: files and folders.
+
+    Attributes:
+        passed_over: files in the folders that are no checkpoints.
+        closed: folders that were not looked into.
+        refused: reports of texts that name no place.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = paths
+        self.passed_over = 0
+        self.closed = 0
+        self.refused: list[FileReport] = []
+
+    def __iter__(self) -> Iterator[Found]:
+        seen: set[Location] = set()
+        for path in self._paths:
+            for found in self._of(path):
+                if found.place not in seen:
+                    seen.add(found.place)
+                    yield found
+
+    def _of(self, path: str) -> Sequence[Found]:
+        try:
+            place = locate(path)
+        except PinspectError as error:
+            self.refused.append(unreadable(path, error))
+            return []
+        try:
+            made = search(place)
+        except PinspectError as error:
+            return [Found(place, error, listed=False)]
+        self.passed_over += made.passed_over
+        self.closed += made.closed
+        return made.found
+
+    def passes_over(self, found: Found, report: FileReport) -> bool:
+        """Whether a file in a folder turned out to be no checkpoint, which is counted."""
+        if report.error is not None:
+            nothing = is_no_checkpoint(found, report.error.code)
+        else:
+            nothing = not ((report.totals and report.totals.tensors) or report.hazards) and may_hold_anything(found)
+        self.passed_over += nothing
+        return nothing
+
+
+def inspect_found(
+    found: Found,
+    read: bool = True,
+    wanted: Callable[[TensorRef], bool] | None = None,
+    progress: Progress | None = None,
+    rules: Sequence[Rule] | None = None,
+) -> FileReport:
+    """The report of a checkpoint that a search found."""
+    if found.error is not None:
+        return unreadable(found.error.path or str(found.place), found.error)
+    return inspect_path(found.place, read, wanted, progress, rules)
 
 
 def unreadable(path: str, error: PinspectError) -> FileReport:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from inspectcli.commands.inspect.fold import fold
-from inspectcli.commands.inspect.health_view import findings_facts, init_cell, trained_fact
+from inspectcli.commands.inspect.health_view import coverage_text, findings_facts, init_cell, trained_fact
 from inspectcli.commands.inspect.result import FileReport, InspectReport, TensorRow, Totals
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Row, Table, Tone
 from inspectcli.display.fold import Fold, fold_row, fold_table, unfolded
@@ -41,6 +41,8 @@ class View:
         top: at most this many rows; 0 for all.
         brief: one line for each file, for folders of many.
         left_out: why some tensors are not there.
+        beside: paths of what lies in a model folder and is not the model: one line for each, below it.
+        listed: whether folders were searched, or several files named: it ends with what was looked at.
     """
 
     all_rows: bool = False
@@ -49,6 +51,8 @@ class View:
     top: int = 0
     brief: bool = False
     left_out: str = "--optimizer shows training state"
+    beside: frozenset[str] = frozenset()
+    listed: bool = False
 
 
 def present(report: InspectReport, view: View) -> Report:
@@ -58,7 +62,13 @@ def present(report: InspectReport, view: View) -> Report:
         blocks.extend(_overview(report.files))
     else:
         for file in report.files:
-            blocks.extend(_file_blocks(file, view))
+            if file.path not in view.beside:
+                blocks.extend(_file_blocks(file, view))
+        others = [file for file in report.files if file.path in view.beside]
+        if others:
+            blocks.extend(_overview(others))
+    if view.listed:
+        blocks.append(Note(coverage_text(report.coverage), Tone.DIM))
     return Report("inspect", tuple(blocks), Deferred(report.document), tuple(_records(report.files)), report.exit_code)
 
 
@@ -181,6 +191,9 @@ def _values_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
     if not file.read:
         yield "values", Cell("not read (--no-stats)", Tone.DIM)
         return
+    hollow = [row.name for row in file.tensors if row.note.startswith("meta:")]
+    if hollow:
+        yield "hollow", Cell(f"no values of {listed(hollow, 2, 'tensor')} are in the file (meta device)", Tone.WARN)
     read = [row for row in file.tensors if row.stats and not row.alias_of]
     bad = [row for row in read if row.stats and row.stats.nonfinite]
     if not bad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspectcli.errors import PinspectError, UnsupportedFormatError
+from inspectcli.errors import NoCheckpointError, PinspectError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.stream import (
     Stream,
@@ -14,7 +14,7 @@ from inspectcli.formats.torch.stream import (
 )
 from inspectcli.formats.torch.tree import scalars, training, walk
 from inspectcli.formats.torch.zip import walk_notes
-from inspectcli.pickles.globals import foreign
+from inspectcli.pickles.globals import foreign, named
 from inspectcli.pickles.machine import OutOfDataError, Program, read_pickle
 from inspectcli.pickles.sweep import judged, swept
 from inspectcli.pickles.tensors import Rebuilder
@@ -78,6 +78,7 @@ def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoi
         objects=stream.value,
         writer="torch before 1.6, or torch.save(_use_new_zipfile_serialization=False)",
         foreign=foreign(stream.programs),
+        globals=named(stream.programs),
         hazards=tuple(found),
         notes=tuple(notes),
         training=training(stream.value),
@@ -89,9 +90,7 @@ def _open_pickle(location: Location, source: Source, program: Program) -> Checkp
     tree = walk(program.value, rebuilder, "pickle")
     found = judged((program,), "the pickle") + swept(source, f"a second pickle at byte {program.end:,}", program.end)
     if not tree.tensors and not found:
-        raise UnsupportedFormatError(
-            "a pickle without tensors", "it may hold settings: this command looks for parameters"
-        )
+        raise NoCheckpointError("a pickle without tensors", "it may hold settings: this command looks for parameters")
     rest = source.size - program.end
     return Checkpoint(
         path=str(location),

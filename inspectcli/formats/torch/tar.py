@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from inspectcli.display.text import listed
-from inspectcli.errors import DamagedFileError, UnsafeFileError
+from inspectcli.errors import DamagedFileError, UnsafeFileError, UnsupportedFormatError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.stream import read_pickle_at
 from inspectcli.formats.torch.tree import scalars, training, walk
@@ -199,7 +199,7 @@ def open_torch_tar(location: Location) -> Checkpoint:
     missing = [name for name in _NEEDED if name not in held]
     if missing:
         shown = listed(list(held), 5) or "nothing"
-        raise DamagedFileError(
+        raise UnsupportedFormatError(
             f"a tar that is no torch file: it lacks {', '.join(missing)} and holds {shown}",
             "if it is an archive of checkpoints, unpack it and name the files",
         )

@@ -14,7 +14,7 @@ from inspectcli.errors import DamagedFileError
 from inspectcli.formats.base import Format
 from inspectcli.formats.torch.archive import Archive, archive_hazards, archive_root, open_archive, walk_pickle
 from inspectcli.formats.torch.tree import TorchTree, scalars, training
-from inspectcli.pickles.globals import foreign
+from inspectcli.pickles.globals import foreign, named
 from inspectcli.pickles.machine import Program
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
@@ -55,6 +55,7 @@ def open_torch_zip(location: Location) -> Checkpoint:
         objects=program.value,
         writer=writer(archive, program),
         foreign=foreign((program,)),
+        globals=named((program,)),
         hazards=archive_hazards(archive, {"data.pkl": program}),
         notes=walk_notes(tree),
         training=training(program.value),

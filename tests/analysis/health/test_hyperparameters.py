@@ -49,7 +49,7 @@ def test_an_adapter_may_be_of_some_layers(tmp_path: Path) -> None:
 def test_a_model_in_memory_has_no_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model(tmp_path, llama(), num_hidden_layers=9)
     monkeypatch.chdir(tmp_path)
-    assert inspect(llama()).files[0].findings == ()
+    assert [f for f in inspect(llama()).files[0].findings if f.code.startswith("PI6")] == []
 
 
 def test_what_beside_a_checkpoint_cannot_be_read_is_no_error_of_the_checkpoint(tmp_path: Path) -> None:
@@ -57,7 +57,8 @@ def test_what_beside_a_checkpoint_cannot_be_read_is_no_error_of_the_checkpoint(t
     (tmp_path / "config.json").write_text('{"model_type": ' + "[" * 100_000)
     (tmp_path / "training_args.bin").write_bytes(b"PK\x03\x04 nothing")
     report = inspect(path).files[0]
-    assert (report.error, report.findings) == (None, ())
+    assert report.error is None
+    assert [f for f in report.findings if f.code.startswith("PI6")] == []
 
 
 def test_to_ask_a_config_beside_no_database_is_imported(tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_it_is_left_alone(build: Callable[[], object], tmp_path: Path) -> None:
     "name", ["model-00002-of-00003.safetensors", "mp_rank_00_model_states.pt", "adapter_model.safetensors"]
 )
 def test_a_part_of_a_model_may_lack_blocks(name: str, tmp_path: Path) -> None:
-    assert findings(write(tmp_path / name, blocks(0, 1, 3, 4)), "PI4") == ()
+    assert findings(write(tmp_path / name, blocks(0, 1, 3, 4)), "PI408") == ()
 
 
 def test_blocks_that_save_model_found_to_be_shared_are_not_missing(tmp_path: Path) -> None:
@@ -284,7 +284,12 @@ def test_folders_of_several_components_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", healthy_fixtures(), ids=lambda p: p.name)
 def test_no_fixture_raises_a_false_alarm(path: Path) -> None:
-    assert findings(path, "PI4") == ()
+    assert alarms(path) == []
+
+
+def alarms(path: Path) -> list[Finding]:
+    """What is said of the structure, but for notes: what torch refuses by default is no fault of a healthy file."""
+    return [f for f in findings(path, "PI4") if f.severity is not Severity.NOTE]
 
 
 def corpus_files() -> list[str]:
@@ -294,11 +299,11 @@ def corpus_files() -> list[str]:
 @pytest.mark.corpus
 @pytest.mark.parametrize("name", corpus_files())
 def test_no_published_file_raises_a_false_alarm(name: str) -> None:
-    assert findings(CORPUS / "corpora" / "files" / name, "PI4") == ()
+    assert alarms(CORPUS / "corpora" / "files" / name) == []
 
 
-def test_only_one_rule_needs_values() -> None:
-    assert [r.code for r in all_rules() if r.code.startswith("PI4") and r.reads_values] == ["PI406"]
+def test_few_rules_need_values() -> None:
+    assert [r.code for r in all_rules() if r.code.startswith("PI4") and r.reads_values] == ["PI406", "PI424"]
 
 
 # -- shards -----------------------------------------------------------------------------------------------
@@ -582,8 +587,8 @@ def test_in_deepspeeds_own_file_it_is_a_note(name: str, tmp_path: Path) -> None:
     module = emptied(blocks(0, 1), "-")
     shapes = [{k: v.shape for k, v in blocks(0, 1).items()}]
     saved = {"module": module, "ds_version": "0.14.0", "param_shapes": shapes, "buffer_names": []}
-    (found,) = findings(write(tmp_path / name, saved), "PI4")
-    assert (found.code, found.severity) == ("PI410", Severity.NOTE)
+    (found,) = findings(write(tmp_path / name, saved), "PI410")
+    assert found.severity is Severity.NOTE
 
 
 # -- every finding ----------------------------------------------------------------------------------------

@@ -453,3 +453,12 @@ def test_a_large_mean_hides_no_change(tmp_path: Path) -> None:
     b[7] = np.nextafter(np.float32(1e4), np.float32(2e4)).item()
     found = diff(write({"w": w}, tmp_path, "a", "pt"), write({"w": b}, tmp_path, "b", "pt")).tensors[0]
     assert (found.status, found.changed, found.max_abs_index) == (CHANGED, 1, (7,))
+
+
+def test_files_without_values_are_not_compared(tmp_path: Path) -> None:
+    for name, device in (("a", "meta"), ("b", "meta"), ("real", "cpu")):
+        torch.save(torch.nn.Linear(4, 3, device=device).state_dict(), tmp_path / f"{name}.pt")
+    for other in ("b", "real"):
+        report = diff(tmp_path / "a.pt", tmp_path / f"{other}.pt")
+        assert (report.exit_code, report.same) == (2, False)
+        assert "Not compared: 2 tensors" in report.verdict.text
