@@ -71,7 +71,7 @@ def written(*, quiet: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Calla
 
 
 def members(cls: type) -> tuple[Member, ...] | None:
-    """What is written of the objects of a class; None if it is neither a dataclass nor a NamedTuple."""
+    """What is written of the objects of a class; None of one that is no dataclass, no NamedTuple, and says nothing."""
     if cls not in _MEMBERS:
         _MEMBERS[cls] = _members(cls)
     return _MEMBERS[cls]
@@ -79,9 +79,9 @@ def members(cls: type) -> tuple[Member, ...] | None:
 
 def _members(cls: type) -> tuple[Member, ...] | None:
     defaults = _defaults(cls)
-    if defaults is None:
-        return None
     form = _FORMS.get(cls, _PLAIN)
+    if defaults is None:
+        return tuple(map(Member, form.also)) or None
     own = (Member(name, name in form.quiet, default) for name, default in defaults.items())
     return (*own, *map(Member, form.also))
 

@@ -184,6 +184,12 @@ def code_bounds(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
     return np.array((bottom, top), np.uint16)
 
 
+def magnitudes(x: Array, kind: str) -> tuple[Array, int]:
+    """Patterns without the sign of an array of f8, f4, f2, or (as u2) bf16; and that of the smallest normal value."""
+    bits = x.view(_UNSIGNED[x.dtype.itemsize])
+    return bits & bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1), _NORMAL[kind]
+
+
 def zeros_and_subnormals(x: Array, kind: str) -> tuple[int, int]:
     """Counts of +-0 and of subnormal values in an array of f8, f4, f2, or (as u2) bf16."""
     magnitudes = _magnitudes(x.view(_UNSIGNED[x.dtype.itemsize]))
