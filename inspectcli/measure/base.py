@@ -98,7 +98,7 @@ class Rows:
         """Counts, bounds and moments of each."""
         from inspectcli.measure.small import stats_of_rows
 
-        return stats_of_rows(self)
+        return stats_of_rows(self.values, self.dtype)
 
 
 def values_of(stored: Array, dtype: DType) -> int:

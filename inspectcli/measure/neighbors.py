@@ -5,16 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from inspectcli.errors import PinspectError
 from inspectcli.measure.base import Measurement, Rows
 from inspectcli.measure.workers import Progress
 from inspectcli.tensors.codecs import RAW, Segment
 from inspectcli.tensors.model import TensorRef
-
-if TYPE_CHECKING:
-    from inspectcli.measure.task import Item
 
 _Measurements = tuple[type[Measurement[Any]], ...]
 
@@ -24,10 +21,15 @@ MOST = 1 << 14
 _AT_ONCE = 1 << 18
 
 
+#: A tensor, and its position in the checkpoint.
+Placed = tuple[int, TensorRef]
+
+
 class Row(NamedTuple):
     """A small tensor with its bytes."""
 
-    item: Item
+    position: int
+    ref: TensorRef
     data: memoryview
 
 
@@ -50,10 +52,9 @@ class RowResults(Mapping[type[Measurement[Any]], Any]):
         return len(self._columns)
 
 
-def can_be_a_row(item: Item) -> bool:
+def can_be_a_row(ref: TensorRef) -> bool:
     """Whether a tensor is small, and its bytes are its values as they are, in C order."""
-    ref = item.ref
-    if len(ref.segments) != 1 or item.part is not None:
+    if len(ref.segments) != 1:
         return False
     (segment,) = ref.segments
     return (
@@ -69,33 +70,33 @@ def can_be_a_row(item: Item) -> bool:
     )
 
 
-def read(items: Iterable[Item], progress: Progress | None) -> Iterator[Row]:
+def read(tensors: Iterable[Placed], progress: Progress | None) -> Iterator[Row]:
     """The tensors that can be read and have their checksums; bytes that follow each other are read in one go."""
-    for run in _runs(items):
-        first, last = (item.ref.segments[0] for item in (run[0], run[-1]))
+    for run in _runs(tensors):
+        first, last = run[0][1].segments[0], run[-1][1].segments[0]
         try:
             data = memoryview(first.source.read_at(first.offset, last.offset + last.nbytes - first.offset))
         except PinspectError:
             continue
-        for item in run:
-            (segment,) = item.ref.segments
+        for position, ref in run:
+            (segment,) = ref.segments
             part = data[segment.offset - first.offset :][: segment.nbytes]
             if not segment.crc or zlib.crc32(part) == segment.crc:
-                yield Row(item, part)
+                yield Row(position, ref, part)
         if progress is not None:
             progress(len(data))
 
 
-def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _runs(tensors: Iterable[Placed]) -> Iterator[list[Placed]]:
     """Tensors of which each begins where the one before it ends."""
-    run: list[Item] = []
+    run: list[Placed] = []
     last: Segment | None = None
-    for item in items:
-        (segment,) = item.ref.segments
+    for placed in tensors:
+        (segment,) = placed[1].segments
         if last is not None and (segment.source is not last.source or segment.offset != last.offset + last.nbytes):
             yield run
             run = []
-        run.append(item)
+        run.append(placed)
         last = segment
     if run:
         yield run
@@ -103,21 +104,20 @@ def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def measured(
     rows: Iterable[Row], measurements: Sequence[type[Measurement[Any]]]
-) -> Iterator[tuple[Item, Mapping[type[Measurement[Any]], Any]]]:
+) -> Iterator[tuple[int, Mapping[type[Measurement[Any]], Any]]]:
     """What was measured of each, those of one type and shape together, wherever they stand."""
     alike: dict[tuple[str, tuple[int, ...], _Measurements], list[Row]] = {}
     for row in rows:
-        ref = row.item.ref
-        applying = tuple(m for m in measurements if m.applies_to(ref))
-        alike.setdefault((ref.dtype.name, ref.shape, applying), []).append(row)
+        applying = tuple(m for m in measurements if m.applies_to(row.ref))
+        alike.setdefault((row.ref.dtype.name, row.ref.shape, applying), []).append(row)
     for (_, _, applying), group in alike.items():
         left = iter(group)
         each = max(_AT_ONCE // len(group[0].data), 1)
         while part := list(islice(left, each)):
-            refs = [row.item.ref for row in part]
+            refs = [row.ref for row in part]
             block = _rows(refs[0], part)
             columns = {m: m.of_rows(refs, block) for m in applying}
-            yield from ((row.item, RowResults(columns, i)) for i, row in enumerate(part))
+            yield from ((row.position, RowResults(columns, i)) for i, row in enumerate(part))
 
 
 def _rows(ref: TensorRef, part: Sequence[Row]) -> Rows:

@@ -6,7 +6,7 @@ A row's figures do not depend on the rows beside it. Rows that are not as usual 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,14 @@ from inspectcli.measure.stats import Stats, is_coded
 from inspectcli.tensors import kernels
 from inspectcli.tensors.dtypes import DType, NumberClass
 
-if TYPE_CHECKING:
-    from inspectcli.measure.base import Rows
-
 Array = npt.NDArray[Any]
 
 
-def stats_of_rows(rows: Rows) -> Sequence[Stats]:
-    """One for each row, none of which is empty."""
-    family = rows.dtype.family
-    if is_coded(rows.dtype) or family not in (NumberClass.FLOAT, NumberClass.INT):
-        return [block.stats for block in rows.blocks]
-    return _of_floats(rows) if family is NumberClass.FLOAT else _of_integers(rows)
+def stats_of_rows(values: Array, dtype: DType) -> Sequence[Stats]:
+    """One for each row of elements as stored; none of them is empty or packed."""
+    if is_coded(dtype) or dtype.family not in (NumberClass.FLOAT, NumberClass.INT):
+        return [Stats.of(row, dtype) for row in values]
+    return _of_floats(values, dtype) if dtype.family is NumberClass.FLOAT else _of_integers(values)
 
 
 def widened(values: Array, dtype: DType) -> Array:
@@ -37,23 +33,22 @@ def widened(values: Array, dtype: DType) -> Array:
     return values if widen is None else widen(values.reshape(-1)).reshape(values.shape)
 
 
-def _of_floats(rows: Rows) -> Sequence[Stats]:
-    x = widened(rows.values, rows.dtype)
+def _of_floats(values: Array, dtype: DType) -> Sequence[Stats]:
+    x = widened(values, dtype)
     with np.errstate(all="ignore"):
         low, high = x.min(axis=1).astype(np.float64), x.max(axis=1).astype(np.float64)  # NaN if there is one
         largest = np.maximum(np.abs(low), np.abs(high))
         usual = (largest >= LEAST) & (largest <= MOST) | (largest == 0)
         mean, m2 = _moments(x.astype(np.float64), low, high)
-    zeros, subnormals = _zeros_and_subnormals(rows.values, rows.dtype)
+    zeros, subnormals = _zeros_and_subnormals(values, dtype)
     scale = np.where(largest == 0, scale_of(0.0), 1.0)
     made = _listed(x.shape[1], zeros, subnormals, mean, m2, scale, low + 0, high + 0)  # no sign on a zero
     for odd in np.flatnonzero(~usual).tolist():
-        made[odd] = rows.blocks[odd].stats
+        made[odd] = Stats.of(values[odd], dtype)
     return made
 
 
-def _of_integers(rows: Rows) -> Sequence[Stats]:
-    x = rows.values
+def _of_integers(x: Array) -> Sequence[Stats]:
     low, high = x.min(axis=1), x.max(axis=1)
     mean, m2 = _moments(x.astype(np.float64), low, high)
     zeros = x.shape[1] - np.count_nonzero(x, axis=1)

@@ -90,10 +90,10 @@ def run_task(task: Task, buffer: Bytes | None = None, progress: Progress | None 
     from inspectcli.tensors.values import new_buffer
 
     buffer = new_buffer() if buffer is None else buffer
-    small = [item for item in task.items if neighbors.can_be_a_row(item)]
+    small = [(i.position, i.ref) for i in task.items if i.part is None and neighbors.can_be_a_row(i.ref)]
     tensors: list[Measured] = [
-        Measured(item.position, results=results)
-        for item, results in neighbors.measured(neighbors.read(small, progress), task.measurements)
+        Measured(position, results=results)
+        for position, results in neighbors.measured(neighbors.read(small, progress), task.measurements)
     ]
     done = {measured.position for measured in tensors}
     bad: list[int] = []
