@@ -90,6 +90,6 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.text(max_size=8), VALUES, max_size=4))
+@given(st.dictionaries(st.text(max_size=8), VALUES, min_size=1, max_size=4))
 def test_what_we_write_is_what_pyyaml_reads(document: dict[str, object]) -> None:
-    assert yaml.safe_load(render(Report("hparams", (), document))) == {**document, "exit_code": 0}
+    assert yaml.safe_load("".join(render(Report("hparams", (), document)))) == document
