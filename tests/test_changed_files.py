@@ -151,8 +151,8 @@ def test_a_step_of_a_run_is_a_problem_and_the_others_are_compared(
         copied(tmp_path, to=f"step{step}.safetensors")
     on_reading(tmp_path / "step2.safetensors", touched)
     found = trajectory(str(tmp_path), Options())
-    assert found.problems == (f"step2.safetensors: {MESSAGE}",)
-    assert len(found.steps) == 3
+    assert [(p.path, p.message) for p in found.problems] == [("step2.safetensors", MESSAGE)]
+    assert len(found.trajectory) == 3
 
 
 def test_git_is_told(tmp_path: Path, on_reading: Callable[..., None]) -> None:

@@ -135,7 +135,7 @@ def beside(checkpoint: Checkpoint) -> int:
 MODELS = [
     path
     for path in sorted([*FIXTURES.iterdir(), *(FIXTURES / "damaged").iterdir()])
-    if path.name not in ("README.md", "expected.json", "make_fixtures.py", "damaged")
+    if path.name not in ("README.md", "expected.json", "make_fixtures.py", "damaged", "hostile")
 ]
 COMMANDS: dict[str, Callable[[Path], object]] = {
     "inspect": inspectcli.inspect,

@@ -16,6 +16,7 @@ import yaml
 from support.places import FIXTURES, ROOT
 
 from inspectcli.formats import formats
+from inspectcli.formats.folder import INDEX_SUFFIX
 
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None or importlib.util.find_spec("pre_commit") is None, reason="needs git and pre-commit"
@@ -161,7 +162,7 @@ HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
 def test_the_hooks_take_models_and_nothing_else(hook: dict[str, object]) -> None:
     pattern = re.compile(str(hook["files"]))
-    models = {s for f in formats() for s in f.suffixes} - {".mat", ".npy", ".tar", ".ts"}
+    models = {s for f in formats() for s in f.suffixes} - {".mat", ".npy", ".tar", ".ts", INDEX_SUFFIX}
     assert [s for s in models if not pattern.search(f"runs/model{s}")] == []
     others = ("a.ts", "a.py", "a.json", "a.tar", "a.mat", "bin", "apt", "a.pt.txt", "a.h5py", "model.onnx")
     assert [name for name in others if pattern.search(name)] == []

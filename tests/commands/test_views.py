@@ -13,12 +13,13 @@ from inspectcli.commands.check.run import check
 from inspectcli.commands.check.view import CheckView, present_check, present_rules
 from inspectcli.commands.diff import view as diff_view
 from inspectcli.commands.diff.run import diff
+from inspectcli.commands.hparams.result import compare
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.commands.hparams.view import HParamsView, present_comparison, present_hparams
 from inspectcli.commands.inspect.result import InspectReport
 from inspectcli.commands.inspect.run import inspect
 from inspectcli.commands.inspect.view import View, present
 from inspectcli.display.blocks import Report, Row, Table
-from inspectcli.hparams.collect import read_hparams
 
 NAMES = ("gpt2_tiny_nan.safetensors", "views.pt", "dtypes.pt", "lightning.ckpt", "zoo.keras", "gptq.safetensors")
 
@@ -32,12 +33,12 @@ def reports() -> Iterator[tuple[str, Report]]:
         yield "check", present_check(check(path, fail_on="note"), CheckView(statistics=True, explain=True))
         hparams = read_hparams(path)
         for rows in (HParamsView(), HParamsView(all_rows=True), HParamsView(advice=True)):
-            yield f"hparams {rows}", present_hparams(hparams, rows, 0)
+            yield f"hparams {rows}", present_hparams(hparams, rows)
     yield "overview", present(InspectReport(tuple(f for p in paths for f in inspect(p).files)), View(brief=True))
     for a, b in itertools.pairwise(paths):
         for options in (diff_view.View(), diff_view.View(all_rows=True), diff_view.View(stat=True)):
             yield f"diff {options}", diff_view.present(diff(a, b), options)
-        yield "hparams of two", present_comparison(read_hparams(a), read_hparams(b), 0)
+        yield "hparams of two", present_comparison(compare(read_hparams(a), read_hparams(b)))
     yield "rules", present_rules(all_rules())
 
 

@@ -99,7 +99,7 @@ def test_a_run_of_them_is_a_trajectory(tmp_path: Path, capsys: pytest.CaptureFix
 
     for step in (2, 10, 9):
         write_folder(tmp_path / f"step{step}", {"a.toy": [float(step)]})
-    assert [step.name for step in trajectory(str(tmp_path), Options()).steps] == ["step2", "step9", "step10"]
+    assert [step.name for step in trajectory(str(tmp_path), Options()).trajectory] == ["step2", "step9", "step10"]
 
 
 def test_it_can_be_required(tmp_path: Path) -> None:

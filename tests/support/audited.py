@@ -97,6 +97,7 @@ def main(command: str, folder: str, *honest: str) -> None:
     for module in pkgutil.walk_packages(inspectcli.__path__, "inspectcli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    importlib.import_module("tabulate")  # of Markdown, at the first table: equal files have none
     for name in honest:
         list(runs(command, Path(name)))  # imports what the renderers import
     watch = Watch(os.path.realpath(folder))

@@ -551,9 +551,10 @@ def test_a_crash_between_two_blocks_is_a_message(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.zeros((64, 1 << 17), np.float32), chunks=(1, 1 << 17))
     tensor = open_checkpoint(path)["x"]
+    reader = _hdf5_process.process_for(tensor.segments[0].source)
     stream = blocks(tensor)
     next(stream)
-    os.kill(_hdf5_process.process_for(tensor.segments[0].source)._process.pid, signal.SIGKILL)
+    os.kill(reader._process.pid, signal.SIGKILL)
     with pytest.raises(DamagedFileError, match=r"libhdf5 crashed on this file \(signal 9\)"):
         list(stream)
 

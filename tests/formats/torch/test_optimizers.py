@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from inspectcli.commands.hparams.run import read_hparams
 from inspectcli.formats import open_checkpoint
 from inspectcli.formats.torch.optimizers import optimizer_class, param_groups
-from inspectcli.hparams import read
 from inspectcli.pickles.nodes import Dict
 
 CLASSES = [
@@ -36,7 +36,7 @@ def test_a_class_of_torch_is_told_by_its_keys(cls: type[torch.optim.Optimizer], 
     path = tmp_path / "last.pt"
     torch.save({"model": {"w": torch.ones(3, 2)}, "optimizer": trained(cls).state_dict()}, path)
     assert open_checkpoint(path).training.optimizer == cls.__name__
-    assert {row.value for row in read(str(path)).rows if row.name == "optimizer"} == {cls.__name__}
+    assert {row.value for row in read_hparams(str(path)).rows if row.name == "optimizer"} == {cls.__name__}
 
 
 def test_sparse_adam_has_no_keys_of_its_own(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_without_the_key_of_adamw_it_is_adam_to_a_checkpoint_and_open_to_hparams
     del state["param_groups"][0]["decoupled_weight_decay"]
     torch.save({"model": {"w": torch.ones(3, 2)}, "optimizer": state}, path)
     assert open_checkpoint(path).training.optimizer == "Adam"
-    assert {row.value for row in read(str(path)).rows if row.name == "optimizer"} == {"Adam or AdamW"}
+    assert {row.value for row in read_hparams(str(path)).rows if row.name == "optimizer"} == {"Adam or AdamW"}
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"param_groups": None}, {"param_groups": [1, None]}, Dict()])
