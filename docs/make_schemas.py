@@ -200,7 +200,7 @@ def described(cls: type) -> Mapping[str, str]:
             made.update({part: f"{made[part]} {line.strip()}" for part in name.split(", ")})
     for member in members(cls) or ():
         attribute = getattr(cls, member.name, None)
-        if isinstance(attribute, property):
+        if isinstance(attribute, property) and attribute.__doc__:
             made[member.name] = cleandoc(attribute.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     return made
 

@@ -6,7 +6,7 @@ Enums are written as their codes, NaN and infinities as texts, fields that `repr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple, TypeVar
@@ -71,7 +71,7 @@ def written(*, quiet: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Calla
 
 
 def members(cls: type) -> tuple[Member, ...] | None:
-    """What is written of the objects of a class; None if it is neither a dataclass nor a NamedTuple."""
+    """What is written of the objects of a class; None of one that is no dataclass, no NamedTuple, and says nothing."""
     if cls not in _MEMBERS:
         _MEMBERS[cls] = _members(cls)
     return _MEMBERS[cls]
@@ -79,9 +79,9 @@ def members(cls: type) -> tuple[Member, ...] | None:
 
 def _members(cls: type) -> tuple[Member, ...] | None:
     defaults = _defaults(cls)
-    if defaults is None:
-        return None
     form = _FORMS.get(cls, _PLAIN)
+    if defaults is None:
+        return tuple(map(Member, form.also)) or None
     own = (Member(name, name in form.quiet, default) for name, default in defaults.items())
     return (*own, *map(Member, form.also))
 
@@ -98,39 +98,82 @@ def _defaults(cls: type) -> dict[str, object] | None:
     return {name: given.get(name, MISSING) for name in names}
 
 
-def document(value: object) -> Any:
+#: The elements of a longer list are made one by one: as plain data they take ten times the room of the result.
+_MANY = 256
+
+
+def document(value: object, lazily: bool = False) -> Any:
     """The same in types that JSON has: dict, list, str, int, float, bool and None.
+
+    Args:
+        value: plain data, and objects of the classes of results.
+        lazily: give long lists as `Elements`, each of which is made when it is looked at.
 
     >>> document({"shape": (2, 3), "mean": float("nan")})
     {'shape': [2, 3], 'mean': 'NaN'}
     """
     kind = type(value)
-    if value is None or kind is str or kind is bool:
+    if kind is str or value is None or kind is bool:
         return value
+    if kind is int:
+        return _integer(value)  # type: ignore[arg-type]
+    if kind is float:
+        return value if math.isfinite(value) else _words(value)  # type: ignore[arg-type]
+    plan = members(kind)
+    if plan is not None:
+        return _entries(value, plan, lazily)
     if isinstance(value, Enum):
         return code(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _words(value)
     if isinstance(value, int):
-        return int(value) if -_MAX_INTEGER < value < _MAX_INTEGER else f"<integer of {value.bit_length():,} bits>"
-    plan = members(kind)
-    if plan is not None:
-        return dict(_entries(value, plan))
+        return _integer(value)
     if isinstance(value, Mapping):
-        return {str(key): document(inner) for key, inner in value.items()}
+        return {str(key): document(inner, lazily) for key, inner in value.items()}
+    if lazily and isinstance(value, list | tuple) and len(value) > _MANY:
+        return Elements(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return [document(inner) for inner in value]
+        return [document(inner, lazily) for inner in value]
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value)
 
 
-def _entries(value: object, plan: tuple[Member, ...]) -> Iterator[tuple[str, Any]]:
+def _integer(value: int) -> int | str:
+    return int(value) if -_MAX_INTEGER < value < _MAX_INTEGER else f"<integer of {value.bit_length():,} bits>"
+
+
+def _entries(value: object, plan: tuple[Member, ...], lazily: bool) -> dict[str, Any]:
+    made = {}
     for name, quiet, default in plan:
         inner = getattr(value, name)
         if inner is ABSENT or (quiet and inner == default):
             continue
-        yield name, document(inner)
+        made[name] = document(inner, lazily)
+    return made
+
+
+class Elements(Sequence[Any]):
+    """A long list of a document, whose elements are made when they are looked at."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Sequence[object]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return document(self._values[index])
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(document, self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list | Elements) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def code(member: Enum) -> object:
@@ -142,21 +185,27 @@ def _words(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def report_document(command: str, report: object) -> dict[str, Any]:
+def report_document(command: str, report: object, lazily: bool = False) -> dict[str, Any]:
     """The object of a whole report: schema, command, and what the report holds."""
-    return {"schema": SCHEMA, "command": command, **document(report)}
+    return {"schema": SCHEMA, "command": command, **document(report, lazily)}
 
 
 class Deferred(Mapping[str, object]):
-    """A document that is made when somebody reads it: a report for people needs none."""
+    """The document of a report, made when somebody reads it: a report for people needs none.
 
-    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
-        self._make = make
+    Args:
+        command: whose report it is.
+        result: gives what it holds.
+    """
+
+    def __init__(self, command: str, result: Callable[[], object]) -> None:
+        self._command = command
+        self._result = result
         self._made: dict[str, Any] | None = None
 
     def _whole(self) -> dict[str, Any]:
         if self._made is None:
-            self._made = self._make()
+            self._made = report_document(self._command, self._result(), lazily=True)
         return self._made
 
     def __getitem__(self, key: str) -> object:

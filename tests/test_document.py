@@ -8,11 +8,15 @@ from enum import Enum, IntEnum
 from typing import NamedTuple
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.work import allocated
 
 from inspectcli.contract import SCHEMA
+from inspectcli.display.blocks import Report
 from inspectcli.document import ABSENT, Absent, Deferred, document, report_document, written
+from inspectcli.render import find_renderer, render
 
 TEXT = st.text(max_size=20)
 
@@ -83,10 +87,31 @@ def test_a_report_begins_with_schema_and_command() -> None:
 def test_a_deferred_document_is_made_once_and_late() -> None:
     made = []
 
-    def make() -> dict[str, object]:
+    def result() -> dict[str, object]:
         made.append(1)
         return {"a": 1}
 
-    late = Deferred(make)
+    late = Deferred("inspect", result)
     assert made == []
-    assert (dict(late), len(late), late["a"], made) == ({"a": 1}, 1, 1, [1])
+    assert (dict(late), len(late), late["a"], made) == (report_document("inspect", {"a": 1}), 3, 1, [1])
+
+
+@pytest.mark.parametrize("n", [0, 1, 256, 257, 1000])
+def test_a_long_list_is_the_same_made_one_by_one(n: int) -> None:
+    rows = tuple({"shape": (i, 2), "mean": i / 3, "name": f"h.{i}\u202e", "more": []} for i in range(n))
+    late = Deferred("inspect", lambda: {"files": ({"tensors": rows},), "exit_code": 0})
+    whole = report_document("inspect", {"files": ({"tensors": rows},), "exit_code": 0})
+    assert dict(late) == whole
+    report = Report("inspect", (), late)
+    assert render(report, "json") == json.dumps(whole, indent=2) + "\n"
+    assert yaml.safe_load(render(report, "yaml")) == whole
+
+
+def test_a_long_list_is_not_kept_as_plain_data() -> None:
+    rows = tuple({"shape": (i, 2)} for i in range(20_000))
+    late = Deferred("inspect", lambda: {"tensors": rows})
+    pieces = find_renderer("json")
+    assert pieces is not None
+    with allocated(1 << 19):
+        size = sum(map(len, pieces.pieces(Report("inspect", (), late))))
+    assert size > 1 << 20

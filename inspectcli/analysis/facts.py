@@ -79,4 +79,5 @@ class TensorFacts(NamedTuple):
     def rms(self) -> float:
         """Root mean square of the finite values; 0 without any."""
         stats = self.stats
-        return stats.l2 / stats.finite**0.5 if stats is not None and stats.finite else 0.0
+        finite = stats.finite if stats is not None else 0
+        return stats.l2 / finite**0.5 if stats is not None and finite else 0.0

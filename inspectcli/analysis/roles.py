@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from inspectcli.tensors.dtypes import NumberClass
@@ -53,8 +53,18 @@ class Role(NamedTuple):
         return self.kind in (Part.WEIGHT, Part.EMBEDDING, Part.RNN_WEIGHT, Part.LORA_A, Part.LORA_B)
 
 
+_NUMBER = re.compile(r"\d+")
+
+
+def _words(words: str, flags: int = 0) -> Callable[[str], bool]:
+    """Whether a name holds one of some words. Which number a block has does not matter: it is looked up once."""
+    search = re.compile(words, flags).search
+    holds = lru_cache(maxsize=1 << 14)(lambda name: search(name) is not None)
+    return lambda name: holds(_NUMBER.sub("0", name))
+
+
 #: Whole components of a name: `mask_head` is a layer.
-_CONSTANT = re.compile(
+_CONSTANT = _words(
     r"(^|[._/])(masked_bias|attn_mask|attention_mask|causal_mask|mask|position_ids|positions?_table|pos_table|inv_freq|"
     r"freqs(_cis)?|cos_cached|sin_cached|cos|sin|rotary_emb|relative_position_index|relative_coords_table|"
     r"anchors?|anchor_grid|"
@@ -62,19 +72,18 @@ _CONSTANT = re.compile(
     r"\w*stft\w*|\w*fbank\w*|mel_basis|hann|buffer)([./]|$)",
     re.IGNORECASE,
 )
-_RNN = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
-_EMBEDDING = re.compile(
+_RNN = _words(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
+_EMBEDDING = _words(
     r"(^|[._/])(\w*embed\w*|\w*embds?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb|relative_attention_bias)([._/]|$)",
     re.IGNORECASE,
 )
-_NORM_NAME = re.compile(
+_NORM_NAME = _words(
     r"(^|[._/])(\w*norm\w*|bn\w*|ln\w*|gn\w*|\w*_ln|\w*_bn|batchnorm\w*|layernorm\w*)([._/]|$)", re.IGNORECASE
 )
 _NORM_CLASS = re.compile(r"Norm|BatchNormalization|PReLU")
 _POSITION = re.compile(
     r"(^|[._/])(pos_embed\w*|position_embedding\w*|positional\w*|pos_encod\w*|pe|wpe)([._/]|$)", re.IGNORECASE
 )
-
 #: Last components of names that are enough to tell the role.
 _LEAVES = {
     "gamma": Part.NORM_SCALE,
@@ -131,17 +140,17 @@ class Roles:
         if (
             ref.kind is Kind.CONSTANT
             or ref.dtype.family not in (NumberClass.FLOAT, NumberClass.COMPLEX)
-            or _CONSTANT.search(ref.name)
+            or _CONSTANT(ref.name)
         ):
             return Part.CONSTANT
-        if _RNN.search(leaf):
+        if _RNN(leaf):
             return Part.RNN_BIAS if leaf.startswith("bias") else Part.RNN_WEIGHT
         own = self.modules.get(module, {})
         if leaf == "bias" and "recurrent_kernel" in own:
             return Part.RNN_BIAS
         if len([d for d in ref.shape if d > 1]) <= 1 and len(ref.shape) <= 1:
             return self._vector(ref, module, leaf, own)
-        if "Embedding" in ref.layer or (_EMBEDDING.search(ref.name) and len(ref.shape) == 2 and "bias" not in leaf):
+        if "Embedding" in ref.layer or (_EMBEDDING(ref.name) and len(ref.shape) == 2 and "bias" not in leaf):
             # A projection in an embedding module has a bias, a table has none.
             return Part.WEIGHT if "bias" in own else Part.EMBEDDING
         if leaf.startswith("bias") or leaf.endswith("bias"):
@@ -151,10 +160,7 @@ class Roles:
 
     def _vector(self, ref: TensorRef, module: str, leaf: str, own: Mapping[str, TensorRef]) -> Part:
         normal = (
-            "running_mean" in own
-            or "moving_mean" in own
-            or bool(_NORM_CLASS.search(ref.layer))
-            or bool(_NORM_NAME.search(module))
+            "running_mean" in own or "moving_mean" in own or bool(_NORM_CLASS.search(ref.layer)) or _NORM_NAME(module)
         )
         if ref.kind is Kind.BUFFER:
             return Part.CONSTANT

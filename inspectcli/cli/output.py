@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -18,6 +18,8 @@ from inspectcli.render import find_renderer, other_renderers, own_renderers
 from inspectcli.render.base import Renderer, escape
 from inspectcli.render.plain import RENDERER as PLAIN
 
+#: Characters that are written to the terminal or a pipe at a time.
+_WRITTEN = 1 << 16
 #: What a report of tensors or of hyperparameters has.
 TABULAR = frozenset({Content.BLOCKS, Content.DOCUMENT, Content.RECORDS})
 
@@ -89,14 +91,30 @@ def _by_suffix(suffix: str, contents: frozenset[Content]) -> Renderer | None:
 def write_report(report: Report, renderer: Renderer, output: str | None) -> None:
     """Render and write; a file is opened only after the work succeeded."""
     color = not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
-    text = renderer.render(report, shutil.get_terminal_size((80, 24)).columns, color and output is None)
-    if text and not text.endswith("\n"):
-        text += "\n"
+    width = shutil.get_terminal_size((80, 24)).columns
+    pieces = renderer.pieces(report, width, color and output is None)
     if output is None:
-        click.echo(text, nl=False, color=True)
+        for text in _together(pieces):
+            click.echo(text, nl=False, color=True)
         return
+    first = next(pieces, "")  # what cannot be rendered at all leaves the file as it is
     with open(output, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.write(text)
+        file.write(first)
+        file.writelines(pieces)
+
+
+def _together(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text in fewer pieces: each is written with a call to the system."""
+    held: list[str] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _WRITTEN:
+            yield "".join(held)
+            held, size = [], 0
+    if held:
+        yield "".join(held)
 
 
 @contextmanager

@@ -138,6 +138,35 @@ class Members(Sequence[Row], Generic[T]):
         return self._build(self._items[index])
 
 
+class Later(Sequence[T]):
+    """What is made when somebody looks at it: a report for programs needs no blocks, one for people no records."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], Iterable[T]]) -> None:
+        self._make = make
+        self._made: tuple[T, ...] | None = None
+
+    def _whole(self) -> tuple[T, ...]:
+        if self._made is None:
+            self._made = tuple(self._make())
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+    def __iter__(self) -> Iterator[T]:
+        """One by one, as they are made: nothing is kept."""
+        return iter(self._make() if self._made is None else self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._whole()[index]
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows under columns."""
@@ -193,7 +222,7 @@ class Report(NamedTuple):
     """
 
     command: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
     document: Mapping[str, object]
-    records: tuple[Mapping[str, object], ...] = ()
+    records: Sequence[Mapping[str, object]] = ()
     exit_code: int = 0

@@ -13,6 +13,7 @@ MAX_DIGITS = 20
 
 #: Strings, whole, and brackets. A string without an end reaches to the end of the text, so that no byte is scanned
 #: twice.
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
@@ -49,7 +50,8 @@ def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = F
         raise DamagedFileError(f"{what} holds {name}, which JSON does not know")
 
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=_integer)
+        integer = _integer if _MANY_DIGITS.search(data) else None  # json's own is four times as fast
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer)
     except json.JSONDecodeError as error:
         at = len(text[: error.pos].encode())
         raise DamagedFileError(f"{what} is not JSON: {error.msg} at byte {at:,}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from math import prod
+from operator import itemgetter
 from typing import Any
 
 from inspectcli.display.text import listed
@@ -23,6 +24,8 @@ from inspectcli.tensors.codecs import Segment
 from inspectcli.tensors.dtypes import DTYPES, DType
 from inspectcli.tensors.model import Checkpoint, TensorRef, Training
 
+#: Above all sizes and offsets, which are u64.
+_MOST_COUNT = 1 << 64
 #: Bound of the reference implementation, in bytes.
 MAX_HEADER = 100_000_000
 
@@ -96,14 +99,15 @@ def _metadata(raw: object) -> dict[str, str]:
     return raw
 
 
-def _tensor_refs(source: Source, table: Mapping[str, object], start: int) -> list[TensorRef]:
+def _tensor_refs(source: Source, table: dict[str, object], start: int) -> list[TensorRef]:
     """Return the tensors in the order of their data, each entry checked.
 
     Raises:
         DamagedFileError: an entry is wrong, or ranges overlap or leave gaps.
         TruncatedFileError: the file ends before the data.
     """
-    entries = sorted((_entry(name, info) for name, info in table.items()), key=lambda e: (e[3], e[4]))
+    # Each description is given up as it is understood: of 100,000 tensors they take more room than all that is kept.
+    entries = sorted((_entry(name, table.pop(name)) for name in tuple(table)), key=itemgetter(3, 4))
     expected = 0
     for name, _, _, begin, end in entries:
         if begin != expected:
@@ -111,11 +115,12 @@ def _tensor_refs(source: Source, table: Mapping[str, object], start: int) -> lis
             raise DamagedFileError(f"tensor {name[:100]!r} {kind}: begins at {begin:,}, expected {expected:,}")
         expected = end
     _check_length(source, start, expected, entries)
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = {}  # equal ones are one object
     return [
         TensorRef(
             name=name,
             dtype=dtype,
-            shape=shape,
+            shape=shapes.setdefault(shape, shape),
             kind=leaf_kind(name.rpartition(".")[2], dtype.family),
             segments=(Segment(source, start + begin, end - begin),) if end > begin else (),
         )
@@ -151,7 +156,9 @@ def _entry(name: str, info: object) -> _Entry:
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, list) and len(value) <= 64 and all(type(n) is int and 0 <= n < 1 << 64 for n in value)
+    if not isinstance(value, list) or len(value) > 64:
+        return False
+    return all(type(n) is int and 0 <= n < _MOST_COUNT for n in value)
 
 
 def _check_length(source: Source, start: int, data: int, entries: list[_Entry]) -> None:

@@ -30,6 +30,7 @@ NumPy is imported by what computes, when it computes: a rule names its measureme
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -75,6 +76,36 @@ class Block:
         return natural(self.values, self.dtype)[: self.count]
 
 
+class Rows:
+    """Small tensors of one type and shape, each a row of one array, and what several measurements ask of them.
+
+    Attributes:
+        values: a two-dimensional native-endian array of `dtype.numpy` elements, as stored.
+        dtype: how to understand them.
+    """
+
+    def __init__(self, values: Array, dtype: DType) -> None:
+        self.values = values
+        self.dtype = dtype
+
+    @cached_property
+    def blocks(self) -> Sequence[Block]:
+        """Each row by itself, for a measurement that knows no rows."""
+        return [Block(row, self.dtype, 0, values_of(row, self.dtype)) for row in self.values]
+
+    @cached_property
+    def stats(self) -> Sequence[Stats]:
+        """Counts, bounds and moments of each."""
+        from inspectcli.measure.small import stats_of_rows
+
+        return stats_of_rows(self.values, self.dtype)
+
+
+def values_of(stored: Array, dtype: DType) -> int:
+    """How many values these elements are: a complex one is stored as two."""
+    return stored.nbytes * 8 // dtype.bits * dtype.per_element
+
+
 class Measurement(ABC, Generic[R_co]):
     """A figure in the making: empty at first, updated by each block, merged with that of the values that follow.
 
@@ -110,6 +141,16 @@ class Measurement(ABC, Generic[R_co]):
     @abstractmethod
     def result(self) -> R_co:
         """What was found out, once all values were seen."""
+
+    @classmethod
+    def of_rows(cls, refs: Sequence[TensorRef], rows: Rows) -> Sequence[R_co]:
+        """The results of small tensors, each a row; overridden by what can work them out in one go."""
+        results = []
+        for ref, block in zip(refs, rows.blocks, strict=True):
+            made = cls.empty(ref)
+            made.update(block)
+            results.append(made.result())
+        return results
 
 
 def is_averaged(ref: TensorRef) -> bool:

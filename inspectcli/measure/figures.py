@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inspectcli.measure.base import Block, Measurement
+from inspectcli.measure.base import Block, Measurement, Rows
 from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.stored import expansion, is_reordered, reading_order, shape_as_stored, shape_once, values_held
 
@@ -44,6 +45,10 @@ class Figures(Measurement["Stats"]):
         if self._first is not None:
             stats = replace(stats, first_nonfinite=self._first)
         return stats.repeat(expansion(self._ref)).with_zeros(self._ref.implicit_zeros)
+
+    @classmethod
+    def of_rows(cls, refs: Sequence[TensorRef], rows: Rows) -> Sequence[Stats]:
+        return rows.stats
 
     def _first_in_c_order(self, block: Block) -> int:
         """The least C-order index of a NaN or infinity of a block that was read in another order."""
@@ -91,3 +96,9 @@ class Sample(Measurement["Sampled | None"]):
             return None
         x = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
         return sampled(x, self._is_all and x.size == self._total)
+
+    @classmethod
+    def of_rows(cls, refs: Sequence[TensorRef], rows: Rows) -> Sequence[Sampled | None]:
+        from inspectcli.measure.sample import numbers_of_rows, sampled_rows
+
+        return sampled_rows(numbers_of_rows(rows.values, rows.dtype), True)

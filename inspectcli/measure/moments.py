@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 #: Where the sum of squared deviations is a smaller part of the sum of squares, it is computed anew, about the mean.
 CANCELLATION = 1e-4
 #: Magnitudes of which a billion squares neither overflow nor vanish.
-_LEAST, _MOST = 1e-140, 1e140
+LEAST, MOST = 1e-140, 1e140
 
 
 class Moments(NamedTuple):
@@ -92,7 +92,7 @@ def merge_products(a: tuple[Moments, Moments, float], b: tuple[Moments, Moments,
 
 def scale_of(largest: float) -> float:
     """1, or the power of two near magnitudes whose squares would overflow or vanish; for zeros the smallest one."""
-    if _LEAST <= largest <= _MOST:
+    if LEAST <= largest <= MOST:
         return 1.0
     return math.ldexp(1.0, min(max(math.frexp(largest)[1], -1021), 1023) if largest else -1021)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from inspectcli.measure.base import Block, Measurement, is_averaged
+from inspectcli.measure.base import Block, Measurement, Rows, is_averaged
 from inspectcli.tensors.dtypes import NumberClass
 from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 from inspectcli.tensors.stored import reading_order, shape_as_stored, shape_once
@@ -90,6 +90,19 @@ class ZeroSlices(Measurement[Mapping[int, Slices]]):
                 count = dim if self._is_zero else 0
                 found[axis] = Slices(count, tuple(range(min(count, SHOWN))))
         return found
+
+    @classmethod
+    def of_rows(cls, refs: Sequence[TensorRef], rows: Rows) -> Sequence[Mapping[int, Slices]]:
+        none: Mapping[int, Slices] = {axis: Slices(0, ()) for axis in range(len(refs[0].shape))}
+        results = []
+        for i, (ref, stats) in enumerate(zip(refs, rows.stats, strict=True)):
+            if not stats.zeros:
+                results.append(none)
+                continue
+            made = cls.empty(ref)
+            made.update(rows.blocks[i])
+            results.append(made.result())
+        return results
 
     def _mark(self, level: int, start: int, run: _Run) -> None:
         """Take in consecutive values of the dimensions from `level` on, of which the first has the flat index `start`.

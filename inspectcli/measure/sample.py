@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import lcm
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from inspectcli.document import written
 from inspectcli.measure.stats import is_coded, magnitudes
 from inspectcli.tensors import kernels
 from inspectcli.tensors.dtypes import DType, NumberClass
@@ -31,6 +31,8 @@ KNOTS = 129
 _BIN_NUMBERS = np.arange(1.0, HISTOGRAM_BINS)
 #: Below this many values the histogram goes from the least to the largest, not from 1 % to 99 %.
 FEW = 200
+#: Rows of more values are searched for the edges of the bins; of fewer, every value is compared with them.
+_SEARCHED = 128
 
 
 @lru_cache(maxsize=1)
@@ -87,9 +89,38 @@ def _codes(values: Array, bits: int, index: Index) -> npt.NDArray[np.uint8]:
     return kernels.unpack_codes(runs.ravel(), bits).reshape(-1, each)[np.arange(index.size), index % each]
 
 
-@dataclass(frozen=True, slots=True)
+def numbers_of_rows(values: Array, dtype: DType) -> Array:
+    """All values of small tensors, each a row of elements as stored; no row holds packed ones."""
+    flat = values.reshape(-1)
+    return _numbers(flat, dtype, slice(flat.size)).reshape(len(values), -1)
+
+
+class Sketches(NamedTuple):
+    """Figures of samples of one size, a row each: those of 100,000 small tensors are a few arrays.
+
+    Attributes:
+        size, exact: as in `Sampled`, for all rows.
+        quantiles: (rows, 5).
+        kurtosis: (rows,); NaN for none.
+        edges: (rows, 2).
+        histogram: (rows, HISTOGRAM_BINS).
+        knots: (rows, KNOTS or fewer), in the type of the sample.
+    """
+
+    size: int
+    exact: bool
+    quantiles: Array
+    kurtosis: Array
+    edges: Array
+    histogram: Array
+    knots: Array
+
+
+@written(also=("size", "exact", "q01", "q25", "median", "q75", "q99", "kurtosis", "edges", "histogram"))
 class Sampled:
     """Figures of the sample; `exact` if it is the whole tensor.
+
+    They are a row of `Sketches`: no number is an object of its own before somebody asks for it.
 
     Attributes:
         size: finite values in the sample.
@@ -101,59 +132,143 @@ class Sampled:
         knots: KNOTS values of the sorted sample, evenly apart in rank, both ends included: its distribution function.
     """
 
-    size: int
-    exact: bool
-    q01: float
-    q25: float
-    median: float
-    q75: float
-    q99: float
-    kurtosis: float | None
-    edges: tuple[float, float]
-    histogram: tuple[int, ...]
-    knots: npt.NDArray[np.float64] = field(repr=False, compare=False)
+    __slots__ = ("_row", "_sketches")
+
+    def __init__(self, sketches: Sketches, row: int) -> None:
+        self._sketches = sketches
+        self._row = row
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sampled):
+            return NotImplemented
+        return self._figures() == other._figures() and np.array_equal(self.knots, other.knots)
+
+    def __hash__(self) -> int:
+        return hash(self._figures())
+
+    def __repr__(self) -> str:
+        return f"Sampled(size={self.size}, q01={self.q01}, median={self.median}, q99={self.q99})"
+
+    def __reduce__(self) -> tuple[type[Sampled], tuple[Sketches, int]]:
+        return Sampled, (self._sketches, self._row)
+
+    def _figures(self) -> tuple[object, ...]:
+        s, row = self._sketches, self._row
+        return s.size, s.exact, tuple(s.quantiles[row].tolist()), self.kurtosis, self.edges, self.histogram
+
+    @property
+    def size(self) -> int:
+        return self._sketches.size
+
+    @property
+    def exact(self) -> bool:
+        return self._sketches.exact
+
+    @property
+    def q01(self) -> float:
+        return float(self._sketches.quantiles[self._row, 0])
+
+    @property
+    def q25(self) -> float:
+        return float(self._sketches.quantiles[self._row, 1])
+
+    @property
+    def median(self) -> float:
+        return float(self._sketches.quantiles[self._row, 2])
+
+    @property
+    def q75(self) -> float:
+        return float(self._sketches.quantiles[self._row, 3])
+
+    @property
+    def q99(self) -> float:
+        return float(self._sketches.quantiles[self._row, 4])
+
+    @property
+    def kurtosis(self) -> float | None:
+        found = float(self._sketches.kurtosis[self._row])
+        return None if math.isnan(found) else found
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        low, high = self._sketches.edges[self._row].tolist()
+        return low, high
+
+    @property
+    def histogram(self) -> tuple[int, ...]:
+        return tuple(self._sketches.histogram[self._row].tolist())
+
+    @property
+    def knots(self) -> npt.NDArray[np.float64]:
+        knots: npt.NDArray[np.float64] = self._sketches.knots[self._row].astype(np.float64)
+        return knots
 
 
 def sampled(x: Array, exact: bool) -> Sampled | None:
     """Figures of a sample; None if there is no finite value.
 
     Args:
-        x: its values; sorted here.
+        x: its values.
         exact: whether they are all that there are.
     """
-    x = np.sort(x)  # NaN last
-    if x.size and not (math.isfinite(x[0]) and math.isfinite(x[-1])):
-        x = x[np.isfinite(x)]
-    if not x.size:
-        return None
-    q = _quantiles(x)
+    return sampled_rows(x[None, :], exact)[0] if x.size else None
+
+
+def sampled_rows(x: Array, exact: bool) -> Sequence[Sampled | None]:
+    """Those of the rows of an array, each a sample of its own and none of them empty."""
+    x = np.sort(x, axis=1)  # NaN last
+    sound = np.isfinite(x[:, 0]) & np.isfinite(x[:, -1])
+    if sound.all():
+        sketches = _sketched(x, exact)
+        return [Sampled(sketches, row) for row in range(len(x))]
+    made: list[Sampled | None] = [None] * len(x)
+    whole = np.flatnonzero(sound)
+    if whole.size:
+        sketches = _sketched(x[whole], exact)
+        for row, place in enumerate(whole.tolist()):
+            made[place] = Sampled(sketches, row)
+    for place in np.flatnonzero(~sound).tolist():
+        finite = x[place][np.isfinite(x[place])]
+        made[place] = Sampled(_sketched(finite[None, :], exact), 0) if finite.size else None
+    return made
+
+
+def _sketched(x: Array, exact: bool) -> Sketches:
+    """Of rows of sorted finite values."""
+    size = x.shape[1]
+    quantiles = _quantiles(x)
     # Of a few values, the outermost are not outliers.
-    low, high = (q[0], q[-1]) if x.size >= FEW else (float(x[0]), float(x[-1]))
-    inside = x[np.searchsorted(x, low, "left") : np.searchsorted(x, high, "right")]
-    if high > low:
-        if math.isfinite(high - low):
-            edges = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS) + low
-        else:
-            share = _BIN_NUMBERS / HISTOGRAM_BINS
-            edges = low * (1 - share) + high * share
-        below = [0, *np.searchsorted(inside, edges).tolist(), inside.size]
-        counts = tuple(b - a for a, b in pairwise(below))
-    else:
-        half = HISTOGRAM_BINS // 2
-        counts = (*(0,) * half, inside.size, *(0,) * (HISTOGRAM_BINS - half - 1))
-    return Sampled(
-        size=x.size,
+    low, high = (quantiles[:, 0], quantiles[:, -1]) if size >= FEW else x[:, [0, -1]].astype(np.float64).T
+    with np.errstate(all="ignore"):
+        inner = _BIN_NUMBERS * ((high - low) / HISTOGRAM_BINS)[:, None] + low[:, None]
+        share = _BIN_NUMBERS / HISTOGRAM_BINS
+        # Two finite numbers may lie further apart than any number is large.
+        inner = np.where(np.isfinite(inner), inner, low[:, None] * (1 - share) + high[:, None] * share)
+    first, end = _ranks(x, low[:, None]), _ranks(x, high[:, None], "right")
+    below = np.clip(_ranks(x, inner), first, end)
+    histogram = np.diff(below, axis=1, prepend=first, append=end)
+    single = ~(high > low)
+    if single.any():
+        histogram[single] = 0
+        histogram[single, HISTOGRAM_BINS // 2] = (end - first)[single, 0]
+    return Sketches(
+        size=size,
         exact=exact,
-        q01=q[0],
-        q25=q[1],
-        median=q[2],
-        q75=q[3],
-        q99=q[4],
+        quantiles=quantiles,
         kurtosis=_kurtosis(x),
-        edges=(low, high),
-        histogram=counts,
-        knots=x[knot_ranks(x.size)].astype(np.float64),
+        edges=np.stack((low, high), axis=1),
+        histogram=histogram.astype(np.uint16),
+        knots=x[:, knot_ranks(size)],
     )
+
+
+def _ranks(x: Array, edges: Array, side: Literal["left", "right"] = "left") -> Array:
+    """How many values of each sorted row lie below each of its edges; on the right side, those equal to it too."""
+    if x.shape[1] > _SEARCHED:
+        return np.stack([np.searchsorted(row, own, side) for row, own in zip(x, edges, strict=True)])
+    lies = np.less if side == "left" else np.less_equal
+    wide = x.astype(np.float64)
+    return np.stack([np.count_nonzero(lies(wide, edge[:, None]), axis=1) for edge in edges.T], axis=1)
 
 
 @lru_cache(maxsize=1024)
@@ -162,14 +277,15 @@ def knot_ranks(size: int) -> npt.NDArray[np.int64]:
     return np.linspace(0, size - 1, min(KNOTS, size)).astype(np.int64)
 
 
-def _quantiles(x: Array) -> tuple[float, ...]:
-    """Of sorted values, as numpy.quantile's default method."""
-    below, above, share = _quantile_ranks(x.size)
-    a, b = x[below].astype(np.float64), x[above].astype(np.float64)
+def _quantiles(x: Array) -> npt.NDArray[np.float64]:
+    """Of rows of sorted values, as numpy.quantile's default method."""
+    below, above, share = _quantile_ranks(x.shape[1])
+    a, b = x[:, below].astype(np.float64), x[:, above].astype(np.float64)
     with np.errstate(all="ignore"):
         found = a + (b - a) * share
         # Two finite numbers may lie further apart than any number is large.
-        return tuple(float(v) for v in np.where(np.isfinite(found), found, a * (1 - share) + b * share))
+        exact: npt.NDArray[np.float64] = np.where(np.isfinite(found), found, a * (1 - share) + b * share)
+    return exact
 
 
 @lru_cache(maxsize=1024)
@@ -180,14 +296,17 @@ def _quantile_ranks(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
     return below, np.minimum(below + 1, size - 1), at - below
 
 
-def _kurtosis(x: Array) -> float | None:
-    """m4 / m2**2 of sorted finite values."""
-    if x[0] == x[-1]:
-        return None
-    largest = max(abs(float(x[0])), abs(float(x[-1])))
-    d = x.astype(np.float64) / largest
-    d -= d.sum() / d.size
-    d *= d
-    variance = float(d.sum() / d.size)
-    d *= d
-    return float(d.sum() / d.size) / (variance * variance) if variance * variance > 0 else None
+def _kurtosis(x: Array) -> npt.NDArray[np.float64]:
+    """m4 / m2**2 of rows of sorted finite values; NaN where all are equal."""
+    size = x.shape[1]
+    with np.errstate(all="ignore"):
+        d = x.astype(np.float64)
+        d /= np.maximum(np.abs(d[:, 0]), np.abs(d[:, -1]))[:, None]
+        d -= (d.sum(axis=1) / size)[:, None]
+        d *= d
+        variance = d.sum(axis=1) / size
+        d *= d
+        square = variance * variance
+        found: npt.NDArray[np.float64] = d.sum(axis=1) / size / square
+    found[(x[:, 0] == x[:, -1]) | ~(square > 0)] = np.nan
+    return found

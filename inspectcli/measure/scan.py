@@ -131,7 +131,7 @@ def _merged(tensor: ScannedTensor, parts: list[Measured]) -> ScannedTensor:
     if problem:
         return ScannedTensor(tensor.ref, problem=problem)
     if parts[0].results is not None:
-        return replace(tensor, results=parts[0].results)
+        return ScannedTensor(tensor.ref, tensor.alias_of, parts[0].results)
     made = zip(*(part.parts for part in parts), strict=True)
     return replace(tensor, results=results_of([reduce(lambda a, b: a.merge(b), same) for same in made]))
 

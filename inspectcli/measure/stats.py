@@ -81,12 +81,14 @@ class Stats:
     @property
     def std(self) -> float:
         """Population standard deviation of the finite values; NaN if there are none."""
-        return self.moments.std
+        finite = self.finite
+        return self.scale * math.sqrt(self.m2 / finite) if finite else math.nan
 
     @property
     def l2(self) -> float:
         """Euclidean norm of the finite values."""
-        return self.moments.norm
+        center = self.mean / self.scale  # as `Moments.norm`, which rules would build by the million
+        return self.scale * math.sqrt(self.m2 + self.finite * center * center)
 
     @property
     def rms(self) -> float:

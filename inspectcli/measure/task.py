@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inspectcli.errors import ChecksumError, PinspectError
+from inspectcli.measure import neighbors
 from inspectcli.measure.base import Block, Measurement
 from inspectcli.measure.workers import Progress
 from inspectcli.tensors.codecs import Checksum, Segment
@@ -88,9 +89,16 @@ def run_task(task: Task, buffer: Bytes | None = None, progress: Progress | None 
     from inspectcli.tensors.values import new_buffer
 
     buffer = new_buffer() if buffer is None else buffer
-    tensors: list[Measured] = []
+    small = [(i.position, i.ref) for i in task.items if i.part is None and neighbors.can_be_a_row(i.ref)]
+    tensors: list[Measured] = [
+        Measured(position, results=results)
+        for position, results in neighbors.measured(neighbors.read(small, progress), task.measurements)
+    ]
+    done = {measured.position for measured in tensors}
     bad: list[int] = []
     for item in task.items:
+        if item.position in done:
+            continue
         try:
             made = measure(item.ref, task.measurements, buffer, progress, item.part, item.start)
         except PinspectError as error:

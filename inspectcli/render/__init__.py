@@ -31,7 +31,8 @@ def render(report: Report, name: str, width: int = 80, color: bool = False) -> s
     renderer = find_renderer(name)
     if renderer is None:
         raise KeyError(name)
-    return renderer.render(report, width, color)
+    text = renderer.render(report, width, color)
+    return text if isinstance(text, str) else "".join(text)
 
 
 def find_renderer(name: str) -> Renderer | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from inspectcli.display.blocks import Content, Report, Row, Table
@@ -17,16 +17,26 @@ class Renderer:
 
     Attributes:
         name: what `--format` takes.
-        render: (report, width, color) -> text. What is heavy to import is imported in here.
+        render: (report, width, color) -> text, or its pieces. What is heavy to import is imported in here.
         draws: which part of a report. A command offers the formats whose part its reports have; what is not of blocks
             is for programs, and gets every row.
         suffixes: of files that are meant to be in this format, if `-o` names one.
     """
 
     name: str
-    render: Callable[[Report, int, bool], str]
+    render: Callable[[Report, int, bool], str | Iterable[str]]
     draws: Content = Content.BLOCKS
     suffixes: tuple[str, ...] = ()
+
+    def pieces(self, report: Report, width: int = 80, color: bool = False) -> Iterator[str]:
+        """The text in pieces, the last of which ends with a line end."""
+        text = self.render(report, width, color)
+        last = ""
+        for piece in (text,) if isinstance(text, str) else text:
+            yield piece
+            last = piece or last
+        if last and not last.endswith("\n"):
+            yield "\n"
 
 
 # -- untrusted text -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 
 from inspectcli.display.blocks import Content, Report
 from inspectcli.render.base import Renderer, escape
@@ -12,16 +13,16 @@ from inspectcli.render.base import Renderer, escape
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def render(report: Report, width: int = 80, color: bool = False) -> str:
-    if not report.records:
-        return ""
+def render(report: Report, width: int = 80, color: bool = False) -> Iterator[str]:
     out = io.StringIO()
-    names = list(report.records[0])
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for record in report.records:
-        writer.writerow([_cell(record[name]) for name in names])
-    return out.getvalue()
+    for i, record in enumerate(report.records):
+        if not i:
+            writer.writerow(record)
+        writer.writerow([_cell(value) for value in record.values()])
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
 
 
 def _cell(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inspectcli.display.blocks import Content, Report
@@ -13,38 +14,47 @@ _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]*[A-Za-z0-9_./]|[A-Za-z_]")
 _WORDS = frozenset("true false yes no on off null none y n nan inf".split())
 
 
-def render(report: Report, width: int = 80, color: bool = False) -> str:
-    return "\n".join(_lines(dict(report.document), "")) + "\n"
+def render(report: Report, width: int = 80, color: bool = False) -> Iterator[str]:
+    for line in _lines(dict(report.document), ""):
+        yield line + "\n"
 
 
-def _lines(value: Any, indent: str) -> list[str]:
-    made: list[str] = []
+def _lines(value: Any, indent: str) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            made += _entry(f"{indent}{_scalar(key)}:", inner, indent + "  ")
+            yield from _entry(f"{indent}{_scalar(key)}:", inner, indent + "  ")
+        return
+    for inner in value:
+        if not _deep(inner):
+            yield f"{indent}- {_scalar(inner)}"
+            continue
+        for i, line in enumerate(_lines(inner, indent + "  ")):
+            yield line if i else f"{indent}- {line[len(indent) + 2 :]}"
+
+
+def _entry(start: str, value: Any, indent: str) -> Iterator[str]:
+    if _deep(value):
+        yield start
+        yield from _lines(value, indent)
     else:
-        for inner in value:
-            lines = _lines(inner, indent + "  ") if _deep(inner) else [f"{indent}- {_scalar(inner)}"]
-            if _deep(inner):
-                lines[0] = f"{indent}- {lines[0][len(indent) + 2 :]}"
-            made += lines
-    return made
-
-
-def _entry(start: str, value: Any, indent: str) -> list[str]:
-    return [start, *_lines(value, indent)] if _deep(value) else [f"{start} {_scalar(value)}"]
+        yield f"{start} {_scalar(value)}"
 
 
 def _deep(value: Any) -> bool:
     """Whether it stands on lines of its own; a list of scalars does not."""
     if isinstance(value, dict):
         return bool(value)
-    return isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
+    return _is_list(value) and any(isinstance(v, dict) or _is_list(v) for v in value)
+
+
+def _is_list(value: Any) -> bool:
+    """Whether it is a list, or a long one that is made as it is read."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _scalar(value: Any) -> str:
     """A scalar, an empty container or a flat list."""
-    if isinstance(value, list):
+    if _is_list(value):
         return "[" + ", ".join(map(_scalar, value)) + "]"
     if isinstance(value, dict):
         return "{}"

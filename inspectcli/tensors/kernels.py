@@ -197,6 +197,12 @@ class Patterns(NamedTuple):
     least: int
 
 
+def magnitudes(x: Array, kind: str) -> tuple[Array, int]:
+    """Patterns without the sign of an array of f8, f4, f2, or (as u2) bf16; and that of the smallest normal value."""
+    bits = x.view(_UNSIGNED[x.dtype.itemsize])
+    return bits & bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1), _NORMAL[kind]
+
+
 def patterns(x: Array) -> Patterns:
     """Bounds of a non-empty array of f8, f4, f2, or (as u2) bf16, from its patterns: no copy, four quick passes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
@@ -92,16 +93,24 @@ def _is_token(tensor: TensorFacts) -> bool:
     return sum(n > 1 for n in tensor.ref.shape) <= 1 and not _OF_LAYER.search(tensor.role.leaf)
 
 
-def _scale(subject: RuleContext, tensor: TensorFacts) -> tuple[float, str] | None:
-    """Return (ratio, its wording): to the siblings, or without siblings to the initial scale; None without either."""
-    found = []
-    siblings, start = _against_siblings(subject, tensor), _against_start(tensor)
+class _Scale(NamedTuple):
+    """How large a tensor is: its ratio to the siblings, or without siblings to its initial scale."""
+
+    ratio: float
+    siblings: int
+
+    def __str__(self) -> str:
+        of = f"the median of its {self.siblings} siblings" if self.siblings else "its initial scale"
+        return f"{_times(self.ratio)} {of}"
+
+
+def _scale(subject: RuleContext, tensor: TensorFacts) -> _Scale | None:
+    """None without siblings or a default."""
+    siblings = _against_siblings(subject, tensor)
     if siblings is not None:
-        ratio, n = siblings
-        found.append((ratio, f"{_times(ratio)} the median of its {n} siblings"))
-    elif start is not None:
-        found.append((start, f"{_times(start)} its initial scale"))
-    return found[0] if found else None
+        return _Scale(*siblings)
+    start = _against_start(tensor)
+    return _Scale(start, 0) if start is not None else None
 
 
 def _times(ratio: float) -> str:
@@ -119,11 +128,11 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
     """
     for tensor in _weights(subject):
         found = _scale(subject, tensor)
-        if found is not None and found[0] > _EXPLODED and _outlier(tensor) is None:
+        if found is not None and found.ratio > _EXPLODED and _outlier(tensor) is None:
             yield RuleHit(
                 tensor.name,
-                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
-                {"rms": tensor.rms, "ratio": found[0]},
+                f"root mean square {significant(tensor.rms, 3)}: {found}",
+                {"rms": tensor.rms, "ratio": found.ratio},
             )
     for tensor in subject.unique:
         if (
@@ -151,11 +160,11 @@ def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
     """
     for tensor in _weights(subject):
         found = _scale(subject, tensor)
-        if found is not None and tensor.rms >= _COLLAPSED and found[0] < _VANISHED:
+        if found is not None and found.ratio < _VANISHED and tensor.rms >= _COLLAPSED:
             yield RuleHit(
                 tensor.name,
-                f"root mean square {significant(tensor.rms, 3)}: {found[1]}",
-                {"rms": tensor.rms, "ratio": found[0]},
+                f"root mean square {significant(tensor.rms, 3)}: {found}",
+                {"rms": tensor.rms, "ratio": found.ratio},
             )
 
 

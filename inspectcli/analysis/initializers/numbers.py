@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def of_tensor(tensor: TensorFacts, without_zeros: bool = False) -> Numbers | Non
     n = s.finite - (s.zeros if without_zeros else 0)
     if n <= 0:
         return None
-    levels = (knot_ranks(sampled.size) + 1) / sampled.size
+    levels = _levels(sampled.size)
     kurtosis, size = sampled.kurtosis, sampled.size
     if without_zeros and s.zeros:
         gone = s.zeros / s.finite
@@ -78,6 +79,12 @@ def of_tensor(tensor: TensorFacts, without_zeros: bool = False) -> Numbers | Non
         sample=size,
         rounding=ROUNDING[tensor.ref.dtype.name],
     )
+
+
+@lru_cache(maxsize=1024)
+def _levels(size: int) -> npt.NDArray[np.float64]:
+    """Share of a sample of so many values that is at most each knot."""
+    return (knot_ranks(size) + 1) / size
 
 
 def of_array(x: npt.NDArray[Any], rounding: float) -> Numbers:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.roles import Part, Roles
 from inspectcli.display.text import significant
 from inspectcli.measure.again import whole
-from inspectcli.tensors.model import Checkpoint
+from inspectcli.tensors.model import Checkpoint, TensorRef
 from inspectcli.tensors.names import pattern
 
 #: Least number of values from which bounds tell something.
@@ -141,6 +141,21 @@ def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
     }
 
 
+class _ReadOnce:
+    """The values of a tensor, read once more by whoever asks first."""
+
+    __slots__ = ("_ref", "_values")
+
+    def __init__(self, ref: TensorRef) -> None:
+        self._ref = ref
+        self._values: tuple[npt.NDArray[Any] | None] | None = None
+
+    def __call__(self) -> npt.NDArray[Any] | None:
+        if self._values is None:
+            self._values = (whole(self._ref, _MOST_READ),)
+        return self._values[0]
+
+
 @dataclass(frozen=True)
 class _Model:
     """The rest of the file, as far as judging a tensor depends on it."""
@@ -178,7 +193,7 @@ class _Model:
         x = numbers.of_tensor(tensor, without_zeros=padded)
         if x is None or x.rms == 0:
             return _Match()
-        values = lru_cache(maxsize=1)(partial(whole, tensor.ref, _MOST_READ))  # read once more, by whoever asks first
+        values = _ReadOnce(tensor.ref)
         orthogonal = self._orthogonal(tensor, x, values)
         if orthogonal is not None:
             return _Match(exact=orthogonal)

@@ -52,7 +52,7 @@ def present_check(report: CheckReport, view: CheckView) -> Report:
     blocks.extend(Note(text, Tone.DIM) for text in _asides(report))
     blocks.extend(Note(text, Tone.DIM) for text in view.notes)
     blocks.append(Note(coverage_text(report.coverage), Tone.DIM))
-    return Report("check", tuple(blocks), Deferred(report.document), exit_code=report.exit_code)
+    return Report("check", tuple(blocks), Deferred("check", lambda: report), exit_code=report.exit_code)
 
 
 def _rows(
@@ -152,7 +152,7 @@ _SILENCE = (
 
 def present_rules(rules: Sequence[Rule]) -> Report:
     """The list of rules, a table for each family; one rule alone is explained."""
-    document = Deferred(RulesReport(tuple(rules)).document)
+    document = Deferred("rules", lambda: RulesReport(tuple(rules)))
     if len(rules) == 1:
         return Report("rules", tuple(_explained(rules[0])), document)
     blocks: list[Block] = []

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice, takewhile
 from operator import itemgetter
 
 from inspectcli.commands.diff import names
@@ -31,6 +32,8 @@ LIKELY_CORRELATION = 0.5
 _CAST_MOVES = 0.07
 #: Most layouts that are tried on one pair whose values were changed.
 _MOST_GUESSES = 3
+#: Most tensors of equal figures whose values are compared with those of one tensor.
+_MOST_TRIED = 64
 
 
 def resolve_layouts(made: Matching, tools: Tools) -> None:
@@ -105,53 +108,139 @@ def by_content(made: Matching, tools: Tools) -> None:
     """Match the remaining tensors by equal values. Constant tensors prove nothing and are left alone."""
     channels = _channels(made)
     known: dict[int, Stats | None] = {}
-    taken: set[int] = set()
     found = []
     sizes = {ref.numel for ref in made.left if _can_tell(ref)}
     right = _ByFigures(
-        (r for r in made.right if r.numel in sizes and _can_tell(r)), lambda r: _figures(r, known, tools)
+        ((i, r) for i, r in enumerate(made.right) if r.numel in sizes and _can_tell(r)),
+        lambda r: _figures(r, known, tools),
     )
-    order = {id(ref): i for i, ref in enumerate(made.right)}
     for i, a in enumerate(made.left):
         if not _can_tell(a):
             continue
-        candidates = [b for b in right.like(a, _figures(a, known, tools)) if id(b) not in taken]
-        candidates.sort(key=lambda b: (not _same_checksum(a, b), _leaf(a) != _leaf(b), abs(order[id(b)] - i)))
-        for b in candidates:
+        for place, b in islice(right.like(a, i, _figures(a, known, tools)), _MOST_TRIED):
             match = _verified(a, b, channels, known, tools)
             if match is not None:
-                taken.add(id(b))
+                right.take(place, b)
                 found.append(match)
                 break
     made.take(found)
 
 
+class _Free:
+    """Sorted places, some of which are taken: the next free one to either side is found without walking over those."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self._right: list[int] = []
+        self._left: list[int] = []
+
+    def take(self, place: int) -> None:
+        at = bisect_left(self.places, place)
+        self._link()
+        self._right[at] = at + 1
+        self._left[at + 1] = at
+
+    def nearest(self, place: int) -> Iterator[int]:
+        """The free places, the nearest first."""
+        self._link()
+        at = bisect_left(self.places, place)
+        right, left = _end(self._right, at), _end(self._left, at) - 1
+        while left >= 0 or right < len(self.places):
+            ahead = self.places[right] - place if right < len(self.places) else None
+            if left >= 0 and (ahead is None or place - self.places[left] <= ahead):
+                yield self.places[left]
+                left = _end(self._left, left) - 1
+            else:
+                yield self.places[right]
+                right = _end(self._right, right + 1)
+
+    def after(self, place: int) -> Iterator[int]:
+        """The free places from this one on, in their order."""
+        self._link()
+        at = _end(self._right, bisect_left(self.places, place))
+        while at < len(self.places):
+            yield self.places[at]
+            at = _end(self._right, at + 1)
+
+    def _link(self) -> None:
+        """Each place leads to itself, or on to where a free one may be; on the left they are counted from 1."""
+        if not self._right:
+            self._right = list(range(len(self.places) + 1))
+            self._left = list(range(len(self.places) + 1))
+
+
+def _end(links: list[int], at: int) -> int:
+    """Where a chain of links ends; the chain is halved on the way."""
+    while links[at] != at:
+        links[at] = links[links[at]]
+        at = links[at]
+    return at
+
+
 class _ByFigures:
     """Index of tensors by figures: equal ones within an element type, a smallest value nearby across types."""
 
-    def __init__(self, refs: Iterable[TensorRef], figures: Callable[[TensorRef], Stats | None]) -> None:
-        self._equal: defaultdict[_Key, list[TensorRef]] = defaultdict(list)
-        self._near: defaultdict[int, dict[str, list[tuple[float, int, TensorRef]]]] = defaultdict(dict)
-        for position, ref in enumerate(refs):
+    def __init__(self, placed: Iterable[tuple[int, TensorRef]], figures: Callable[[TensorRef], Stats | None]) -> None:
+        self._refs: dict[int, TensorRef] = {}
+        self._hints: dict[int, Sequence[tuple[object, ...]]] = {}
+        self._equal: defaultdict[tuple[object, ...], _Free] = defaultdict(_Free)
+        self._near: defaultdict[int, dict[str, list[tuple[float, int]]]] = defaultdict(dict)
+        self._ranks: dict[int, int] = {}
+        self._free: dict[tuple[int, str], _Free] = {}
+        for place, ref in placed:
             stats = figures(ref)
-            if stats is not None and stats.low is not None:
-                self._equal[_key(ref, stats)].append(ref)
-                of_type = self._near[ref.numel].setdefault(ref.dtype.name, [])
-                of_type.append((float(stats.low), position, ref))
-        for types in self._near.values():
-            for rows in types.values():
-                rows.sort(key=itemgetter(0, 1))
+            if stats is None or stats.low is None:
+                continue
+            self._refs[place] = ref
+            self._hints[place] = _hints(ref, stats)
+            for hint in self._hints[place]:
+                self._equal[hint].places.append(place)
+            self._near[ref.numel].setdefault(ref.dtype.name, []).append((float(stats.low), place))
+        for numel, types in self._near.items():
+            for name, rows in types.items():
+                rows.sort()
+                self._ranks.update((place, rank) for rank, (_, place) in enumerate(rows))
+                self._free[numel, name] = _Free()
+                self._free[numel, name].places = list(range(len(rows)))
 
-    def like(self, a: TensorRef, stats: Stats | None) -> Iterator[TensorRef]:
-        """Yield the tensors that may hold the values of `a`."""
+    def take(self, place: int, ref: TensorRef) -> None:
+        """It is another one's, and no candidate any more."""
+        for hint in self._hints[place]:
+            self._equal[hint].take(place)
+        self._free[ref.numel, ref.dtype.name].take(self._ranks[place])
+
+    def like(self, a: TensorRef, place: int, stats: Stats | None) -> Iterator[tuple[int, TensorRef]]:
+        """Yield the tensors that may hold the values of `a`: of its type first, then by checksum, name and place."""
         if stats is None or stats.low is None or stats.high is None:
             return
-        yield from self._equal.get(_key(a, stats), ())
+        seen: set[int] = set()
+        for hint in _hints(a, stats):
+            if hint not in self._equal:
+                continue
+            for candidate in self._equal[hint].nearest(place):
+                if candidate not in seen:
+                    seen.add(candidate)
+                    yield candidate, self._refs[candidate]
         low, workspace = float(stats.low), _CAST_MOVES * max(abs(stats.low), abs(stats.high))
+        others: list[int] = []
         for dtype, rows in self._near.get(a.numel, {}).items():
             if dtype != a.dtype.name:
                 first = bisect_left(rows, low - workspace, key=itemgetter(0))
-                yield from (ref for _, _, ref in rows[first : bisect_right(rows, low + workspace, key=itemgetter(0))])
+                last = bisect_right(rows, low + workspace, key=itemgetter(0))
+                free = takewhile(lambda rank: rank < last, self._free[a.numel, dtype].after(first))  # noqa: B023
+                others += (rows[rank][1] for rank in islice(free, _MOST_TRIED))
+        others.sort(
+            key=lambda b: (not _same_checksum(a, self._refs[b]), _leaf(a) != _leaf(self._refs[b]), abs(b - place))
+        )
+        yield from ((other, self._refs[other]) for other in others)
+
+
+def _hints(ref: TensorRef, stats: Stats) -> Sequence[tuple[object, ...]]:
+    """What tensors of equal figures may share besides, the most telling first."""
+    key, leaf = _key(ref, stats), _leaf(ref)
+    crc = ref.segments[0].crc if ref.segments else 0
+    told = ((key, crc, leaf), (key, crc)) if crc else ()
+    return (*told, (key, "", leaf), (key,))
 
 
 _Key = tuple[int, str, int, float | int | None, float | int | None, int]

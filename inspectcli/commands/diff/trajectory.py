@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from inspectcli.display.blocks import (
     Facts,
     Field,
     Heading,
+    Later,
     Note,
     Report,
     Row,
@@ -252,7 +254,9 @@ def present_trajectory(found: RunDiff) -> Report:
     blocks.append(
         Note("changes are ||a - b|| as a share of the norm in the first checkpoint; --format json has both", Tone.DIM)
     )
-    return Report("diff", tuple(blocks), Deferred(found.document), tuple(_records(found)), found.exit_code)
+    return Report(
+        "diff", tuple(blocks), Deferred("diff", lambda: found), Later(partial(_records, found)), found.exit_code
+    )
 
 
 def problem_text(problem: FileError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from inspectcli.commands.diff.compare import Status
 from inspectcli.commands.diff.match import How
@@ -12,7 +13,7 @@ from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.modules import Module, by_module
 from inspectcli.commands.diff.result import DiffReport, Prefix, Side, TensorDiff
 from inspectcli.commands.diff.verdict import correlation_sentence, relative_change
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Tone, table_of
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Later, Note, Report, Tone, table_of
 from inspectcli.display.fold import Fold, far, fold_by, fold_table, unfolded, usual
 from inspectcli.display.text import clipped, count, listed, number, percent, plural, shape, short, size, span
 from inspectcli.document import ABSENT, Deferred
@@ -71,25 +72,32 @@ class View:
 
 def present(report: DiffReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
+    return Report(
+        "diff",
+        Later(partial(_blocks, report, view)),
+        Deferred("diff", lambda: report),
+        Later(partial(_records, report)),
+        report.exit_code,
+    )
+
+
+def _blocks(report: DiffReport, view: View) -> Iterator[Block]:
     shown = [t for t in report.tensors if _is_wanted(t, report, view)]
     model = [t for t in shown if not t.is_state]
     state = [t for t in shown if t.is_state]
-    blocks: list[Block] = [
-        Heading(f"{report.a.path} → {report.b.path}"),
-        Note(report.verdict.text, _verdict_tone(report)),
-        Facts(tuple(_facts(report))),
-    ]
+    yield Heading(f"{report.a.path} → {report.b.path}")
+    yield Note(report.verdict.text, _verdict_tone(report))
+    yield Facts(tuple(_facts(report)))
     if view.stat:
-        blocks.extend(_stat(report))
+        yield from _stat(report)
     else:
-        blocks.extend(_rows(model, view))
+        yield from _rows(model, view)
         if state:
-            blocks.append(Heading("training state"))
-            blocks.extend(_rows(state, view))
+            yield Heading("training state")
+            yield from _rows(state, view)
     more = _hidden(report, shown)
     if more and not view.stat:
-        blocks.append(Note(more, Tone.DIM))
-    return Report("diff", tuple(blocks), Deferred(report.document), tuple(_records(report)), report.exit_code)
+        yield Note(more, Tone.DIM)
 
 
 def _verdict_tone(report: DiffReport) -> Tone:

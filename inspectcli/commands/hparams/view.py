@@ -73,7 +73,7 @@ def present_hparams(found: HParams, view: HParamsView, nonfinite: int | None = N
             if view.advice:
                 blocks += _advice(run, nonfinite)
     blocks += [Note(note, Tone.DIM) for note in found.notes]
-    document = Deferred(lambda: found.document(view.all_rows))
+    document = Deferred("hparams", lambda: found.report(view.all_rows))
     return Report("hparams", tuple(blocks), document, _records(visible(found.rows, view.all_rows)), found.exit_code)
 
 
@@ -417,4 +417,4 @@ def present_comparison(found: HParamsDiff) -> Report:
     pairs |= {n: (value, None) for n, value in found.only_in_a.items()}
     pairs |= {n: (None, value) for n, value in found.only_in_b.items()}
     records = tuple({"name": n, "a": _flat(a), "b": _flat(b)} for n, (a, b) in pairs.items())
-    return Report("hparams", tuple(blocks), Deferred(found.document), records, found.exit_code)
+    return Report("hparams", tuple(blocks), Deferred("hparams", lambda: found), records, found.exit_code)

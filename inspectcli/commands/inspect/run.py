@@ -19,6 +19,7 @@ from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, Kind, TensorRef
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from inspectcli.analysis.facts import InitMatch
     from inspectcli.analysis.findings import Rule
     from inspectcli.measure.scan import ScannedTensor
     from inspectcli.measure.workers import Progress
@@ -56,7 +57,7 @@ def inspect_checkpoint(
     hyperparameters = rows_of(checkpoint)
     analysis = analyze(checkpoint, tensors, read, rules, hyperparameters)
     for scanned in tensors:
-        row = _row(scanned, rows)._replace(init=analysis.verdicts.get(scanned.ref.name))
+        row = _row(scanned, rows, analysis.verdicts.get(scanned.ref.name))
         rows.setdefault(row.name, row)
         made.append(row)
     return FileReport(
@@ -83,7 +84,7 @@ def inspect_checkpoint(
     )
 
 
-def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
+def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow], init: InitMatch | None) -> TensorRow:
     ref = scanned.ref
     first = rows.get(scanned.alias_of) if scanned.alias_of else None
     return TensorRow(
@@ -99,6 +100,7 @@ def _row(scanned: ScannedTensor, rows: Mapping[str, TensorRow]) -> TensorRow:
         note=ref.note,
         packed=ref.packed,
         problem=scanned.problem or (first.problem if first else ""),
+        init=init,
     )
 
 

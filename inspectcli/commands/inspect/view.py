@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from inspectcli.commands.inspect.fold import fold
 from inspectcli.commands.inspect.health_view import coverage_text, findings_facts, init_cell, trained_fact
 from inspectcli.commands.inspect.result import FileReport, InspectReport, TensorRow, Totals
-from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Row, Table, Tone
+from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Later, Note, Report, Row, Table, Tone
 from inspectcli.display.fold import Fold, fold_row, fold_table, unfolded
 from inspectcli.display.text import (
     between,
@@ -57,19 +58,27 @@ class View:
 
 def present(report: InspectReport, view: View) -> Report:
     """The whole report: blocks for people, the document for programs, records for spreadsheets."""
-    blocks: list[Block] = []
+    return Report(
+        "inspect",
+        Later(partial(_blocks, report, view)),
+        Deferred("inspect", lambda: report),
+        Later(partial(_records, report.files)),
+        report.exit_code,
+    )
+
+
+def _blocks(report: InspectReport, view: View) -> Iterable[Block]:
     if view.brief:
-        blocks.extend(_overview(report.files))
+        yield from _overview(report.files)
     else:
         for file in report.files:
             if file.path not in view.beside:
-                blocks.extend(_file_blocks(file, view))
+                yield from _file_blocks(file, view)
         others = [file for file in report.files if file.path in view.beside]
         if others:
-            blocks.extend(_overview(others))
+            yield from _overview(others)
     if view.listed:
-        blocks.append(Note(coverage_text(report.coverage), Tone.DIM))
-    return Report("inspect", tuple(blocks), Deferred(report.document), tuple(_records(report.files)), report.exit_code)
+        yield Note(coverage_text(report.coverage), Tone.DIM)
 
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -80,16 +89,19 @@ def bars(lines: Sequence[TensorRow], width: int = 10) -> str:
     known = [(row.numel, row.stats.sampled) for row in lines if row.stats and row.stats.sampled]
     if not known:
         return ""
-    low, high = min(s.edges[0] for _, s in known), max(s.edges[1] for _, s in known)
+    edges = [s.edges for _, s in known]
+    low, high = min(first for first, _ in edges), max(last for _, last in edges)
     heights = [0.0] * width
-    for weight, sampled in known:
-        total, n = sum(sampled.histogram) or 1, len(sampled.histogram)
+    for (weight, sampled), (first, last) in zip(known, edges, strict=True):
+        counts = sampled.histogram
+        total = sum(counts) or 1
         # Halves, since two numbers may lie further apart than any number is large.
-        first, last = sampled.edges[0] / 2, sampled.edges[1] / 2
-        step = (last - first) / n
-        for i, c in enumerate(sampled.histogram):
+        step = (last / 2 - first / 2) / len(counts)
+        for i, c in enumerate(counts):
+            if not c:
+                continue
             # The bins of a fold's members rarely meet the common ones: each goes where its center lies.
-            center = first + step * (i + 0.5)
+            center = first / 2 + step * (i + 0.5)
             place = (center - low / 2) / (high / 2 - low / 2) if high / 2 > low / 2 else 0.5
             heights[min(int(place * width), width - 1)] += weight * c / total
     peak = max(heights)
