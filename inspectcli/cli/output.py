@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 
 from inspectcli.cli.options import F, quiet_option
-from inspectcli.contract import EXIT_FAILED
+from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED
 from inspectcli.display.blocks import Content, Report
 from inspectcli.errors import ErrorReport, FileError, PinspectError
 from inspectcli.render import find_renderer, other_renderers, own_renderers
@@ -94,8 +94,11 @@ def write_report(report: Report, renderer: Renderer, output: str | None) -> None
     width = shutil.get_terminal_size((80, 24)).columns
     pieces = renderer.pieces(report, width, color and output is None)
     if output is None:
-        for text in _together(pieces):
-            click.echo(text, nl=False, color=True)
+        try:
+            for text in _together(pieces):
+                click.echo(text, nl=False, color=True)
+        except BrokenPipeError:  # the reader has seen enough (`| head`)
+            raise click.exceptions.Exit(EXIT_CLEAN) from None
         return
     first = next(pieces, "")  # what cannot be rendered at all leaves the file as it is
     with open(output, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:

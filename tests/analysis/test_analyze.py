@@ -82,8 +82,10 @@ def test_rules_see_roles_figures_and_verdicts() -> None:
     assert not subject.trained
 
 
-def test_an_empty_checkpoint_is_clean() -> None:
-    assert judged({}) == Analysis({}, ())
+def test_an_empty_checkpoint_is_said_to_be_empty() -> None:
+    found = judged({})
+    assert found.verdicts == {}
+    assert [finding.code for finding in found.findings] == ["PI420"]
 
 
 def test_rules_that_are_off_run_only_when_they_are_chosen(fixtures: Path) -> None:

@@ -264,8 +264,6 @@ def _items(node: object) -> Iterator[tuple[object, object]]:
 _ASIDE = {int: "number", float: "number", bool: "flag", str: "text", bytes: "text"}
 #: Of a key that is an object, arguments that are shown, and levels of objects in objects.
 _KEY_PARTS, _KEY_DEPTH = 8, 3
-#: Python writes no integer of more than 4,300 digits.
-_HUGE = 1 << 256
 
 
 def key_text(key: object) -> str:
@@ -278,8 +276,6 @@ def _key_text(key: object, depth: int) -> str:
         return repr(key[:100])
     if isinstance(key, bytes):
         return key.decode("latin-1")
-    if type(key) is int and abs(key) >= _HUGE:
-        return f"<a number of {key.bit_length():,} bits>"
     if isinstance(key, bool | int | float | None):
         return str(key)
     if isinstance(key, Global):

@@ -172,7 +172,7 @@ def test_the_bars_of_values_far_apart() -> None:
     assert bars([row]) == "█        █"
 
 
-def test_a_value_expanded_and_rows_of_like_names_are_shown(tmp_path: Path) -> None:
+def test_a_value_expanded_and_rows_whose_paths_read_alike_are_shown(tmp_path: Path) -> None:
     import torch
 
     path = tmp_path / "x.pt"
@@ -180,6 +180,5 @@ def test_a_value_expanded_and_rows_of_like_names_are_shown(tmp_path: Path) -> No
     torch.save({"l": weights, "l.0": {"w": torch.arange(3.0)}, "l.0.w": torch.arange(3.0),
                 "fc.weight": torch.ones(1).expand(1000, 1000)}, path)  # fmt: skip
     report = inspect(path)
-    names = [r.name for r in report.files[0].tensors]
-    assert names == ["['l'][0]['w']", "['l.0']['w']", "l.0.w", "fc.weight"]
+    assert [r.name for r in report.files[0].tensors] == ["['l'][0]['w']", "['l.0']['w']", "l.0.w", "fc.weight"]
     assert present(report, View()).blocks

@@ -125,6 +125,18 @@ def test_sample_inputs_that_would_run_are_a_hazard(data: bytes) -> None:
     assert pickle.dumps(made.tensors)
 
 
+@pytest.mark.parametrize("record", ["weight", "extra/notes.pkl"])
+def test_other_records_that_would_run_are_a_hazard(data: bytes, record: str) -> None:
+    entries = config(data)
+    name = f"data/weights/{entries['layer.weight']['path_name']}" if record == "weight" else record
+    entries["layer.weight"]["use_pickle"] = record == "weight"
+    inner = io.BytesIO()
+    torch.save(Runs(), inner)
+    content = inner.getvalue() if record == "weight" else pickle.dumps(Runs())
+    made = opened(rewritten(with_config(data, entries), {name: content}))
+    assert ["system" in h.what for h in made.hazards] == [True]
+
+
 LIES = {
     "type": ({"dtype": 99}, "an element type"),
     "type as text": ({"dtype": "7"}, "an element type"),

@@ -103,6 +103,12 @@ def test_keys_of_one_class_are_told_apart() -> None:
     assert len({t.name for t in made}) == 4
 
 
+def test_keys_that_read_alike_are_numbered() -> None:
+    made = opened({(1 << 20_000) + n: numbered(n) for n in range(4)})
+    text = "<integer of 20,008 bits>"
+    assert [t.name for t in made] == [text, f"['{text}']", f"['{text}'] #2", f"['{text}'] #3"]
+
+
 def test_a_deep_key_is_cut() -> None:
     key: Any = 1
     for _ in range(50):
