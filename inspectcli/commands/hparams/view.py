@@ -29,7 +29,7 @@ from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.conflicts import is_comparable
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, base_name
 from inspectcli.hparams.privacy import MASK
 from inspectcli.storage import locate
 from inspectcli.storage.names import file_name, relative
@@ -38,6 +38,8 @@ from inspectcli.storage.names import file_name, relative
 MAX_OTHERS = 12
 #: Runs of a folder that are shown one by one; more become lines of a table.
 MAX_RUNS = 6
+#: Values of one name at other places that are shown.
+MAX_OTHER_VALUES = 3
 
 _BAR = "▏▎▍▌▋▊▉█"
 
@@ -227,10 +229,24 @@ def _remark(entry: HParamValue) -> str:
     groups = [r for r in entry.rows if r.reach is Reach.GROUP and r.kind is Kind.STATIC]
     parts = [note] if note else []
     parts += [f"{setting(r.value)} in {r.note}" for r in groups[:2]]
+    parts += _otherwise(entry)
     same = sum(is_comparable(r) and agree(r.value, entry.value) for r in entry.rows if r is not entry.row)
     if same > 0 and not entry.layered and not parts:
         parts.append(f"and in {plural(same, 'other place')}")
     return "; ".join(parts)
+
+
+def _otherwise(entry: HParamValue) -> list[str]:
+    """Other values that hold for the whole run as well, and where: of a second optimizer, of another file."""
+    if entry.layered or base_name(entry.row.name or "")[1] is not None:
+        return []
+    others: dict[str, HParamRow] = {}
+    for row in entry.rows:
+        whole = row.kind is Kind.STATIC and row.reach is Reach.RUN and row.is_set and not row.private
+        if whole and row.name == entry.row.name and not agree(row.value, entry.value):
+            others.setdefault(setting(row.value), row)
+    parts = [f"{text} in {row.source.locator or file_name(row.source.file)}" for text, row in others.items()]
+    return parts if len(parts) <= MAX_OTHER_VALUES else [*parts[:MAX_OTHER_VALUES], f"{len(parts):,} values in all"]
 
 
 def _others(run: Run) -> Iterator[Block]:
