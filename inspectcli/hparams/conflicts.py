@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from inspectcli.display.text import setting
+from inspectcli.hparams.against_tensors import denied
 from inspectcli.hparams.base import HParamFile, HParamRow, Kind, Priority, Reach
 from inspectcli.hparams.merge import HParamValue, agree, base_name, merge_rows
 from inspectcli.hparams.shapes import ShapeFact
@@ -61,6 +62,11 @@ def conflicts(
         files: what was read. What a store of several trials says of one of them is not compared with other stores.
     """
     yield from _with_tensors(values, facts, tensors)
+    for row, found, tells, tensor in denied(values, tensors, files):
+        text = f"{_place(row)} is {setting(row.value)}, but the tensors say {setting(found)} ({tells})"
+        yield Conflict(
+            Disagreement.TENSORS, row.name or row.raw_key, text, {"stated": row.value, "tensors": found}, tensor
+        )
     single = merge_rows(row for file in files if not file.store.trials for row in file.store.rows)
     models = frozenset(str(file.location) for file in files if file.tensors)
     yield from against_state(single, {name for file in files for name in _oddities(file.store.rows)})
@@ -77,9 +83,13 @@ def conflicts(
 def _with_tensors(
     values: Mapping[str, HParamValue], facts: Sequence[ShapeFact], tensors: Sequence[TensorRef]
 ) -> Iterator[Conflict]:
+    kind = values.get("architecture")
+    exact = kind is not None and kind.row.source.tool == "transformers" and kind.value in _EXACT
     for fact in facts:
-        value = values.get(fact.name)
-        if value is not None and _is_denied(value, fact):
+        # ALBERT and its kin have embeddings narrower than their layers.
+        narrow = fact.name == "hidden_size" and "embedding_size" in values and "embed" in fact.tensor
+        value = values.get("embedding_size" if narrow else fact.name)
+        if value is not None and _is_denied(value, fact, exact):
             yield Conflict(
                 Disagreement.TENSORS,
                 fact.name,
@@ -91,11 +101,18 @@ def _with_tensors(
     yield from _heads(values, tensors)
 
 
-def _is_denied(value: HParamValue, fact: ShapeFact) -> bool:
+#: Of these types of transformers a model has as many embeddings as the config says, neither more nor less.
+_EXACT = frozenset(
+    """llama mistral mixtral qwen2 qwen3 gemma gemma2 phi phi3 gpt2 gpt_neo gpt_neox gptj opt bloom bert roberta
+    distilbert electra albert t5 bart mbart pegasus falcon stablelm olmo starcoder2 granite""".split()
+)
+
+
+def _is_denied(value: HParamValue, fact: ShapeFact, exact: bool) -> bool:
     stated = value.value
-    if type(stated) is not int or len({str(r.value) for r in value.rows if r.name == fact.name and r.value}) > 1:
+    if type(stated) is not int or len({str(r.value) for r in value.rows if r.name == value.name and r.value}) > 1:
         return False
-    if fact.name == "vocab_size":  # rows may be padded, but none can be missing
+    if fact.name == "vocab_size" and not exact:  # rows may be padded, but none can be missing
         return isinstance(fact.value, int) and fact.value < stated
     if fact.name == "lora_rank":
         ranks = fact.value if isinstance(fact.value, list) else [fact.value]
@@ -286,11 +303,25 @@ def _families(name: str) -> frozenset[str]:
 
 
 def _differing(kind: Disagreement, name: str, first: HParamRow, other: HParamRow) -> Conflict:
-    text = f"{_place(first)} is {setting(first.value)}, but {_place(other)} is {setting(other.value)}"
+    a, b = apart(first.source.file, other.source.file)
+    text = f"{_place(first, a)} is {setting(first.value)}, but {_place(other, b)} is {setting(other.value)}"
     return Conflict(kind, name, text, {"values": [first.value, other.value]})
 
 
-def _place(row: HParamRow) -> str:
+def apart(first: str, other: str) -> tuple[str, str]:
+    """The names of two files; of one name, with the folders that tell them apart.
+
+    >>> apart("run/args.bin", "run/checkpoint-6/args.bin")
+    ('run/args.bin', 'checkpoint-6/args.bin')
+    """
+    a, b = (re.split(r"[/\\]", path) for path in (first, other))
+    if first == other or a[-1] != b[-1]:
+        return file_name(first), file_name(other)
+    n = next((n for n in range(1, min(len(a), len(b)) + 1) if a[-n:] != b[-n:]), max(len(a), len(b)))
+    return "/".join(a[-n:]), "/".join(b[-n:])
+
+
+def _place(row: HParamRow, file: str = "") -> str:
     """`optimizer.lr of config.yaml`."""
     key = f"{row.source.locator}.{row.raw_key}" if row.source.locator else row.raw_key
-    return f"{key} of {file_name(row.source.file)}"
+    return f"{key} of {file or file_name(row.source.file)}"

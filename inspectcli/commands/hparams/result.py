@@ -16,6 +16,9 @@ from inspectcli.hparams.merge import HParamValue, agree
 from inspectcli.hparams.privacy import MASK
 from inspectcli.hparams.shapes import ShapeFact
 
+#: More trials than this are listed only if that is asked for.
+MAX_TRIALS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class HParams(Mapping[str, object]):
@@ -87,8 +90,18 @@ class HParams(Mapping[str, object]):
         entry = self._entries[name]
         return (entry.row, *(row for row in entry.rows if row is not entry.row))
 
-    def report(self, everything: bool = False) -> HParamsReport:
-        """What programs are given; paths, hosts, users and captions are masked unless everything is asked for."""
+    def report(self, everything: bool = False, all_trials: bool = True) -> HParamsReport:
+        """What programs are given; paths, hosts, users and captions are masked unless everything is asked for.
+
+        Args:
+            everything: settings and private values too.
+            all_trials: every trial, or of many only the best ones and the one that is shown.
+        """
+        trials = self.trials
+        notes = self.notes
+        if not all_trials and len(trials) > MAX_TRIALS:
+            notes = (*notes, f"the best of {len(trials):,} trials and the one shown are listed: --trials lists all")
+            trials = tuple(trial for trial in trials if trial.best or trial.chosen)
         return HParamsReport(
             path=self.path,
             hyperparameters=tuple(visible(self.rows, everything)),
@@ -97,14 +110,14 @@ class HParams(Mapping[str, object]):
             not_recorded=tuple(dict.fromkeys(name for run in self.runs for name in run.not_recorded)),
             from_tensors=tuple(fact for run in self.runs for fact in run.from_tensors),
             findings=self.findings,
-            trials=tuple(TrialReport.of(trial, everything) for trial in self.trials),
-            notes=self.notes,
+            trials=tuple(TrialReport.of(trial, everything) for trial in trials),
+            notes=notes,
             hazards=self.hazards,
         )
 
-    def document(self, everything: bool = False) -> dict[str, Any]:
+    def document(self, everything: bool = False, all_trials: bool = True) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`."""
-        return report_document("hparams", self.report(everything))
+        return report_document("hparams", self.report(everything, all_trials))
 
 
 # -- what programs are given ----------------------------------------------------------------------------
@@ -137,6 +150,8 @@ class TrialReport(NamedTuple):
         best: whether it is the best completed one of its study.
         chosen: whether its values are those of the report.
         values: by canonical name, or by key where that is not known.
+        label: what a person called it, which selects it as well.
+        objectives: all of them, where there are several.
     """
 
     name: str
@@ -146,11 +161,16 @@ class TrialReport(NamedTuple):
     best: bool
     chosen: bool
     values: Mapping[str, object]
+    label: str = ""
+    objectives: tuple[float, ...] = ()
 
     @staticmethod
     def of(trial: Trial, everything: bool) -> TrialReport:
         values = {row.name or row.raw_key: row.value for row in visible(trial.rows, everything)}
-        return TrialReport(trial.name, trial.study, trial.state, trial.objective, trial.best, trial.chosen, values)
+        return TrialReport(
+            trial.name, trial.study, trial.state, trial.objective, trial.best, trial.chosen, values, trial.label,
+            trial.objectives,
+        )  # fmt: skip
 
 
 @written(also=("exit_code",))
@@ -198,7 +218,7 @@ def visible(rows: Iterable[HParamRow], everything: bool) -> Iterator[HParamRow]:
 
 def is_visible(row: HParamRow, everything: bool) -> bool:
     """By default: what has a name; and numbers, which give nobody away."""
-    if everything:
+    if everything or row.searched:
         return True
     if row.kind is Kind.SETTING:
         return False

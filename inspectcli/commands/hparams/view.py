@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inspectcli.analysis.health.hyperparameters import findings
-from inspectcli.commands.hparams.result import HParams, HParamsDiff, is_visible, visible
+from inspectcli.commands.hparams.result import HParams, HParamsDiff, TrialReport, is_visible, visible
 from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.display.blocks import (
     Block,
@@ -75,8 +75,13 @@ def present_hparams(found: HParams, view: HParamsView, nonfinite: int | None = N
             if view.advice:
                 blocks += _advice(run, nonfinite)
     blocks += [Note(note, Tone.DIM) for note in found.notes]
-    document = Deferred(lambda: found.document(view.all_rows))
-    return Report("hparams", tuple(blocks), document, _records(visible(found.rows, view.all_rows)), found.exit_code)
+    document = Deferred(lambda: found.document(view.all_rows, view.trials))
+    records = (
+        _trial_records(found.report(view.all_rows).trials)
+        if view.trials
+        else _records(visible(found.rows, view.all_rows))
+    )
+    return Report("hparams", tuple(blocks), document, records, found.exit_code)
 
 
 def _aside(found: HParams) -> str:
@@ -97,6 +102,24 @@ def _records(rows: Iterable[HParamRow]) -> tuple[dict[str, Any], ...]:
             "note": row.note,
         }
         for row in rows
+    )
+
+
+def _trial_records(trials: Sequence[TrialReport]) -> tuple[dict[str, Any], ...]:
+    """A record for each trial, all with the same keys."""
+    names = dict.fromkeys(name for trial in trials for name in trial.values)
+    most = max((len(trial.objectives) for trial in trials), default=0)
+    return tuple(
+        {
+            "trial": trial.name,
+            "study": trial.study,
+            "state": trial.state,
+            "objective": trial.objective,
+            **{f"objectives.{i}": trial.objectives[i] if i < len(trial.objectives) else None for i in range(most)},
+            "best": trial.best,
+            **{f"values.{name}": _flat(trial.values.get(name)) for name in names},
+        }
+        for trial in trials
     )
 
 
@@ -255,7 +278,8 @@ def _others(run: Run) -> Iterator[Block]:
     hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
     if unnamed:
         text = ", ".join(f"{r.raw_key} {setting(r.value)}" for r in unnamed[:MAX_OTHERS])
-        yield Facts((("other numbers", Cell(text, Tone.DIM)),))
+        title = "others" if any(isinstance(r.value, str) for r in unnamed[:MAX_OTHERS]) else "other numbers"
+        yield Facts(((title, Cell(text, Tone.DIM)),))
     if hidden > 0:
         yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
 
@@ -354,7 +378,8 @@ def _trial_tone(trial: Trial) -> Tone:
 
 
 def _objective_cell(trial: Trial) -> Cell:
-    text = "" if trial.objective is None else significant(trial.objective, 6)
+    several = trial.objectives or (() if trial.objective is None else (trial.objective,))
+    text = ", ".join(significant(value, 6) for value in several)
     return Cell(text, _trial_tone(trial), trial.objective)
 
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from inspectcli.errors import PinspectError
 from inspectcli.formats import open_location
-from inspectcli.hparams._config import config_rows
+from inspectcli.hparams._config import config_rows, set_aside
 from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimizer_rows, scheduler_rows
@@ -79,14 +79,17 @@ def torch_rows(top: object, file: str) -> list[HParamRow]:
         made.append(row)
         if len(made) >= MAX_LEAVES:
             break
-    return _settle_rates(made)
+    return set_aside(_settle_rates(made))
 
 
 def _writer(top: object) -> str:
     if not isinstance(top, Mapping):
         return "torch"
-    if str(top.get("__class__", "")).endswith("TrainingArguments"):
+    cls = str(top.get("__class__", ""))
+    if cls.endswith("TrainingArguments"):
         return "transformers"
+    if cls.startswith(("sklearn.", "xgboost.", "lightgbm.")):
+        return "scikit-learn" if cls.startswith("sklearn.") else cls.partition(".")[0]
     meta = top.get("meta")
     if isinstance(meta, Mapping) and ("mmengine_version" in meta or "mmcv_version" in meta):
         return "mmengine"
@@ -116,6 +119,9 @@ class _Torch:
         if isinstance(node, Attributes):
             locator = f"{locator}.__dict__" if locator else "__dict__"
             scope = "config" if scope == "checkpoint" else scope
+            if str(node.get("__class__", "")).startswith("sklearn."):
+                yield from self.estimator(node, locator)
+                return
         for key, value in node.items():
             place = f"{locator}.{key}" if locator else key
             inner = "config" if scope == "checkpoint" else scope
@@ -132,6 +138,22 @@ class _Torch:
                 if row.kind is Kind.DYNAMIC and value == -1:  # ultralytics strips its finished files
                     row = replace(row, name=None, kind=Kind.SETTING)
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
+
+    def estimator(self, node: Tree, locator: str) -> Iterator[HParamRow]:
+        """scikit-learn: an attribute that ends in `_` was learned, one that begins with it is its own affair.
+
+        https://scikit-learn.org/stable/developers/develop.html#estimated-attributes
+        """
+        origin = Origin(self.file, locator, self.tool)
+        for key, value in node.items():
+            if key.endswith("_") or key.startswith("_"):
+                yield HParamRow(None, key, value, None, Kind.SETTING, origin)
+            elif isinstance(value, Mapping):
+                yield from self.visit(value, f"{locator}.{key}", (key,), "config")
+            elif key == "learning_rate" and isinstance(value, str):
+                yield HParamRow("lr_scheduler", key, value, None, Kind.STATIC, origin)
+            else:
+                yield hparam(key, value, origin, "sklearn")
 
     def settings(self, value: object, key: str, locator: str) -> Iterator[HParamRow]:
         """What is no configuration: listed when everything is asked for; ultralytics logs its rates there."""
