@@ -70,11 +70,7 @@ def hparams_command(
 
 
 def _nonfinite(found: HParams) -> int | None:
-    """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
-    from inspectcli.hparams.advice import outside
-
-    if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
-        return None
+    """NaN and Inf in the weights, all of whose values are read."""
     from inspectcli.commands.inspect.run import inspect_path
 
     model = next((model for run in found.runs for model in run.models), None)

@@ -139,8 +139,6 @@ def _find_directory(source: Source) -> tuple[int, int, int, int]:
         raise TruncatedFileError(
             "the zip archive has no end record: the end of the file is missing", "download it again"
         )
-    if len(ends) > 1:
-        raise UnsafeFileError("the archive has two end records: which one is read depends on the reader")
     at = fitting[0]
     _, disk, cd_disk, here, count, size, start, _ = _END.unpack_from(tail, at)
     end = tail_start + at
@@ -158,6 +156,9 @@ def _find_directory(source: Source) -> tuple[int, int, int, int]:
         if any(short not in (wide, overflow) for short, wide, overflow in narrow):
             raise UnsafeFileError("the two end records of the archive contradict each other")
         count, size, start = total, wide_size, wide_start
+    # One before the directory is of an archive that is stored in this one, and no reader takes it for this one's.
+    if len(fitting) > 1 or any(other != at and tail_start + other >= start for other in ends):
+        raise UnsafeFileError("the archive has two end records: which one is read depends on the reader")
     if disk or cd_disk or here != count:
         raise DamagedFileError("a zip archive in several volumes cannot be read")
     if start + size > source.size:

@@ -10,6 +10,7 @@ from inspectcli.analysis.findings import Finding
 from inspectcli.analysis.health.hyperparameters import findings
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 from inspectcli.document import report_document, written
+from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.merge import HParamValue, agree
@@ -90,12 +91,19 @@ class HParams(Mapping[str, object]):
         entry = self._entries[name]
         return (entry.row, *(row for row in entry.rows if row is not entry.row))
 
-    def report(self, everything: bool = False, all_trials: bool = True) -> HParamsReport:
+    @property
+    def advice(self) -> tuple[AdviceItem, ...]:
+        """What is usual for each that something is known of, run by run; what matters most first."""
+        known = (item for run in self.runs for item in beside(run.entries))
+        return tuple(AdviceItem.of(*item) for item in known)
+
+    def report(self, everything: bool = False, all_trials: bool = True, advice: bool = False) -> HParamsReport:
         """What programs are given; paths, hosts, users and captions are masked unless everything is asked for.
 
         Args:
             everything: settings and private values too.
             all_trials: every trial, or of many only the best ones and the one that is shown.
+            advice: what is usual, too.
         """
         trials = self.trials
         notes = self.notes
@@ -113,11 +121,12 @@ class HParams(Mapping[str, object]):
             trials=tuple(TrialReport.of(trial, everything) for trial in trials),
             notes=notes,
             hazards=self.hazards,
+            advice=self.advice if advice else (),
         )
 
-    def document(self, everything: bool = False, all_trials: bool = True) -> dict[str, Any]:
+    def document(self, everything: bool = False, all_trials: bool = True, advice: bool = False) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`."""
-        return report_document("hparams", self.report(everything, all_trials))
+        return report_document("hparams", self.report(everything, all_trials, advice))
 
 
 # -- what programs are given ----------------------------------------------------------------------------
@@ -173,6 +182,33 @@ class TrialReport(NamedTuple):
         )  # fmt: skip
 
 
+class AdviceItem(NamedTuple):
+    """What is usual for one hyperparameter.
+
+    Attributes:
+        name: canonical.
+        value: what it is here.
+        sensitivity: how much results hang on it: high, medium, low, none.
+        moves: whether a schedule moves it: static or dynamic.
+        remark: what is odd about the value; empty if nothing is.
+        typical: what is usual, a sentence.
+        source: where that comes from.
+    """
+
+    name: str
+    value: object
+    sensitivity: str
+    moves: str
+    remark: str
+    typical: str
+    source: str
+
+    @staticmethod
+    def of(entry: HParamValue, known: Advice, odd: str) -> AdviceItem:
+        value = entry.current if entry.value is None else entry.value
+        return AdviceItem(entry.name, value, known.sensitivity, known.moves, odd, known.text, known.source)
+
+
 @written(also=("exit_code",))
 @dataclass(frozen=True, slots=True)
 class HParamsReport:
@@ -189,6 +225,7 @@ class HParamsReport:
         trials: all of them, where a store holds many.
         notes: what could not be read, and what was not looked at.
         hazards: what in the checkpoints would act on a careless loader.
+        advice: what is usual, if that is asked for.
     """
 
     path: str
@@ -201,6 +238,7 @@ class HParamsReport:
     trials: tuple[TrialReport, ...]
     notes: tuple[str, ...]
     hazards: tuple[FileHazard, ...]
+    advice: tuple[AdviceItem, ...] = ()
 
     @property
     def exit_code(self) -> int:

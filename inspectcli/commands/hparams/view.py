@@ -25,7 +25,7 @@ from inspectcli.display.blocks import (
 )
 from inspectcli.display.text import listed, plural, setting, significant
 from inspectcli.document import Deferred
-from inspectcli.hparams.advice import Advice, beside
+from inspectcli.hparams.advice import METHODS, Advice, beside, on_nonfinite
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.conflicts import is_comparable
@@ -75,12 +75,13 @@ def present_hparams(found: HParams, view: HParamsView, nonfinite: int | None = N
             if view.advice:
                 blocks += _advice(run, nonfinite)
     blocks += [Note(note, Tone.DIM) for note in found.notes]
-    document = Deferred(lambda: found.document(view.all_rows, view.trials))
-    records = (
-        _trial_records(found.report(view.all_rows).trials)
-        if view.trials
-        else _records(visible(found.rows, view.all_rows))
-    )
+    document = Deferred(lambda: found.document(view.all_rows, view.trials, view.advice))
+    if view.trials:
+        records = _trial_records(found.report(view.all_rows).trials)
+    elif view.advice:
+        records = tuple({**item._asdict(), "value": _flat(item.value)} for item in found.advice)
+    else:
+        records = _records(visible(found.rows, view.all_rows))
     return Report("hparams", tuple(blocks), document, records, found.exit_code)
 
 
@@ -340,10 +341,10 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
         ),
     )
     yield table_of(fields, known, lambda item: item[0].name)
-    odd_ones = [f"{entry.name} {setting(entry.value)} is {odd}" for entry, _, odd in known if odd]
-    if odd_ones and nonfinite:
-        text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
-        yield Note(text, Tone.BAD)
+    if nonfinite:
+        weights = f"the weights hold {plural(nonfinite, 'value')} that {'is' if nonfinite == 1 else 'are'} NaN or Inf"
+        yield Note(f"{weights}: {on_nonfinite(run.entries)}", Tone.BAD)
+    yield Note(METHODS, Tone.DIM)
     yield Note("advice says what is usual, not what is right: it changes no exit code", Tone.DIM)
 
 
