@@ -135,11 +135,13 @@ def _heads(values: Mapping[str, HParamValue], tensors: Sequence[TensorRef]) -> I
     for pattern, n in ((_QUERY, heads), (_KEY, kv or heads)):
         ref = next((ref for ref in tensors if len(ref.shape) == 2 and pattern.search(ref.name)), None)
         if ref is not None and (ref.shape[0] % size or ref.shape[0] // size != n):
+            name = "num_kv_heads" if pattern is _KEY and kv else "num_heads"
+            stated = f"{_place(values[name].row)} is {n}"
             text = (
                 f"{stated} with {n} x {size} = {n * size} rows, but the tensor has {ref.shape[0]} ({list(ref.shape)})"
             )
             figures = {"stated": n * size, "tensors": ref.shape[0]}
-            yield Conflict(Disagreement.TENSORS, "num_heads", text, figures, ref.name)
+            yield Conflict(Disagreement.TENSORS, name, text, figures, ref.name)
             return
 
 

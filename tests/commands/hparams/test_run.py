@@ -29,7 +29,7 @@ def test_config_and_tensors_that_agree(tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "num_layers"),
         ({"intermediate_size": 96}, "intermediate_size"),
         ({"vocab_size": 81}, "vocab_size"),
-        ({"num_key_value_heads": 4}, "num_heads"),
+        ({"num_key_value_heads": 4}, "num_kv_heads"),
     ],
 )
 def test_a_config_that_the_tensors_deny_is_a_finding(tmp_path: Path, changed: dict[str, int], name: str) -> None:
