@@ -175,7 +175,7 @@ def _keras_slots(file: HParamFile) -> Iterator[Denied]:
     """How many arrays of each shape the optimizer keeps, for each weight of that shape."""
     rows = {row.raw_key: row for row in file.store.rows if ".optimizer" in row.source.locator}
     stated = next((r for r in file.store.rows if r.name == "optimizer"), None)
-    if stated is None:
+    if stated is None or not stated.source.locator.startswith("config.json"):  # Keras 2 kept others, in .h5
         return
     named = str(stated.value).lower()
     slots = _SLOTS.get(named)
