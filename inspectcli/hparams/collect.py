@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inspectcli.display.text import listed, natural_key
-from inspectcli.encodings import sqlite
 from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError, UsageError
 from inspectcli.formats import open_location
 from inspectcli.formats.discovery import is_part_of_a_model
@@ -127,10 +126,16 @@ def _one(location: Location, choice: Selection) -> HParamFile:
         raise PinspectError("nested too deeply to be read", path=str(location)) from None
 
 
+#: First bytes of a database; what reads one is imported only then.
+_SQLITE = b"SQLite format 3\x00"
+
+
 def _unknown(location: Location, head: bytes) -> HParamFile:
     """No source knows it: the error says what it looks like."""
-    if head.startswith(sqlite.MAGIC):
-        with sqlite.Database(location) as database:
+    if head.startswith(_SQLITE):
+        from inspectcli.encodings.sqlite import Database
+
+        with Database(location) as database:
             database.tables()  # raises if it is damaged
         raise NotReadableError("a database, but of no tool that is known here", "name one of Optuna or MLflow")
     return _checkpoint(location)
