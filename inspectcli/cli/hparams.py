@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @click.command("hparams")
 @click.argument("paths", metavar="PATH [PATH]", nargs=-1, required=True, type=click.Path())
-@click.option("--all", "all_rows", is_flag=True, help="Every value at every place: settings too, nothing masked.")
+@click.option("--all", "all_rows", is_flag=True, help="Every value at every place: settings, paths and names too.")
+@click.option("--show-secrets", is_flag=True, help="Tokens, keys and passwords as they are: masked without it.")
 @click.option("--advice", is_flag=True, help="Usual ranges, how much each value matters, and sources.")
 @click.option("--trials", is_flag=True, help="A line for each trial of a study, with its objective.")
 @click.option("--study", default="", metavar="NAME", help="Which study or experiment, where a store holds many.")
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def hparams_command(
     paths: tuple[str, ...],
     all_rows: bool,
+    show_secrets: bool,
     advice: bool,
     trials: bool,
     study: str,
@@ -58,7 +60,7 @@ def hparams_command(
     with errors_for_programs("hparams", None if quiet else renderer, output):
         if len(paths) > 2:
             raise UsageError(f"{len(paths)} paths: expected one, or two to compare")
-        found = [read_hparams(path, study=study, run=run_name, trial=trial) for path in paths]
+        found = [read_hparams(path, study=study, run=run_name, trial=trial, secrets=show_secrets) for path in paths]
     if len(found) == 2:
         report = present_comparison(compare(found[0], found[1], all_rows))
     else:
@@ -70,11 +72,7 @@ def hparams_command(
 
 
 def _nonfinite(found: HParams) -> int | None:
-    """NaN and Inf in the weights: counted only if a value is outside of its usual range, since all values are read."""
-    from inspectcli.hparams.advice import outside
-
-    if not any(outside(entry) for run in found.runs for entry in run.entries.values()):
-        return None
+    """NaN and Inf in the weights, all of whose values are read."""
     from inspectcli.commands.inspect.run import inspect_path
 
     model = next((model for run in found.runs for model in run.models), None)

@@ -62,6 +62,9 @@ def _likely(location: Location, head: bytes) -> HParamSource | None:
 
 def _in_archive(location: Location, head: bytes) -> HParamSource:
     """A checkpoint, unless it is one of the few tools' archives: the other sources need not be imported."""
-    from inspectcli.hparams.sources import checkpoint, clearml, comet
+    from inspectcli.hparams.sources import checkpoint, clearml, comet, stable_baselines
 
-    return next((s for s in (comet.SOURCE, clearml.SOURCE) if s.sniff(location, head)), checkpoint.SOURCE)
+    return next(
+        (s for s in (comet.SOURCE, clearml.SOURCE, stable_baselines.SOURCE) if s.sniff(location, head)),
+        checkpoint.SOURCE,
+    )

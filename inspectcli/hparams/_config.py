@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from inspectcli.encodings.files import parse_json, read_file
@@ -95,6 +96,39 @@ def config_rows(
         row = hparam(leaf.key, value, origin, scope_of(leaf.parents, scope), note, stored, reach=reach)
         made.append(flag_unresolved(row))
     return made
+
+
+def set_aside(made: list[HParamRow]) -> list[HParamRow]:
+    """The rows; of ultralytics with `optimizer: auto`, the rate and the momentum say that they are not used.
+
+    https://docs.ultralytics.com/modes/train/: `auto` chooses optimizer, lr0 and momentum.
+    """
+    keys = {row.raw_key: row.value for row in made if row.raw_key in ("optimizer", "lr0", "lrf")}
+    if str(keys.get("optimizer")).lower() != "auto" or not {"lr0", "lrf"} <= keys.keys():
+        return made
+    unused = "not used: optimizer is auto, which chooses it"
+    return [replace(r, note=unused, unresolved=True) if r.raw_key in ("lr0", "momentum") else r for r in made]
+
+
+#: What pickled configs look like in YAML: the settings of ml_collections' ConfigDict, the value of a FieldReference.
+_WRAPPERS = ("_fields", "_value")
+
+
+def unwrapped(tree: Any, depth: int = 0) -> Any:
+    """The tree without the objects around its dicts and values.
+
+    https://github.com/google/ml_collections/blob/master/ml_collections/config_dict/config_dict.py
+    """
+    if depth > MAX_DEPTH:
+        return tree
+    if isinstance(tree, Mapping):
+        inner = next((key for key in _WRAPPERS if key in tree and all(str(k).startswith("_") for k in tree)), None)
+        if inner is not None:
+            return unwrapped(tree[inner], depth + 1)
+        return {key: unwrapped(value, depth + 1) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [unwrapped(value, depth + 1) for value in tree]
+    return tree
 
 
 _REFERENCE = re.compile(r"\$\{([\w.\[\]-]+)\}")

@@ -90,8 +90,8 @@ def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterato
             inner = value.get("config")
             schedule = "keras_schedule"
             yield hparam("class_name", value["class_name"], replace(origin, locator=f"{place}.config.{key}"), schedule)
-            for k, v in inner.items() if isinstance(inner, Mapping) else ():
-                yield hparam(k, v, replace(origin, locator=f"{place}.config.{key}.config"), schedule)
+            if isinstance(inner, Mapping):
+                yield from _schedule_rows(inner, replace(origin, locator=f"{place}.config.{key}.config"))
         elif key in ("learning_rate", "lr"):
             yield _rate_row(key, value, origin, archive)
         elif key == "name":
@@ -106,6 +106,26 @@ def _optimizer_rows(node: Tree, file: str, place: str, archive: bool) -> Iterato
 
 def _setting(key: str, value: object, origin: Origin) -> HParamRow:
     return HParamRow(None, key, value, None, Kind.SETTING, origin)
+
+
+def _schedule_rows(config: Tree, origin: Origin) -> Iterator[HParamRow]:
+    """CosineDecay climbs from `initial_learning_rate` to `warmup_target`; PiecewiseConstantDecay lists its rates.
+
+    https://keras.io/api/optimizers/learning_rate_schedules/
+    """
+    climbs = config.get("warmup_target") is not None
+    for key, value in config.items():
+        row = hparam(key, value, origin, "keras_schedule")
+        if climbs and key in ("initial_learning_rate", "warmup_target"):
+            name = "learning_rate" if key == "warmup_target" else "lr_warmup_start"
+            yield replace(row, name=name, kind=Kind.STATIC)
+        elif key == "values" and isinstance(value, list) and value and "boundaries" in config:
+            yield replace(row, name="learning_rate", value=value[0], raw_key="values[0]", note="of the first steps")
+            yield replace(row, name="lr_values", kind=Kind.STATIC)
+        elif key == "boundaries":
+            yield replace(row, name="lr_milestones", kind=Kind.STATIC)
+        else:
+            yield row
 
 
 def _rate_row(key: str, value: object, origin: Origin, archive: bool) -> HParamRow:
@@ -205,7 +225,10 @@ def _variables(checkpoint: Checkpoint) -> Iterator[HParamRow]:
     prefix = "model.weights.h5:" if checkpoint.format == "keras" else ""
     for ref in checkpoint.tensors:
         owner, _, key = ref.name.rpartition(".")
-        is_step = key in ("iteration", "iterations", "iteration:0", "iter") and not owner.endswith("loss_scale")
+        # Where the rate is a schedule the variables have no names but numbers.
+        first = key == "0" and owner == "optimizer.vars" and ref.dtype.name.startswith("i")
+        named = key in ("iteration", "iterations", "iteration:0", "iter") and not owner.endswith("loss_scale")
+        is_step = first or named
         value = one_number(ref) if ref.numel == 1 and is_step else ABSENT
         if value is not ABSENT:
             numbered = checkpoint.format in ("keras", "keras-weights-h5")

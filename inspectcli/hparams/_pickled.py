@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from inspectcli.hparams._tree import MAX_DEPTH, Attributes
 from inspectcli.pickles.nodes import Dict, Global, Object, Set
 from inspectcli.pickles.tensors import text_bytes
 from inspectcli.tensors.model import TensorRef
+from inspectcli.tensors.names import is_index
 
 #: No honest checkpoint has more objects beside its tensors.
 MAX_NODES = 500_000
@@ -21,6 +23,17 @@ _REBUILDS = ("torch._utils._rebuild", "torch._tensor._rebuild", "torch.nn.parame
              "numpy._core.multiarray._recon", "torch.storage.", "torch.FloatStorage", "torch.jit.")  # fmt: skip
 _STRUCT = {"f32": "<f", "f64": "<d", "f16": "<e", "i64": "<q", "i32": "<i", "i16": "<h", "i8": "<b", "u8": "<B"}
 _NUMPY = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b", "u8": "<Q", "b1": "<?"}
+
+#: Dicts of these names hold what was set, even if there are tensors among it: `class_weights`, a rate as a tensor.
+_SETTINGS = re.compile(
+    r"(^|_)(config|cfg|conf|args|arguments|options|opt|hparams?|hps?|hyper_?param\w*|settings|kwargs)$", re.IGNORECASE
+)
+#: Dicts of these names hold a model, even one whose tensors all have one element.
+_WEIGHTS = re.compile(
+    r"(^|_)(state_?dict|model|net|network|module|ema|weights|params|generator|discriminator)$", re.IGNORECASE
+)
+#: Dicts of an optimizer and of a schedule: their tensors are steps and rates.
+_OPTIMIZING = frozenset({"param_groups", "base_lrs", "_last_lr"})
 
 
 class Module(Attributes):
@@ -39,6 +52,7 @@ class _Reader:
         self.tensors = tensors
         self.active: set[int] = set()
         self.left = MAX_NODES
+        self.weights: dict[int, bool] = {}
 
     def value(self, node: object, path: tuple[str, ...]) -> object:
         if node is None or isinstance(node, str | int | float | bool):
@@ -71,14 +85,45 @@ class _Reader:
         made = {}
         # Of an optimizer's state the names matter, even where the value is a tensor.
         of_optimizer = path[-2:-1] == ("state",)
+        learned = self.is_model(node, path)
         for key, child in node.items():
             name = key_text(key)
-            value = self.value(child, (*path, name))
+            value = ABSENT if learned and _is_tensor(child) else self.value(child, (*path, name))
             if value is not ABSENT:
                 made[name] = value
             elif of_optimizer:
                 made[name] = None
         return made
+
+    def is_model(self, node: Dict, path: tuple[str, ...]) -> bool:
+        """Whether a tensor of one element in this dict was learned, like those around it: a bias, a logit scale."""
+        if not _OPTIMIZING.isdisjoint(path) or any(map(_SETTINGS.search, path)):
+            return False
+        if path[-2:-1] == ("state",) and (is_index(path[-1]) or node.get("step") is not None):
+            return False
+        if path:
+            return _WEIGHTS.search(path[-1]) is not None or self.holds_weights(node, path)
+        children = list(node.values)
+        return all(map(_is_tensor, children)) or any(self.is_weight(v, key_text(k)) for k, v in node.items())
+
+    def holds_weights(self, node: object, path: tuple[str, ...], depth: int = 0) -> bool:
+        """Whether a tensor of several elements lies in this dict or below it."""
+        if not isinstance(node, Dict):
+            node = node.entries if isinstance(node, Object) and node.entries is not None else None
+        if node is None or depth > MAX_DEPTH:
+            return False
+        known = self.weights.get(id(node))
+        if known is None:
+            self.weights[id(node)] = False  # it may hold itself
+            known = self.weights[id(node)] = any(
+                self.is_weight(child, ".".join((*path, key_text(key))))
+                or self.holds_weights(child, (*path, key_text(key)), depth + 1)
+                for key, child in node.items()
+            )
+        return known
+
+    def is_weight(self, node: object, name: str) -> bool:
+        return _is_tensor(node) and name not in self.tensors
 
     def listed(self, nodes: list[object], path: tuple[str, ...]) -> list[object]:
         values = (self.value(child, (*path, str(i))) for i, child in enumerate(nodes))
@@ -128,6 +173,10 @@ class _Reader:
         """The number in a tensor of one element: learning rates and steps are kept like that."""
         ref = self.tensors.get(".".join(path))
         return ABSENT if ref is None else one_number(ref)
+
+
+def _is_tensor(node: object) -> bool:
+    return isinstance(node, Object) and node.path.startswith(_REBUILDS)
 
 
 def one_number(ref: TensorRef) -> object:

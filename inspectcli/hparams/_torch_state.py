@@ -31,6 +31,10 @@ _SCHEDULERS: tuple[tuple[set[str], str], ...] = (
 )
 
 
+#: What these schedules keep as base rates is not the rate that the optimizer was made with.
+_BASES = {"CyclicLR": "lr_min", "OneCycleLR": "lr_warmup_start"}
+
+
 def is_optimizer(node: object) -> bool:
     groups = node.get("param_groups") if isinstance(node, Mapping) else None
     return isinstance(groups, list) and bool(groups) and all(isinstance(g, Mapping) for g in groups)
@@ -65,6 +69,14 @@ def optimizer_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[H
 
 def _group_row(key: str, value: object, group: Tree, origin: Origin) -> HParamRow:
     began = Priority.OPTIMIZER
+    if key in ("momentum", "betas") and {"max_momentum", "base_momentum"} <= group.keys():
+        # OneCycleLR and CyclicLR move it from step to step; what it was before is not kept.
+        return HParamRow(f"{key}.current", key, value, value, Kind.DYNAMIC, origin, priority=began)
+    if key == "initial_lr" and "max_lr" in group:
+        # OneCycleLR sets the rates itself, whatever the optimizer was made with.
+        return HParamRow("lr_warmup_start", key, value, None, Kind.STATIC, origin, priority=began)
+    if key == "max_lr":
+        return HParamRow("max_lr", key, value, None, Kind.STATIC, origin, "the schedule's peak", priority=began)
     if key == "params":
         n = len(value) if isinstance(value, list) else 0
         return HParamRow(None, key, f"{n} parameters", None, Kind.SETTING, origin, priority=began)
@@ -101,33 +113,54 @@ def _step_row(states: object, origin: Origin) -> Iterator[HParamRow]:
             return
 
 
-def scheduler_rows(node: Tree, file: str, tool: str, locator: str) -> Iterator[HParamRow]:
-    """Its settings, the configured and the current learning rates, and the class."""
+def scheduler_rows(node: Tree, file: str, tool: str, locator: str, part: bool = False) -> Iterator[HParamRow]:
+    """Its settings, the configured and the current learning rates, and the class; `part` of another schedule."""
     origin = Origin(file, locator, tool)
     about_lr = node.get("param_name", "lr") == "lr"  # mmengine schedules momentum with the same keys
     for key, value in node.items():
-        if key in ("base_lrs", "base_values", "_last_lr", "_last_value") and isinstance(value, list):
-            if about_lr:
-                yield from _rates(key, value, replace(origin, locator=f"{locator}.{key}" if locator else key))
+        if key in ("base_lrs", "base_values", "max_lrs", "_last_lr", "_last_value") and isinstance(value, list):
+            if about_lr and not (part and key.startswith("_last")):
+                name = "max_lr" if key == "max_lrs" else _BASES.get(_class(node), "learning_rate")
+                yield from _rates(key, value, replace(origin, locator=f"{locator}.{key}" if locator else key), name)
+        elif key == "total_iters" and _class(node) in ("LinearLR", "ConstantLR"):
+            # The part of a schedule, not the length of the run.
+            name = "warmup_steps" if _rises(node) else ""
+            yield HParamRow(name or None, key, value, None, Kind.STATIC, origin)
         elif key == "_schedulers":
             for index, inner in enumerate(_listed(value)):
                 if isinstance(inner, Mapping):
-                    yield from scheduler_rows(inner, file, tool, f"{locator}._schedulers[{index}]".lstrip("."))
+                    place = f"{locator}._schedulers[{index}]".lstrip(".")
+                    yield from scheduler_rows(inner, file, tool, place, part=True)
         elif key == "milestones" and isinstance(value, Mapping):
             yield hparam(key, sorted(_number(k) for k in value), origin, "scheduler")
         elif about_lr or key == "param_name":
             row = hparam(key, value, origin, "scheduler")
             own = key in ("eps", "last_epoch", "verbose", "threshold", "mode") or key.startswith("_")
             yield replace(row, name=None, kind=Kind.SETTING) if own else row
-    name = next((n for marks, n in _SCHEDULERS if marks <= set(node)), "")
-    if name and about_lr:
-        marks = next(sorted(m) for m, n in _SCHEDULERS if n == name)
-        yield HParamRow(
-            "lr_scheduler", ", ".join(marks), name, None, Kind.STATIC, origin, _INFERRED, priority=Priority.INFERRED
-        )
+    name = _class(node)
+    if name and about_lr and not part:
+        key = ", ".join(next(sorted(m) for m, n in _SCHEDULERS if n == name))
+        called = _composed(name, _listed(node.get("_schedulers")))
+        yield HParamRow("lr_scheduler", key, called, None, Kind.STATIC, origin, _INFERRED, priority=Priority.INFERRED)
 
 
-def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParamRow]:
+def _class(node: Tree) -> str:
+    return next((n for marks, n in _SCHEDULERS if marks <= set(node)), "")
+
+
+def _composed(name: str, parts: list[object]) -> str:
+    """`SequentialLR: LinearLR, then CosineAnnealingLR`."""
+    names = [(_class(part) if isinstance(part, Mapping) else "") or "LambdaLR" for part in parts[:8]]
+    return f"{name}: {(', then ' if name == 'SequentialLR' else ', ').join(names)}" if names else name
+
+
+def _rises(node: Tree) -> bool:
+    """Whether it leads up to the full rate: a warmup."""
+    first, last = node.get("start_factor", node.get("factor")), node.get("end_factor", 1.0)
+    return isinstance(first, int | float) and isinstance(last, int | float) and first < last
+
+
+def _rates(key: str, values: list[object], origin: Origin, name: str) -> Iterator[HParamRow]:
     now = key.startswith("_last")
     for index, value in enumerate(values):
         if index and value == values[0]:
@@ -136,7 +169,7 @@ def _rates(key: str, values: list[object], origin: Origin) -> Iterator[HParamRow
             yield HParamRow("learning_rate.current", str(index), value, value, Kind.DYNAMIC, origin)
         else:
             began = Priority.OPTIMIZER
-            yield HParamRow("learning_rate", str(index), value, None, Kind.STATIC, origin, priority=began)
+            yield HParamRow(name, str(index), value, None, Kind.STATIC, origin, priority=began)
 
 
 def _listed(value: object) -> list[object]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from inspectcli.display.text import listed, plural, significant
 from inspectcli.errors import UsageError
-from inspectcli.hparams.base import Selection, Store, Trial
+from inspectcli.hparams.base import HParamRow, Selection, Store, Trial
 
 #: Names of an error message or note that are listed.
 SHOWN = 8
@@ -84,9 +84,27 @@ def choose(studies: Sequence[Study], choice: Selection, words: Words, notes: Ite
         said.append(_which(study, chosen, best, bool(wanted), words))
     elif chosen.state and chosen.name not in study.complete:
         said.append(f"the only {words.trial}, {chosen.name}, is not complete: {chosen.state}")
-    winners = {id(s.best()) for s in studies}
-    trials = tuple(replace(t, best=id(t) in winners, chosen=t is chosen) for s in studies for t in s.trials)
-    return Store(chosen.rows, trials if len(trials) > 1 else (), tuple(said), objective=study.label)
+    shown = [study] if choice.study else studies
+    winners = {id(s.best()) for s in shown}
+    searched = words is STUDIES
+    trials = tuple(
+        replace(t, best=id(t) in winners, chosen=t is chosen, rows=_searched(t.rows) if searched else t.rows)
+        for s in shown
+        for t in s.trials
+    )
+    return Store(
+        _searched(chosen.rows) if searched else chosen.rows,
+        trials if len(trials) > 1 else (),
+        tuple(said),
+        objective=study.label,
+    )
+
+
+def _searched(rows: tuple[HParamRow, ...]) -> tuple[HParamRow, ...]:
+    """What a study chose is a hyperparameter, whatever it is called."""
+    if all(row.name is not None for row in rows):
+        return rows
+    return tuple(row if row.name is not None else replace(row, searched=True) for row in rows)
 
 
 def _study(studies: Sequence[Study], choice: Selection, wanted: str, words: Words) -> Study:
@@ -95,7 +113,7 @@ def _study(studies: Sequence[Study], choice: Selection, wanted: str, words: Word
         if not found:
             raise UsageError(f"no {words.study} {choice.study!r}: found {listed([s.name for s in studies], SHOWN)}")
         return found[0]
-    holders = [s for s in studies if any(t.name == wanted for t in s.trials)] if wanted else []
+    holders = [s for s in studies if any(wanted in (t.name, t.label) for t in s.trials)] if wanted else []
     finished = [s for s in studies if s.complete]
     return (holders or finished or list(studies))[-1]
 
@@ -108,12 +126,12 @@ def _named(study: Study, wanted: str, words: Words) -> Trial:
         lambda name: name.endswith(wanted),
     )
     for test in tests:
-        found = [t for t in study.trials if test(t.name)]
+        found = [t for t in study.trials if test(t.name) or (t.label and test(t.label))]
         if found:
             break
     if len(found) == 1:
         return found[0]
-    raise UsageError(f"no {words.trial} {wanted!r}: found {listed([t.name for t in study.trials], SHOWN)}")
+    raise UsageError(f"no {words.trial} {wanted!r}: found {listed([t.label or t.name for t in study.trials], SHOWN)}")
 
 
 def _latest(study: Study) -> Trial:

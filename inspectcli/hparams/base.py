@@ -64,7 +64,7 @@ class Origin:
     tool: str
 
 
-@written(quiet=("stored", "private", "priority", "reach", "unresolved"))
+@written(quiet=("stored", "private", "priority", "reach", "unresolved", "searched"))
 @dataclass(frozen=True, slots=True)
 class HParamRow:
     """One value at one place.
@@ -82,7 +82,8 @@ class HParamRow:
         private: a path, host, user or caption: shown masked unless everything is asked for.
         priority: how directly this place says it.
         reach: what of the training it holds for.
-        unresolved: whether the value stands for another one that is not in the file.
+        unresolved: whether the value stands for another one that is not in the file, or is not used.
+        searched: whether a study chose it: then it is shown whatever it is called.
     """
 
     name: str | None
@@ -97,6 +98,7 @@ class HParamRow:
     priority: Priority = Priority.STATED
     reach: Reach = Reach.RUN
     unresolved: bool = False
+    searched: bool = False
 
     @property
     def is_set(self) -> bool:
@@ -109,11 +111,17 @@ class HParamRow:
 
 
 class Selection(NamedTuple):
-    """Study, run and trial that the user selected; empty for the best completed trial, or the only run."""
+    """What the user selected.
+
+    Attributes:
+        study, run, trial: which one; empty for the best completed trial, or the only run.
+        secrets: whether tokens, keys and passwords are given as they are.
+    """
 
     study: str = ""
     run: str = ""
     trial: str = ""
+    secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ class Trial:
         best: whether it is the best completed one of its study.
         rows: its values.
         chosen: whether `Store.rows` are its rows.
+        label: another name that selects it: what a person called the run.
+        objectives: all of them, where there are several.
     """
 
     name: str
@@ -137,6 +147,8 @@ class Trial:
     best: bool = False
     rows: tuple[HParamRow, ...] = ()
     chosen: bool = False
+    label: str = ""
+    objectives: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

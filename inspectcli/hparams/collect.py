@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from inspectcli.display.text import natural_key
-from inspectcli.errors import NotReadableError, PinspectError
+from inspectcli.display.text import listed, natural_key
+from inspectcli.errors import NotReadableError, PinspectError, UnsupportedFormatError, UsageError
 from inspectcli.formats import open_location
 from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.formats.folder import model_suffixes
+from inspectcli.formats.torch.legacy import open_pickle
+from inspectcli.formats.torch.legacy import sniff as is_pickle
 from inspectcli.hparams import find_source, head_of
-from inspectcli.hparams.base import HParamFile, HParamRow, Kind, Selection, Store
+from inspectcli.hparams._trials import SHOWN
+from inspectcli.hparams.base import HEAD, HParamFile, HParamRow, Kind, Selection, Store
 from inspectcli.hparams.conflicts import Conflict, conflicts
 from inspectcli.hparams.merge import HParamValue, merge_rows, missing
 from inspectcli.hparams.neighbors import BELONGS, neighbors
+from inspectcli.hparams.privacy import without_secrets
 from inspectcli.hparams.shapes import ShapeFact, infer_from_shapes
 from inspectcli.hparams.sources.checkpoint import SOURCE as CHECKPOINT
 from inspectcli.hparams.sources.checkpoint import store_of
@@ -32,7 +36,7 @@ MAX_FILES = 2000
 _NOT_STORES = re.compile(
     r"""(tokenizer|vocab|merges|special_tokens_map|added_tokens|preprocessor_config|processor_config|package)(_config)?
     \.json|.*\.index\.json|(requirements|environment)\.(txt|ya?ml)|pyproject\.toml|setup\.py|truth\.json|.*\.lock\.json
-    |wandb-(summary|metadata)\.json|.*\.ipynb|.*\.md(?<!README\.md)|.*\.pyc|rng_state.*""",
+    |multirun\.yaml|wandb-(summary|metadata)\.json|.*\.ipynb|.*\.md(?<!README\.md)|.*\.pyc|rng_state.*""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -77,7 +81,10 @@ def collect(location: Location, choice: Selection, beside: bool, notes: list[str
         PinspectError: the file cannot be read, is no store that is known, or the choice is not in it.
     """
     if location.is_folder():
-        read = list(_folder(location, choice, notes))
+        refused: list[PinspectError] = []
+        read = list(_folder(location, choice, notes, refused))
+        if not read and refused:  # there are stores, but not what was chosen
+            raise refused[0].at(str(location))
         if not read:
             raise NotReadableError(
                 "no store of hyperparameters in this folder", "name a checkpoint or a config", str(location)
@@ -87,7 +94,11 @@ def collect(location: Location, choice: Selection, beside: bool, notes: list[str
         read = [first, *(_beside(location, choice, notes) if beside and first.tensors else ())]
     runs = _runs(location, read)
     if choice.run and len(runs) > 1:
-        runs = [r for r in runs if r.folder == choice.run] or runs
+        named = [r for r in runs if choice.run in (r.folder, r.folder.rpartition("/")[2])]
+        runs = named or [r for r in runs if any(t.chosen for _, s in r.stores for t in s.trials)]
+        if not runs:
+            found = listed([r.folder or "." for r in _runs(location, read)], SHOWN)
+            raise UsageError(f"no run {choice.run!r}: found {found}", path=str(location))
     return runs
 
 
@@ -105,20 +116,55 @@ def _one(location: Location, choice: Selection) -> HParamFile:
         head = head_of(location)
         source = find_source(location, head)
         if source is CHECKPOINT:
-            return _checkpoint(location)
+            return _checkpoint(location, choice)
         if source is None:
-            return _checkpoint(location)  # whose error says what the file looks like
-        return HParamFile(location, source.read(location, head, choice))
+            return _unknown(location, head, choice)
+        return HParamFile(location, _discreet(source.read(location, head, choice), choice))
     except PinspectError as error:
         raise error.at(str(location)) from None
     except RecursionError:
         raise PinspectError("nested too deeply to be read", path=str(location)) from None
 
 
-def _checkpoint(location: Location) -> HParamFile:
+#: First bytes of a database; what reads one is imported only then.
+_SQLITE = b"SQLite format 3\x00"
+
+
+def _unknown(location: Location, head: bytes, choice: Selection) -> HParamFile:
+    """No source knows it: the error says what it looks like."""
+    if head.startswith(_SQLITE):
+        from inspectcli.encodings.sqlite import Database
+
+        with Database(location) as database:
+            database.tables()  # raises if it is damaged
+        raise NotReadableError("a database, but of no tool that is known here", "name one of Optuna or MLflow")
+    return _checkpoint(location, choice)
+
+
+def _discreet(store: Store, choice: Selection) -> Store:
+    """The store, with what gives access masked, unless it is asked for."""
+    if choice.secrets:
+        return store
+    trials = tuple(replace(t, rows=tuple(map(_masked, t.rows))) for t in store.trials)
+    return replace(store, rows=tuple(map(_masked, store.rows)), trials=trials)
+
+
+def _masked(row: HParamRow) -> HParamRow:
+    value = without_secrets(row.raw_key, row.value, row.source.locator)
+    if value is row.value or value == row.value:
+        return row
+    return replace(row, value=value, current=None, stored="", note="")
+
+
+def _checkpoint(location: Location, choice: Selection) -> HParamFile:
     """A checkpoint's rows, and its tensors' shapes; a pickle without tensors has rows only."""
-    checkpoint = open_location(location)
-    read = HParamFile(location, store_of(checkpoint), checkpoint.tensors)
+    try:
+        checkpoint = open_location(location)
+    except UnsupportedFormatError:
+        if not is_pickle(location.open(), location.head(HEAD)):
+            raise
+        checkpoint = open_pickle(location)  # settings, without a tensor beside them
+    read = HParamFile(location, _discreet(store_of(checkpoint), choice), checkpoint.tensors)
     ensure_unchanged(checkpoint.sources)
     return read
 
@@ -126,7 +172,7 @@ def _checkpoint(location: Location) -> HParamFile:
 def _beside(location: Location, choice: Selection, notes: list[str]) -> Iterator[HParamFile]:
     for candidate in neighbors(location):
         if _worth(candidate):
-            yield from _try(candidate, choice, notes)
+            yield from _try(candidate, choice, notes, [])
 
 
 def _worth(location: Location) -> bool:
@@ -134,14 +180,16 @@ def _worth(location: Location) -> bool:
     return location.suffix != ".md" or b"raining hyperparameters" in head_of(location)
 
 
-def _try(location: Location, choice: Selection, notes: list[str]) -> Iterator[HParamFile]:
-    """A neighbor: what is wrong with it is a note."""
+def _try(location: Location, choice: Selection, notes: list[str], refused: list[PinspectError]) -> Iterator[HParamFile]:
+    """A neighbor: what is wrong with it is a note; that it lacks what was chosen goes to `refused`."""
     try:
         if find_source(location, head_of(location)) is None:
             return
         read = _one(location, choice)
     except PinspectError as error:
-        if error.code not in ("unsupported-format", "usage"):
+        if error.code == "usage":
+            refused.append(error)
+        elif error.code != "unsupported-format":
             notes.append(f"{location.name} was not read: {error.message}")
         return
     if read.store.rows or read.store.trials or read.tensors:
@@ -151,14 +199,14 @@ def _try(location: Location, choice: Selection, notes: list[str]) -> Iterator[HP
 # -- folders --------------------------------------------------------------------------------------------
 
 
-def _folder(top: Location, choice: Selection, notes: list[str]) -> Iterator[HParamFile]:
+def _folder(top: Location, choice: Selection, notes: list[str], refused: list[PinspectError]) -> Iterator[HParamFile]:
     left = MAX_FILES
     for candidate in _candidates(top, 0):
         left -= 1
         if left < 0:
             notes.append(f"only the first {MAX_FILES:,} files were looked at")
             return
-        yield from _try(candidate, choice, notes)
+        yield from _try(candidate, choice, notes, refused)
 
 
 def _candidates(folder: Location, depth: int) -> Iterator[Location]:

@@ -35,7 +35,9 @@ class HParamValue(NamedTuple):
 #: The order in which people read them; what is not here comes after, by name.
 ORDER = """
 learning_rate lr_unet lr_text_encoder lr_scheduler warmup_steps warmup_epochs warmup_ratio lr_min lr_final_factor
-lr_gamma lr_decay_rate lr_step_size lr_decay_steps lr_milestones lr_t_max optimizer betas momentum nesterov adam_epsilon
+max_lr lr_warmup_start
+lr_gamma lr_decay_rate lr_step_size lr_decay_steps lr_milestones lr_values lr_t_max
+optimizer betas momentum nesterov adam_epsilon
 weight_decay batch_size batch_size_total gradient_accumulation_steps gradient_clip epochs max_steps epoch step precision
 seed loss dropout attention_dropout embedding_dropout drop_path label_smoothing mixup cutmix l1 l2 bn_momentum norm_eps
 num_layers hidden_size hidden_units intermediate_size num_heads num_kv_heads head_dim vocab_size context_length

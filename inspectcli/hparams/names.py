@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -143,12 +144,20 @@ min_snr_gamma: min_snr_gamma
 max_tokens_per_batch: max_tokens_per_batch
 n_estimators: n_estimators
 discount: discount_factor
+architecture: architecture arch backbone model model_name net network model_type model_arch model_class net_type
+architecture: model_name_or_path base_model pretrained_model_name_or_path
+batch_size: local_batch_size per_device_batch_size
+context_length: cutoff_len sequence_len
+l1: l1_lambda lambda_l1 reg_alpha l1_regularization l1_weight l1_reg
+l2: l2 l2_lambda lambda_l2 reg_lambda l2_regularization l2_weight l2_penalty l2_leaf_reg
+type_vocab_size: type_vocab_size
+embedding_size: embedding_size word_embed_proj_dim
 """)
 
 #: Keys whose meaning hangs on what stands around them.
 _SCOPED: dict[str, dict[str, str]] = {
     "optimizer": _table("""
-optimizer: name type class_name _name _target_ class_path algo method cls
+optimizer: name type class_name _component_ _name _target_ class_path algo method cls
 adam_epsilon: eps epsilon
 momentum: momentum mom
 learning_rate: rate eta
@@ -156,7 +165,7 @@ rmsprop_alpha: alpha rho
 dampening: dampening
 """),
     "scheduler": _table("""
-lr_scheduler: name type class_name _name _target_ class_path kind cls
+lr_scheduler: name type class_name _component_ _name _target_ class_path kind cls
 learning_rate: max_lr warmup_max_lr max_lrs base_lrs
 lr_gamma: factor gamma
 lr_step_size: step_size
@@ -186,8 +195,9 @@ norm_eps: eps epsilon
 hidden_size: dim width units hidden_dim channels
 num_layers: depth layers n_layer
 bias: bias
+architecture: _component_ class_name _target_
 """),
-    "loss": _table("loss: name type class_name _target_ class_path _name"),
+    "loss": _table("loss: name type class_name _component_ _target_ class_path _name"),
     "precision": _table("precision: enabled"),
     "clip": _table("""
 gradient_clip: max_norm val norm
@@ -198,7 +208,10 @@ gradient_clip_value: value
 momentum: momentum mom
 adam_epsilon: eps
 batch_size: batch
-max_steps: iterations
+max_steps: iterations steps
+gradient_clip: max_norm
+early_stopping_patience: patience
+l2: lambda
 """),
     # detectron2 and its kin: SOLVER holds optimizer, schedule and length.
     "solver": _table("""
@@ -223,6 +236,20 @@ batch_size: batch
 max_lr: max_lr
 learning_rate: eta
 bias: bias
+gradient_clip: max_norm
+early_stopping_patience: patience
+l2: lambda
+"""),
+    # Estimators of scikit-learn: `alpha` is the weight of the L2 penalty, `learning_rate` the name of a schedule.
+    "sklearn": _table("""
+learning_rate: learning_rate_init eta0 eta_0
+optimizer: solver
+l2: alpha l2_regularization
+adam_epsilon: epsilon
+nesterov: nesterovs_momentum
+early_stopping_patience: n_iter_no_change
+hidden_units: hidden_layer_sizes
+momentum: momentum
 """),
     # The top of a checkpoint: how far training is.
     "checkpoint": _table("""
@@ -296,7 +323,8 @@ _OUTCOME = re.compile(r"(^|_)(loss|acc|accuracy|best|metric|score|fitness|error|
 
 #: What a value must be to be called by this name: anything may be unset.
 _TEXTUAL = frozenset(
-    "optimizer lr_scheduler activation loss precision gradient_clip_mode bias padding lora_target_modules".split()
+    "optimizer lr_scheduler activation loss precision gradient_clip_mode bias padding lora_target_modules"
+    " architecture".split()
 )
 _LOGICAL = frozenset(
     "nesterov amsgrad lr_scheduler precision tie_embeddings attention_bias bias lora_rslora lora_dora seed".split()
@@ -396,7 +424,7 @@ def _plausible(name: str, value: object) -> bool:
         word = value.strip()
         return not word or word.lower() in _WORDS_FOR_NUMBERS or bool(_EXAMPLE.match(word)) or base not in _NUMERIC
     if isinstance(value, int | float):
-        return base not in ("optimizer", "lr_scheduler", "activation", "loss")
+        return base not in ("optimizer", "lr_scheduler", "activation", "loss", "architecture")
     return not (isinstance(value, list | tuple) and base in _WHOLE and len(value) > 1)
 
 
@@ -414,9 +442,32 @@ def hparam(
     priority: Priority = Priority.STATED,
     reach: Reach = Reach.RUN,
 ) -> HParamRow:
-    """A row, named."""
+    """A row, named.
+
+    A switch that is named after a type of number, such as `bf16: true`, has that as its value.
+    """
     if is_private_place(origin.locator):
         return HParamRow(None, raw_key, value, None, Kind.SETTING, origin, note, stored, True, priority, reach)
     name, kind = canonical(raw_key, scope, value)
     private = is_private(raw_key, value)
+    if name == "precision" and isinstance(value, bool):
+        return _switched(HParamRow(name, raw_key, value, None, kind, origin, note, stored, private, priority, reach))
+    if name in _UNSET and value == -1 and type(value) is int:
+        note = "-1: not set"
+        return HParamRow(name, raw_key, value, None, kind, origin, note, stored, private, priority, reach, True)
     return HParamRow(name, raw_key, value, None, kind, origin, note, stored, private, priority, reach)
+
+
+#: -1 stands for no value here: https://huggingface.co/docs/transformers/main_classes/trainer, detectron2, Lightning.
+_UNSET = frozenset({"max_steps", "epochs", "seed"})
+_SWITCHES = frozenset({"bf16", "fp16", "fp32", "tf32", "amp"})
+
+
+def _switched(row: HParamRow) -> HParamRow:
+    key = snake(row.raw_key)
+    called = key if key in _SWITCHES else snake(row.source.locator.rpartition(".")[2])
+    if called not in _SWITCHES:
+        return row
+    if row.value is True:
+        return replace(row, value=called, stored=row.stored or "true")
+    return replace(row, unresolved=True)

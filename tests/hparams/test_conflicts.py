@@ -34,6 +34,13 @@ def found(*rows: HParamRow, tensors: tuple[TensorRef, ...] = (), trials: tuple[T
 
 RATE = "learning_rate"
 
+
+def of_state(name: str, value: object, **more: Any) -> HParamRow:
+    """What an optimizer's state says in a checkpoint."""
+    told = Priority.INFERRED if name == "optimizer" else Priority.OPTIMIZER
+    return row(name, value, "b.pt", priority=told, **more)
+
+
 ALONE: dict[str, list[HParamRow]] = {
     "the same": [row(RATE, 0.1), row(RATE, "0.1", "b.yaml")],
     "a name that may differ": [row("dropout", 0.1), row("dropout", 0.2, "b.yaml")],
@@ -42,7 +49,18 @@ ALONE: dict[str, list[HParamRow]] = {
     "one is of a layer": [row(RATE, 0.1), row(RATE, 0.2, "b.yaml", reach=Reach.LAYER)],
     "one is of a group": [row(RATE, 0.1), row(RATE, 0.2, "b.yaml", reach=Reach.GROUP)],
     "one lies deep somewhere": [row(RATE, 0.1), row(RATE, 0.2, "b.yaml", reach=Reach.UNKNOWN)],
-    "one is inferred": [row("optimizer", "SGD"), row("optimizer", "Adam", "b.pt", priority=Priority.INFERRED)],
+    "one cannot be told for sure": [row("optimizer", "AdamW"), of_state("optimizer", "Adam or AdamW")],
+    "one is spelt another way": [row("optimizer", "adamw_torch_fused"), of_state("optimizer", "AdamW")],
+    "one is of a library that is not known": [row("optimizer", "Lion"), of_state("optimizer", "SGD")],
+    "one of two optimizers": [row("optimizer", "Adam"), of_state("optimizer", "SGD"), of_state("optimizer", "Adam")],
+    "biases do not decay": [
+        row("weight_decay", 0.1),
+        of_state("weight_decay", 0.0),
+        of_state("weight_decay", 0.1, reach=Reach.GROUP),
+    ],
+    "one beta": [row("betas[1]", 0.95), of_state("betas", [0.9, 0.95])],
+    "a group's rate, which a loop may have moved": [row(RATE, 0.1), of_state(RATE, 0.02, raw_key="lr")],
+    "a decay that grows": [row("weight_decay", 0.04), row("weight_decay_end", 0.4), of_state("weight_decay", 0.1)],
     "one is where training has got to": [row(RATE, 0.1), row(f"{RATE}.current", 0.2, "b.yaml", kind=Kind.DYNAMIC)],
     "a file that contradicts itself": [row(RATE, 0.1), row(RATE, 0.2), row(RATE, 0.1, "b.yaml")],
 }
@@ -70,6 +88,22 @@ def test_two_files() -> None:
         Disagreement.STORES, RATE, "learning_rate of config.yaml is 0.1, but learning_rate of b.yaml is 0.2",
         {"values": [0.1, 0.2]},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        (row("optimizer", "rmsprop"), of_state("optimizer", "SGD")),
+        (row("optimizer", "adamw"), of_state("optimizer", "Adam")),
+        (row("optimizer", "torch.optim.Adam", "b.pt"), of_state("optimizer", "SGD")),
+        (row("betas[0]", 0.9, "b.pt"), of_state("betas", [0.85, 0.999])),
+        (row("weight_decay", 0.03), of_state("weight_decay", 0.1)),
+        (row("momentum", 0.9), of_state("momentum", 0.8)),
+    ],
+)
+def test_a_config_against_the_optimizer_state(stated: HParamRow, told: HParamRow) -> None:
+    (conflict,) = [c for c in found(stated, told) if c.kind is Disagreement.STATE]
+    assert conflict.figures == {"values": [stated.value, told.value]}
 
 
 def test_a_setting_counts_before_what_the_optimizer_began_with() -> None:

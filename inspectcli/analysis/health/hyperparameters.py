@@ -55,12 +55,25 @@ def heads_do_not_divide(subject: RuleContext) -> Iterator[RuleHit]:
     return _hits(subject, Disagreement.HEADS)
 
 
+@rule("PI605", "optimizer-against-state", Severity.WARNING, reads=False)
+def optimizer_against_state(subject: RuleContext) -> Iterator[RuleHit]:
+    """The configuration names another optimizer, or other settings of it, than its saved state has.
+
+    Why it matters: the training used what the state says: who repeats it with the configuration gets another model, and
+    loading the state overrides the configuration without a word.
+
+    What to do: write down the optimizer that was used, or resume without this state.
+    """
+    return _hits(subject, Disagreement.STATE)
+
+
 #: What contradicts what -> the code of the rule that finds it.
 _CODES = {
     Disagreement.TENSORS: "PI601",
     Disagreement.STORES: "PI602",
     Disagreement.OPTIMIZER: "PI603",
     Disagreement.HEADS: "PI604",
+    Disagreement.STATE: "PI605",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from inspectcli.display.text import setting
 from inspectcli.formats.torch.optimizers import param_groups
+from inspectcli.hparams.advice import usual_rate
 from inspectcli.pickles.nodes import Dict
 from inspectcli.tensors.model import Checkpoint, Kind
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 #: Depth and length of containers that are searched for param_groups.
 _DEPTH, _BREADTH = 6, 64
-#: Ranges of learning rates; others are rarely meant (Adam and its relatives use 1e-6 to 1e-2, SGD up to 1).
-_USUAL_RATE = {"sgd": (1e-5, 2.0)}
-_USUAL_OTHER = (1e-7, 1e-2)
 _STATE = re.compile(r"^(?P<owner>.*?)(?:^|\.)state\.(?P<index>\d+)\.(?P<figure>\w+)$")
 
 
@@ -60,14 +58,14 @@ def _group(node: Mapping[str, object]) -> Group | None:
 
 
 def learning_rate_remark(checkpoint: Checkpoint) -> str:
-    """Return a remark on a learning rate outside the usual range; empty if all are in it.
+    """Return a remark on a learning rate above the usual range; empty if none is. A schedule may have lowered it.
 
-    `; the learning rate is 1, typically 1e-7 to 0.01 for Adam`
+    `; the learning rate is 1, typically 1e-5 to 0.01 for Adam`
     """
     kind = checkpoint.training.optimizer
-    low, high = _USUAL_RATE.get(kind.lower(), _USUAL_OTHER)
+    low, high = usual_rate(kind)
     for group in groups(checkpoint):
-        if not low <= group.lr <= high and group.lr != 0:
+        if group.lr > high:
             usual = f"typically {setting(low)} to {setting(high)} for {kind or 'this optimizer'}"
             return f"; the learning rate is {setting(group.lr)}, {usual}"
     return ""

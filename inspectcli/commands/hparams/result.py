@@ -10,11 +10,15 @@ from inspectcli.analysis.findings import Finding
 from inspectcli.analysis.health.hyperparameters import findings
 from inspectcli.contract import EXIT_CLEAN, EXIT_FOUND
 from inspectcli.document import report_document, written
+from inspectcli.hparams.advice import Advice, beside
 from inspectcli.hparams.base import HParamRow, Kind, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.merge import HParamValue, agree
 from inspectcli.hparams.privacy import MASK
 from inspectcli.hparams.shapes import ShapeFact
+
+#: More trials than this are listed only if that is asked for.
+MAX_TRIALS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,25 @@ class HParams(Mapping[str, object]):
         entry = self._entries[name]
         return (entry.row, *(row for row in entry.rows if row is not entry.row))
 
-    def report(self, everything: bool = False) -> HParamsReport:
-        """What programs are given; paths, hosts, users and captions are masked unless everything is asked for."""
+    @property
+    def advice(self) -> tuple[AdviceItem, ...]:
+        """What is usual for each that something is known of, run by run; what matters most first."""
+        known = (item for run in self.runs for item in beside(run.entries))
+        return tuple(AdviceItem.of(*item) for item in known)
+
+    def report(self, everything: bool = False, all_trials: bool = True, advice: bool = False) -> HParamsReport:
+        """What programs are given; paths, hosts, users and captions are masked unless everything is asked for.
+
+        Args:
+            everything: settings and private values too.
+            all_trials: every trial, or of many only the best ones and the one that is shown.
+            advice: what is usual, too.
+        """
+        trials = self.trials
+        notes = self.notes
+        if not all_trials and len(trials) > MAX_TRIALS:
+            notes = (*notes, f"the best of {len(trials):,} trials and the one shown are listed: --trials lists all")
+            trials = tuple(trial for trial in trials if trial.best or trial.chosen)
         return HParamsReport(
             path=self.path,
             hyperparameters=tuple(visible(self.rows, everything)),
@@ -97,14 +118,15 @@ class HParams(Mapping[str, object]):
             not_recorded=tuple(dict.fromkeys(name for run in self.runs for name in run.not_recorded)),
             from_tensors=tuple(fact for run in self.runs for fact in run.from_tensors),
             findings=self.findings,
-            trials=tuple(TrialReport.of(trial, everything) for trial in self.trials),
-            notes=self.notes,
+            trials=tuple(TrialReport.of(trial, everything) for trial in trials),
+            notes=notes,
             hazards=self.hazards,
+            advice=self.advice if advice else (),
         )
 
-    def document(self, everything: bool = False) -> dict[str, Any]:
+    def document(self, everything: bool = False, all_trials: bool = True, advice: bool = False) -> dict[str, Any]:
         """The JSON object of schema `pinspect/1`."""
-        return report_document("hparams", self.report(everything))
+        return report_document("hparams", self.report(everything, all_trials, advice))
 
 
 # -- what programs are given ----------------------------------------------------------------------------
@@ -137,6 +159,8 @@ class TrialReport(NamedTuple):
         best: whether it is the best completed one of its study.
         chosen: whether its values are those of the report.
         values: by canonical name, or by key where that is not known.
+        label: what a person called it, which selects it as well.
+        objectives: all of them, where there are several.
     """
 
     name: str
@@ -146,11 +170,43 @@ class TrialReport(NamedTuple):
     best: bool
     chosen: bool
     values: Mapping[str, object]
+    label: str = ""
+    objectives: tuple[float, ...] = ()
 
     @staticmethod
     def of(trial: Trial, everything: bool) -> TrialReport:
         values = {row.name or row.raw_key: row.value for row in visible(trial.rows, everything)}
-        return TrialReport(trial.name, trial.study, trial.state, trial.objective, trial.best, trial.chosen, values)
+        return TrialReport(
+            trial.name, trial.study, trial.state, trial.objective, trial.best, trial.chosen, values, trial.label,
+            trial.objectives,
+        )  # fmt: skip
+
+
+class AdviceItem(NamedTuple):
+    """What is usual for one hyperparameter.
+
+    Attributes:
+        name: canonical.
+        value: what it is here.
+        sensitivity: how much results hang on it: high, medium, low, none.
+        moves: whether a schedule moves it: static or dynamic.
+        remark: what is odd about the value; empty if nothing is.
+        typical: what is usual, a sentence.
+        source: where that comes from.
+    """
+
+    name: str
+    value: object
+    sensitivity: str
+    moves: str
+    remark: str
+    typical: str
+    source: str
+
+    @staticmethod
+    def of(entry: HParamValue, known: Advice, odd: str) -> AdviceItem:
+        value = entry.current if entry.value is None else entry.value
+        return AdviceItem(entry.name, value, known.sensitivity, known.moves, odd, known.text, known.source)
 
 
 @written(also=("exit_code",))
@@ -169,6 +225,7 @@ class HParamsReport:
         trials: all of them, where a store holds many.
         notes: what could not be read, and what was not looked at.
         hazards: what in the checkpoints would act on a careless loader.
+        advice: what is usual, if that is asked for.
     """
 
     path: str
@@ -181,6 +238,7 @@ class HParamsReport:
     trials: tuple[TrialReport, ...]
     notes: tuple[str, ...]
     hazards: tuple[FileHazard, ...]
+    advice: tuple[AdviceItem, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -198,7 +256,7 @@ def visible(rows: Iterable[HParamRow], everything: bool) -> Iterator[HParamRow]:
 
 def is_visible(row: HParamRow, everything: bool) -> bool:
     """By default: what has a name; and numbers, which give nobody away."""
-    if everything:
+    if everything or row.searched:
         return True
     if row.kind is Kind.SETTING:
         return False

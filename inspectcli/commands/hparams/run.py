@@ -12,7 +12,13 @@ from inspectcli.storage import locate
 
 
 def read_hparams(
-    path: str | os.PathLike[str], *, study: str = "", run: str = "", trial: str = "", neighbors: bool = True
+    path: str | os.PathLike[str],
+    *,
+    study: str = "",
+    run: str = "",
+    trial: str = "",
+    neighbors: bool = True,
+    secrets: bool = False,
 ) -> HParams:
     """The hyperparameters that a checkpoint, a config, a database or a run's folder holds. Nothing is run or imported.
 
@@ -20,6 +26,7 @@ def read_hparams(
         path: a file; or a folder, of which every store is read.
         study, run, trial: which one, where a store holds many; without it the best completed one.
         neighbors: look beside a checkpoint for the configs of known tools too.
+        secrets: give tokens, keys and passwords as they are; else they are masked.
 
     >>> hparams = read_hparams("fixtures/lightning.ckpt")
     >>> hparams["learning_rate"]
@@ -32,7 +39,7 @@ def read_hparams(
     """
     location = locate(path)
     notes: list[str] = []
-    runs = collect(location, Selection(study, run, trial), neighbors, notes)
+    runs = collect(location, Selection(study, run, trial, secrets), neighbors, notes)
     # The run of the folder itself counts before those below it; later ones before earlier ones.
     entries: dict[str, HParamValue] = {}
     for found in sorted(runs, key=lambda r: (bool(r.folder), r.folder)):

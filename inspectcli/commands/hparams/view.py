@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inspectcli.analysis.health.hyperparameters import findings
-from inspectcli.commands.hparams.result import HParams, HParamsDiff, is_visible, visible
+from inspectcli.commands.hparams.result import HParams, HParamsDiff, TrialReport, is_visible, visible
 from inspectcli.commands.inspect.health_view import TONES
 from inspectcli.display.blocks import (
     Block,
@@ -25,11 +25,11 @@ from inspectcli.display.blocks import (
 )
 from inspectcli.display.text import listed, plural, setting, significant
 from inspectcli.document import Deferred
-from inspectcli.hparams.advice import Advice, beside
+from inspectcli.hparams.advice import METHODS, Advice, beside, on_nonfinite
 from inspectcli.hparams.base import HParamRow, Kind, Reach, Trial
 from inspectcli.hparams.collect import Run
 from inspectcli.hparams.conflicts import is_comparable
-from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree
+from inspectcli.hparams.merge import IMPORTANT, HParamValue, agree, base_name
 from inspectcli.hparams.privacy import MASK
 from inspectcli.storage import locate
 from inspectcli.storage.names import file_name, relative
@@ -38,6 +38,8 @@ from inspectcli.storage.names import file_name, relative
 MAX_OTHERS = 12
 #: Runs of a folder that are shown one by one; more become lines of a table.
 MAX_RUNS = 6
+#: Values of one name at other places that are shown.
+MAX_OTHER_VALUES = 3
 
 _BAR = "▏▎▍▌▋▊▉█"
 
@@ -73,8 +75,14 @@ def present_hparams(found: HParams, view: HParamsView, nonfinite: int | None = N
             if view.advice:
                 blocks += _advice(run, nonfinite)
     blocks += [Note(note, Tone.DIM) for note in found.notes]
-    document = Deferred("hparams", lambda: found.report(view.all_rows))
-    return Report("hparams", tuple(blocks), document, _records(visible(found.rows, view.all_rows)), found.exit_code)
+    document = Deferred("hparams", lambda: found.report(view.all_rows, view.trials, view.advice))
+    if view.trials:
+        records = _trial_records(found.report(view.all_rows).trials)
+    elif view.advice:
+        records = tuple({**item._asdict(), "value": _flat(item.value)} for item in found.advice)
+    else:
+        records = _records(visible(found.rows, view.all_rows))
+    return Report("hparams", tuple(blocks), document, records, found.exit_code)
 
 
 def _aside(found: HParams) -> str:
@@ -95,6 +103,24 @@ def _records(rows: Iterable[HParamRow]) -> tuple[dict[str, Any], ...]:
             "note": row.note,
         }
         for row in rows
+    )
+
+
+def _trial_records(trials: Sequence[TrialReport]) -> tuple[dict[str, Any], ...]:
+    """A record for each trial, all with the same keys."""
+    names = dict.fromkeys(name for trial in trials for name in trial.values)
+    most = max((len(trial.objectives) for trial in trials), default=0)
+    return tuple(
+        {
+            "trial": trial.name,
+            "study": trial.study,
+            "state": trial.state,
+            "objective": trial.objective,
+            **{f"objectives.{i}": trial.objectives[i] if i < len(trial.objectives) else None for i in range(most)},
+            "best": trial.best,
+            **{f"values.{name}": _flat(trial.values.get(name)) for name in names},
+        }
+        for trial in trials
     )
 
 
@@ -227,10 +253,24 @@ def _remark(entry: HParamValue) -> str:
     groups = [r for r in entry.rows if r.reach is Reach.GROUP and r.kind is Kind.STATIC]
     parts = [note] if note else []
     parts += [f"{setting(r.value)} in {r.note}" for r in groups[:2]]
+    parts += _otherwise(entry)
     same = sum(is_comparable(r) and agree(r.value, entry.value) for r in entry.rows if r is not entry.row)
     if same > 0 and not entry.layered and not parts:
         parts.append(f"and in {plural(same, 'other place')}")
     return "; ".join(parts)
+
+
+def _otherwise(entry: HParamValue) -> list[str]:
+    """Other values that hold for the whole run as well, and where: of a second optimizer, of another file."""
+    if entry.layered or base_name(entry.row.name or "")[1] is not None:
+        return []
+    others: dict[str, HParamRow] = {}
+    for row in entry.rows:
+        whole = row.kind is Kind.STATIC and row.reach is Reach.RUN and row.is_set and not row.private
+        if whole and row.name == entry.row.name and not agree(row.value, entry.value):
+            others.setdefault(setting(row.value), row)
+    parts = [f"{text} in {row.source.locator or file_name(row.source.file)}" for text, row in others.items()]
+    return parts if len(parts) <= MAX_OTHER_VALUES else [*parts[:MAX_OTHER_VALUES], f"{len(parts):,} values in all"]
 
 
 def _others(run: Run) -> Iterator[Block]:
@@ -239,7 +279,8 @@ def _others(run: Run) -> Iterator[Block]:
     hidden = sum(1 for r in run.rows if r.name is None) - len(unnamed[:MAX_OTHERS])
     if unnamed:
         text = ", ".join(f"{r.raw_key} {setting(r.value)}" for r in unnamed[:MAX_OTHERS])
-        yield Facts((("other numbers", Cell(text, Tone.DIM)),))
+        title = "others" if any(isinstance(r.value, str) for r in unnamed[:MAX_OTHERS]) else "other numbers"
+        yield Facts(((title, Cell(text, Tone.DIM)),))
     if hidden > 0:
         yield Note(f"{plural(hidden, 'more value')}, settings and keys without a known name: --all", Tone.DIM)
 
@@ -300,10 +341,10 @@ def _advice(run: Run, nonfinite: int | None) -> Iterator[Block]:
         ),
     )
     yield table_of(fields, known, lambda item: item[0].name)
-    odd_ones = [f"{entry.name} {setting(entry.value)} is {odd}" for entry, _, odd in known if odd]
-    if odd_ones and nonfinite:
-        text = f"{'; '.join(odd_ones)}: and the weights hold {plural(nonfinite, 'value')} that are NaN or Inf"
-        yield Note(text, Tone.BAD)
+    if nonfinite:
+        weights = f"the weights hold {plural(nonfinite, 'value')} that {'is' if nonfinite == 1 else 'are'} NaN or Inf"
+        yield Note(f"{weights}: {on_nonfinite(run.entries)}", Tone.BAD)
+    yield Note(METHODS, Tone.DIM)
     yield Note("advice says what is usual, not what is right: it changes no exit code", Tone.DIM)
 
 
@@ -338,7 +379,8 @@ def _trial_tone(trial: Trial) -> Tone:
 
 
 def _objective_cell(trial: Trial) -> Cell:
-    text = "" if trial.objective is None else significant(trial.objective, 6)
+    several = trial.objectives or (() if trial.objective is None else (trial.objective,))
+    text = ", ".join(significant(value, 6) for value in several)
     return Cell(text, _trial_tone(trial), trial.objective)
 
 

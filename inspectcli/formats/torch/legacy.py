@@ -46,11 +46,20 @@ def _looks_like_text_pickle(head: bytes) -> bool:
 
 
 def open_legacy(location: Location) -> Checkpoint:
+    return open_pickle(location, tensors_only=True)
+
+
+def open_pickle(location: Location, tensors_only: bool = False) -> Checkpoint:
+    """A file that begins with a pickle; one without tensors, which may hold settings, is refused with `tensors_only`.
+
+    Raises:
+        PinspectError: it cannot be read, or holds no tensors.
+    """
     source = location.open()
     first = read_pickle_at(source, 0)
     if is_stream(first):
         return _open_stream(location, source, read_stream(source, first))
-    return _open_pickle(location, source, first)
+    return _open_pickle(location, source, first, tensors_only)
 
 
 def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoint:
@@ -85,11 +94,11 @@ def _open_stream(location: Location, source: Source, stream: Stream) -> Checkpoi
     )
 
 
-def _open_pickle(location: Location, source: Source, program: Program) -> Checkpoint:
+def _open_pickle(location: Location, source: Source, program: Program, tensors_only: bool) -> Checkpoint:
     rebuilder = Rebuilder(StreamStorages(source), load_blob)
     tree = walk(program.value, rebuilder, "pickle")
     found = judged((program,), "the pickle") + swept(source, f"a second pickle at byte {program.end:,}", program.end)
-    if not tree.tensors and not found:
+    if tensors_only and not tree.tensors and not found:
         raise NoCheckpointError("a pickle without tensors", "it may hold settings: this command looks for parameters")
     rest = source.size - program.end
     return Checkpoint(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from operator import attrgetter
 
 from inspectcli.errors import PinspectError
 from inspectcli.formats import open_location
-from inspectcli.hparams._config import config_rows
+from inspectcli.hparams._config import config_rows, set_aside
 from inspectcli.hparams._pickled import Module, plain
 from inspectcli.hparams._python import assignments
 from inspectcli.hparams._torch_state import is_optimizer, is_scheduler, optimizer_rows, scheduler_rows
 from inspectcli.hparams._tree import MAX_LEAVES, Attributes, dotted, flag_unresolved, leaves
 from inspectcli.hparams.base import HParamRow, HParamSource, Kind, Origin, Priority, Reach, Selection, Store
+from inspectcli.hparams.merge import agree
 from inspectcli.hparams.names import hparam, scope_of
 from inspectcli.storage.location import Location
 from inspectcli.tensors.model import Checkpoint
@@ -77,14 +79,17 @@ def torch_rows(top: object, file: str) -> list[HParamRow]:
         made.append(row)
         if len(made) >= MAX_LEAVES:
             break
-    return _settle_rates(made)
+    return set_aside(_settle_rates(made))
 
 
 def _writer(top: object) -> str:
     if not isinstance(top, Mapping):
         return "torch"
-    if str(top.get("__class__", "")).endswith("TrainingArguments"):
+    cls = str(top.get("__class__", ""))
+    if cls.endswith("TrainingArguments"):
         return "transformers"
+    if cls.startswith(("sklearn.", "xgboost.", "lightgbm.")):
+        return "scikit-learn" if cls.startswith("sklearn.") else cls.partition(".")[0]
     meta = top.get("meta")
     if isinstance(meta, Mapping) and ("mmengine_version" in meta or "mmcv_version" in meta):
         return "mmengine"
@@ -114,6 +119,9 @@ class _Torch:
         if isinstance(node, Attributes):
             locator = f"{locator}.__dict__" if locator else "__dict__"
             scope = "config" if scope == "checkpoint" else scope
+            if str(node.get("__class__", "")).startswith("sklearn."):
+                yield from self.estimator(node, locator)
+                return
         for key, value in node.items():
             place = f"{locator}.{key}" if locator else key
             inner = "config" if scope == "checkpoint" else scope
@@ -130,6 +138,22 @@ class _Torch:
                 if row.kind is Kind.DYNAMIC and value == -1:  # ultralytics strips its finished files
                     row = replace(row, name=None, kind=Kind.SETTING)
                 yield replace(row, current=row.value) if row.kind is Kind.DYNAMIC else row
+
+    def estimator(self, node: Tree, locator: str) -> Iterator[HParamRow]:
+        """scikit-learn: an attribute that ends in `_` was learned, one that begins with it is its own affair.
+
+        https://scikit-learn.org/stable/developers/develop.html#estimated-attributes
+        """
+        origin = Origin(self.file, locator, self.tool)
+        for key, value in node.items():
+            if key.endswith("_") or key.startswith("_"):
+                yield HParamRow(None, key, value, None, Kind.SETTING, origin)
+            elif isinstance(value, Mapping):
+                yield from self.visit(value, f"{locator}.{key}", (key,), "config")
+            elif key == "learning_rate" and isinstance(value, str):
+                yield HParamRow("lr_scheduler", key, value, None, Kind.STATIC, origin)
+            else:
+                yield hparam(key, value, origin, "sklearn")
 
     def settings(self, value: object, key: str, locator: str) -> Iterator[HParamRow]:
         """What is no configuration: listed when everything is asked for; ultralytics logs its rates there."""
@@ -191,15 +215,40 @@ def _holds_dicts(value: object) -> bool:
 
 
 def _settle_rates(made: list[HParamRow]) -> list[HParamRow]:
-    """Treat a group's `lr` as current if a config gives the configured rate; otherwise as the configured rate."""
+    """Tell the rates that were set from those that training has come to.
+
+    A group's `lr` is the set one, unless a config gives that, or a schedule moved it that does not keep where it began.
+    """
+    schedules = [str(row.value) for row in made if row.name == "lr_scheduler"]
     configured = [row for row in made if row.name == "learning_rate" and not _of_group(row)]
-    settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
+    if any(_MOVES_SILENTLY.search(name) for name in schedules):
+        settled = [_as_current(row) if _of_group(row) else row for row in made]
+    elif configured and any(_of_group(row) and row.reach is Reach.GROUP for row in made) and _layered(made, configured):
+        settled = [
+            replace(row, reach=Reach.GROUP, note=row.note or "group 1") if _of_group(row) else row for row in made
+        ]
+    else:
+        settled = [_as_current(row) if configured and _of_group(row) else row for row in made]
+    if any("CyclicLR" in name for name in schedules):  # it writes its lower end where others keep the set rate
+        settled = [
+            replace(row, name="lr_min") if row.raw_key == "initial_lr" and row.name == "learning_rate" else row
+            for row in settled
+        ]
     moving = [row for row in settled if row.name == "learning_rate.current"]
     # What a scheduler set last is nearer to now than a group that was saved before it.
     now = next((row.current for row in sorted(moving, key=attrgetter("rank"))), None)
     if now is None:
         return settled
     return [replace(r, current=now) if r.name == "learning_rate" and r.current is None else r for r in settled]
+
+
+#: Of these schedules a file keeps the current rate only.
+_MOVES_SILENTLY = re.compile("ReduceLROnPlateau|CyclicLR|OneCycleLR")
+
+
+def _layered(made: list[HParamRow], configured: list[HParamRow]) -> bool:
+    """Whether groups have rates of their own, and nothing moved: the configured one is still among them."""
+    return any(_of_group(row) and agree(row.value, of.value) for row in made for of in configured[:4])
 
 
 def _of_group(row: HParamRow) -> bool:

@@ -28,8 +28,8 @@ def _own_words(row: HParamRow) -> HParamRow:
     if key == "train_batch_size" and not place:
         return replace(row, name="batch_size_total", note=row.note or "of the whole job")
     if key == "enabled" and place in ("fp16", "bf16", "amp"):
-        if row.value is True:
-            return replace(row, value=place, note=f"{place} is enabled", stored="true")
+        if row.is_set:
+            return replace(row, note=f"{place} is enabled")
         return replace(row, name=None)
     if place.split(".")[0] in ("zero_optimization", "fp16", "bf16", "amp", "comms_logger", "activation_checkpointing"):
         return replace(row, name=None, kind=Kind.SETTING)

@@ -68,10 +68,11 @@ def _read_db(location: Location, head: bytes, choice: Selection) -> Store:
         if row is not None:
             found.setdefault(run, []).append(row)
     grouped: dict[str, list[Trial]] = {}
-    for run, _, status, experiment, _, stage in sorted(runs, key=lambda row: (_time(row[4]), str(row[0]))):
+    for run, title, status, experiment, _, stage in sorted(runs, key=lambda row: (_time(row[4]), str(row[0]))):
         if stage != "deleted":
             name = experiments.get(experiment, str(experiment))
-            grouped.setdefault(name, []).append(Trial(str(run), str(status), name, rows=tuple(found.get(run, ()))))
+            trial = Trial(str(run), str(status), name, rows=tuple(found.get(run, ())), label=str(title or ""))
+            grouped.setdefault(name, []).append(trial)
     return _chosen(grouped, choice, unmerged(location))
 
 
@@ -152,7 +153,8 @@ def _read_folder(folder: Location, choice: Selection) -> Store:
         for run, meta in sorted(runs, key=lambda pair: (pair[1].get("start_time", ""), str(pair[0]))):
             if meta.get("lifecycle_stage") != "deleted":
                 state = _STATUS.get(meta.get("status", ""), meta.get("status", ""))
-                trial = Trial(run.name, state, name, rows=tuple(_run_rows(run, notes)))
+                title = meta.get("run_name", "")
+                trial = Trial(run.name, state, name, rows=tuple(_run_rows(run, notes)), label=title)
                 grouped.setdefault(name, []).append(trial)
                 places[trial.name] = run
     store = _chosen(grouped, choice, notes)

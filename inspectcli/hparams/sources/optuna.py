@@ -264,7 +264,8 @@ def _trial(trial: _Trial, path: str, study: str) -> Trial:
     origin = Origin(path, trial.locator, TOOL)
     rows = tuple(_row(name, *stored, origin) for name, stored in trial.params.items())
     state = trial.state if trial.feasible else f"{trial.state}, constraint violated"
-    return Trial(str(trial.number), state, study, trial.values.get(0), rows=rows)
+    several = tuple(trial.values[i] for i in sorted(trial.values)) if len(trial.values) > 1 else ()
+    return Trial(str(trial.number), state, study, trial.values.get(0), rows=rows, objectives=several)
 
 
 def _row(name: str, stored: float | None, distribution: Mapping[str, Any], origin: Origin) -> HParamRow:

@@ -143,7 +143,7 @@ def test_hparams_says_the_same(changed: dict[str, int], tmp_path: Path) -> None:
 
 def test_they_need_no_values_and_run_by_default() -> None:
     rules = [rule for rule in all_rules() if rule.code.startswith("PI6")]
-    assert [rule.code for rule in rules] == ["PI601", "PI602", "PI603", "PI604"]
+    assert [rule.code for rule in rules] == ["PI601", "PI602", "PI603", "PI604", "PI605"]
     assert {(rule.reads_values, rule.default, rule.family) for rule in rules} == {(False, True, "hyperparameters")}
 
 

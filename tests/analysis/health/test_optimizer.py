@@ -144,9 +144,9 @@ def test_two_optimizers_are_not_guessed_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "remark"),
     [
-        (lambda m: torch.optim.SGD(m.parameters(), lr=0.5, momentum=0.9), ""),
+        (lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9), ""),
         (lambda m: torch.optim.AdamW(m.parameters(), lr=3e-4), ""),
-        (lambda m: torch.optim.AdamW(m.parameters(), lr=0.5), "; the learning rate is 0.5, typically 1e-7 to 0.01"),
+        (lambda m: torch.optim.AdamW(m.parameters(), lr=0.5), "; the learning rate is 0.5, typically 1e-5 to 0.01"),
     ],
 )  # fmt: skip
 def test_usual_learning_rates(tmp_path: Path, make: Make, remark: str) -> None:

@@ -29,7 +29,7 @@ def test_config_and_tensors_that_agree(tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "num_layers"),
         ({"intermediate_size": 96}, "intermediate_size"),
         ({"vocab_size": 81}, "vocab_size"),
-        ({"num_key_value_heads": 4}, "num_heads"),
+        ({"num_key_value_heads": 4}, "num_kv_heads"),
     ],
 )
 def test_a_config_that_the_tensors_deny_is_a_finding(tmp_path: Path, changed: dict[str, int], name: str) -> None:
@@ -41,8 +41,16 @@ def test_a_config_that_the_tensors_deny_is_a_finding(tmp_path: Path, changed: di
     assert first.tensor.startswith("model.")  # both places
 
 
-def test_a_padded_vocabulary_is_none(tmp_path: Path) -> None:
-    assert read_hparams(model(tmp_path / "m", llama(vocabulary=128))).findings == ()
+def test_more_rows_than_the_vocabulary_of_transformers_are_a_finding(tmp_path: Path) -> None:
+    (finding,) = read_hparams(model(tmp_path / "m", llama(vocabulary=128))).findings
+    assert (finding.code, finding.name) == ("PI601", "vocab_size")
+
+
+def test_a_padded_vocabulary_of_another_tool_is_none(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", llama(vocabulary=128))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"vocab_size": config["vocab_size"]}))
+    assert read_hparams(folder).findings == ()
 
 
 def test_heads_that_do_not_divide(tmp_path: Path) -> None:

@@ -102,9 +102,87 @@ def test_scheduler_class_and_current_rate(name: str, tmp_path: Path) -> None:
     assert found["lr_scheduler"][0].value == name
     if "initial_lr" in optimizer.param_groups[0]:
         assert found["learning_rate.current"][0].value == pytest.approx(optimizer.param_groups[0]["lr"])
-        assert found["learning_rate"][0].value == optimizer.param_groups[0]["initial_lr"]
+        # These two set the rates themselves, whatever the optimizer was made with.
+        began = {"OneCycleLR": "lr_warmup_start", "CyclicLR": "lr_min"}.get(name, "learning_rate")
+        assert found[began][0].value == optimizer.param_groups[0]["initial_lr"]
     if name == "MultiStepLR":
         assert found["lr_milestones"][0].value == [2, 4]
+
+
+def test_a_schedule_that_keeps_no_first_rate_leaves_the_current_one(tmp_path: Path) -> None:
+    optimizer = trained("SGD", lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    for _ in range(3):
+        scheduler.step(1.0)
+    torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}, tmp_path / "c.pt")
+    found = rows_of(tmp_path / "c.pt")
+    assert "learning_rate" not in found
+    assert {row.value for row in found["learning_rate.current"]} == {optimizer.param_groups[0]["lr"]}
+
+
+@pytest.mark.parametrize(("name", "key"), [("SGD", "momentum"), ("AdamW", "betas")])
+def test_what_a_cycle_moves_is_not_what_was_set(name: str, key: str, tmp_path: Path) -> None:
+    optimizer = trained(name, lr=0.1, **{key: 0.9 if key == "momentum" else (0.9, 0.99)})
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=9)
+    scheduler.step()
+    torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "args": {"lr": 0.1}},
+               tmp_path / "c.pt")  # fmt: skip
+    hparams = read_hparams(tmp_path / "c.pt")
+    assert key not in rows_of(tmp_path / "c.pt")
+    assert f"{key}.current" in rows_of(tmp_path / "c.pt")
+    assert (hparams["learning_rate"], hparams["max_lr"], hparams.findings) == (0.1, 0.3, ())
+
+
+def test_schedules_in_sequence_are_one_schedule(tmp_path: Path) -> None:
+    optimizer = trained("SGD", lr=0.4)
+    schedules = torch.optim.lr_scheduler
+    parts = [schedules.LinearLR(optimizer, 0.1, total_iters=5), schedules.CosineAnnealingLR(optimizer, 50)]
+    scheduler = schedules.SequentialLR(optimizer, parts, milestones=[5])
+    torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}, tmp_path / "c.pt")
+    hparams = read_hparams(tmp_path / "c.pt")
+    assert hparams["lr_scheduler"] == "SequentialLR: LinearLR, then CosineAnnealingLR"
+    assert (hparams["learning_rate"], hparams["warmup_steps"]) == (0.4, 5)
+    assert "max_steps" not in hparams
+
+
+def test_rates_by_layer_did_not_move(tmp_path: Path) -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": rate} for rate in (1e-5, 1e-3)]
+    held = {"optimizer": torch.optim.AdamW(groups).state_dict(), "cfg": {"lr": 1e-3}}
+    torch.save(held, tmp_path / "c.pt")
+    found = rows_of(tmp_path / "c.pt")
+    assert [row.value for row in found["learning_rate"]] == [1e-5, 1e-3, 1e-3]
+    assert "learning_rate.current" not in found
+
+
+LEARNED = {"weight": torch.ones(2, 3), "lr": torch.tensor(0.5), "depth": torch.tensor([3.0])}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"lr": 0.1, "model": LEARNED},
+        {"lr": 0.1, "anything": {"deeper": {"w": torch.ones(4)}, "lr": torch.tensor(0.5)}},
+        {"lr": 0.1, "parts": [LEARNED, LEARNED]},
+        {"lr": 0.1, "state": {"net": LEARNED}},
+        {"lr": 0.1, "net": {"weight": torch.ones(1, 1), "lr": torch.ones(1)}},
+        {"lr": 0.1, "args": {"class_weights": torch.ones(4)}, "w": torch.ones(2), "bias": torch.tensor([0.3])},
+    ],
+)
+def test_what_was_learned_is_not_what_was_set(held: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "c.pt")
+    values = [row.value for row in read_hparams(tmp_path / "c.pt").rows]
+    assert [value for value in values if isinstance(value, float)] == [0.1] * ("lr" in held)
+
+
+def test_a_bare_state_dict_sets_nothing(tmp_path: Path) -> None:
+    torch.save({"temperature": torch.tensor([1.5])}, tmp_path / "c.pt")
+    assert read_hparams(tmp_path / "c.pt").rows == ()
+
+
+def test_a_config_may_hold_tensors(tmp_path: Path) -> None:
+    config = {"lr": torch.tensor(0.25), "class_weights": torch.ones(4)}
+    torch.save({"config": config, "model": LEARNED}, tmp_path / "c.pt")
+    assert dict(read_hparams(tmp_path / "c.pt")) == {"learning_rate": 0.25}
 
 
 def test_parameter_groups_that_differ_are_all_told(tmp_path: Path) -> None:
