@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -123,14 +124,36 @@ def flag_unresolved(row: HParamRow) -> HParamRow:
     return replace(row, note=f"unresolved: {why}", unresolved=True) if why else row
 
 
+_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
+
+
 def decode_text(text: object) -> object:
     """What `str()` made of it: `'0.001'` -> 0.001, `'None'` -> None, `'[64, 32]'` -> [64, 32]; else the text."""
     if not isinstance(text, str) or len(text) > 10_000:
         return text
+    bare = text.strip()
+    if bare in _WORDS:
+        return _WORDS[bare]
+    if _NUMBER.fullmatch(bare):
+        return _number(bare)
+    if not bare.startswith(("[", "{", "(", "'", '"')):
+        return text
     try:
-        value = ast.literal_eval(text.strip())
+        value = ast.literal_eval(bare)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return {"true": True, "false": False, "null": None}.get(text.strip(), text)
+        return text
     if isinstance(value, tuple):
         return list(value)
     return value if isinstance(value, int | float | str | list | dict | None) else text
+
+
+def _number(text: str) -> int | float | str:
+    """As Python reads it: no leading zeros, which a version or a number of a run may have."""
+    digits = text.lstrip("+-")
+    if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+        return text
+    try:
+        return int(text) if digits.replace("_", "").isdigit() else float(text)
+    except ValueError:
+        return text

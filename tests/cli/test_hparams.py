@@ -99,7 +99,7 @@ def test_advice_is_no_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path
     code, text = out_of(capsys, str(tmp_path / "c.pt"), "--advice")
     assert code == 0
     assert "above the usual 1e-5 to 0.1" in text
-    assert "and the weights hold 1 value that are NaN or Inf" in text
+    assert "the weights hold 1 value that is NaN or Inf: " in text
     assert "typically" in text
 
 
