@@ -90,7 +90,7 @@ class Rule:
     check: RuleFunction = field(repr=False)
     reads_values: bool = True
     default: bool = True
-    needs: tuple[type[Measurement[Any]], ...] = ()
+    needs: tuple[type[Measurement[Any]], ...] = field(default=(), repr=False)
 
     @property
     def family(self) -> str:
