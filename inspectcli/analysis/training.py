@@ -114,7 +114,7 @@ def _signs(checkpoint: Checkpoint, tensors: Sequence[TensorFacts]) -> Iterator[_
     if steps is not None and steps > 0:
         yield _Sign(True, f"the file is from step {steps:,}")
     epoch = checkpoint.training.epoch
-    if epoch is not None and epoch > 0:
+    if not steps and epoch is not None and epoch > 0:
         yield _Sign(True, f"the file is from epoch {epoch:,}")
     yield from _of_norms(tensors)
     yield from _of_biases(tensors)

@@ -44,6 +44,8 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0e}"
 
 
+#: Signs that the sentence tells; all are in the JSON.
+_SIGNS = 2
 _ANSWERS = {"trained": "yes", "not-trained": "no", "unknown": "cannot be told"}
 
 
@@ -61,7 +63,8 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
         and not row.alias_of
         and row.kind is not Kind.EMA
     ]
-    parts = list(judged.evidence)
+    kept = judged.evidence[:_SIGNS]
+    parts = [*kept, *(text for text in judged.evidence[_SIGNS:] if text.endswith("no known initializer"))]
     if as_drawn:
         parts.insert(len(parts) if judged.is_trained else 0, _as_drawn(as_drawn, judged.weights))
     unknown = judged.weights - judged.moved - judged.as_drawn

@@ -74,8 +74,8 @@ model.safetensors  safetensors · 168.5 kB
  values      1 NaN in h.0.up.weight, first at [3, 5]
  trained     yes: 5 of 5 biases are off their start; 3 weights fit no known
              initializer; 1 of 5 weights are as drawn: h.2.up.weight (PyTorch
-             default, U(±1/sqrt(fan_in)) = U(±0.125)); of 1 weight nothing can be
-             told
+             default, U(±1/sqrt(fan_in)) = U(±0.125)); of 1 weight nothing can
+             be told
  PI101       h.0.up.weight: 1 NaN of 8,192 values (0.012 %), the first NaN or
              Inf at [3, 5]
              → Go back to the last checkpoint without NaN, and train on with a
