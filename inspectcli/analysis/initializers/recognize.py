@@ -47,6 +47,8 @@ _UNSEEN = 20
 _COARSE = 0.1
 #: Least number of values of which a normal draw can be proved.
 _LEAST_PROVED = 256
+#: Fewest rows that are orthogonal with a gain that nobody names.
+_LEAST_ROWS = 4
 #: Standard errors by which the spread of a named initializer may be off, to be named for what fits any.
 _NAMED = 2.0
 #: Beyond the bound of the default by less than this share: moved from it, and no other initializer.
@@ -378,7 +380,8 @@ class _Model:
                 found = InitMatch(Strength.UNTOUCHED, "orthogonal" + words + each, "orthogonal")
                 if words in matching.GAINS.values():
                     return found  # three orthogonal gates, one below the other, are orthogonal with a gain of sqrt(3)
-                other = other or found
+                if min(part) >= _LEAST_ROWS:  # two or three are so by chance
+                    other = other or found
         return other
 
     def _independent(self, tensor: TensorFacts, candidate: Candidate, values: _Values) -> bool:
