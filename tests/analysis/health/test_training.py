@@ -70,7 +70,7 @@ def test_a_trained_model(tmp_path: Path) -> None:
         {"ln.weight": torch.ones(64), "ln.bias": torch.zeros(64)},
         {"norm.running_mean": torch.randn(8), "norm.num_batches_tracked": torch.tensor(0)},
         {"attn_mask": torch.zeros(32, 32).uniform_(-0.1, 0.1)},
-        {"embed.weight": torch.cat([torch.zeros(1, 32), torch.randn(99, 32) * 0.3])},
+        {"embed.weight": torch.cat([torch.zeros(1, 32), torch.randn(99, 32) * torch.rand(99, 1)])},
         {"small.weight": torch.empty(3, 4).uniform_(-0.5, 0.5)},
     ],
     ids=lambda more: next(iter(more)),
