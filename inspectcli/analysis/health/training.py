@@ -10,7 +10,7 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
-from inspectcli.analysis.roles import Part
+from inspectcli.analysis.roles import OF_LAYER, Part
 from inspectcli.measure.again import again
 from inspectcli.measure.first_values import FirstValues
 from inspectcli.tensors.arithmetic import median
@@ -21,6 +21,10 @@ _HEAD = re.compile(
     r"fc|qa_outputs|classification_head|last_linear|decoder)([._/]|$)",
     re.IGNORECASE,
 )
+#: Values from which "cannot be told from a normal initializer" says something.
+_SURE = 1024
+#: An initializer that a configuration beside the file names.
+_CONFIGURED = re.compile(r"config|initializer_range|init\w*_std")
 #: Updates of Adam over weights outside of which one is odd; about a thousandth is usual.
 _UPDATE = (1e-7, 1e-1)
 _GRADIENT = 1e4
@@ -32,55 +36,92 @@ def _is_untouched(tensor: TensorFacts) -> bool:
     return verdict is not None and verdict.strength == "untouched" and verdict.family != "constant"
 
 
-def _untouched_weights(subject: RuleContext) -> list[TensorFacts]:
+def _is_drawn(tensor: TensorFacts) -> bool:
+    """Return whether values are untouched, or cannot be told from an initializer's."""
+    verdict = tensor.verdict
+    is_like = verdict is not None and verdict.strength == "init-like" and tensor.ref.numel >= _SURE
+    return is_like or _is_untouched(tensor)
+
+
+def _drawn_weights(subject: RuleContext) -> list[TensorFacts]:
+    """Weights of a trained model that are as an initializer drew them."""
+    if not subject.trained:
+        return []
     return [
         tensor
         for tensor in subject.unique
         if tensor.role.is_weight
         and tensor.role.kind is not Part.LORA_A
-        and _is_untouched(tensor)
+        and _is_drawn(tensor)
         and tensor.ref.kind is not Kind.EMA
+        and not _is_constructed(tensor)
     ]
 
 
+def _is_constructed(tensor: TensorFacts) -> bool:
+    """Return whether this is a permutation, an identity, or a matrix of +-c such as Hadamard's: no draw."""
+    s, shape = tensor.stats, tensor.ref.shape
+    if s is None or len(shape) != 2 or s.low is None or s.high is None:
+        return False
+    ones = s.low == 0 and s.high == 1 and s.count - s.zeros == max(shape) and math.isclose(s.mean * s.count, max(shape))
+    return ones or (s.low == -s.high and math.isclose(s.rms, s.high, rel_tol=1e-6))
+
+
+def _as_drawn(subject: RuleContext, tensor: TensorFacts) -> RuleHit:
+    """A warning where it is exact, or where its siblings or the file itself bear it out; else a note."""
+    verdict = tensor.verdict
+    assert verdict is not None
+    siblings = [other for other in subject.siblings.get(tensor.name, ()) if other is not tensor]
+    moved = sum(other.verdict is not None and other.verdict.strength == "moved" for other in siblings)
+    is_alone = len(siblings) > 1 and 2 * moved > len(siblings)
+    is_exact = OF_LAYER.search(tensor.role.leaf) and (_is_untouched(tensor) or _CONFIGURED.search(verdict.formula))
+    severity = Severity.WARNING if is_exact or is_alone else Severity.NOTE
+    message = verdict.sentence
+    figures: dict[str, object] = {"formula": verdict.formula, "siblings_moved": moved}
+    if _is_untouched(tensor):
+        del figures["siblings_moved"]
+    elif moved:
+        noun = "sibling in another block has" if moved == 1 else "siblings in other blocks have"
+        message += f"; {moved:,} {noun} moved"
+    return RuleHit(tensor.name, message, figures, severity=severity)
+
+
 def _is_head(subject: RuleContext, tensor: TensorFacts) -> bool:
-    return bool(_HEAD.search(tensor.role.module)) or subject.last_weights.get(tensor.ref.kind) is tensor
-
-
-def _start(tensor: TensorFacts) -> str:
-    return tensor.verdict.sentence if tensor.verdict is not None else ""
+    is_named = _HEAD.search(tensor.role.module) and len(subject.siblings[tensor.name]) < 3  # blocks have `fc`, too
+    return bool(is_named) or subject.last_weights.get(tensor.ref.kind) is tensor
 
 
 @rule("PI301", "untouched-layer", Severity.WARNING)
 def untouched_layer(subject: RuleContext) -> Iterable[RuleHit]:
-    """A layer of a trained model is exactly as an initializer drew it.
+    """A layer of a trained model is as an initializer drew it.
 
-    Why it matters: the layer adds noise, not knowledge. It was left out of the optimizer, gets no gradient, or was
-    missing in the checkpoint that training began with.
+    Why it matters: nothing was learned in this layer. It was left out of the optimizer, gets no gradient, or was
+    missing in the checkpoint that training began with. Random features are used as drawn on purpose.
+
+    What it rests on: bounds of a uniform initializer that no value crosses, or rows that are orthogonal: exact to about
+    one part in the number of values. Or values that cannot be told from a normal initializer, of a thousand and more:
+    a warning where the siblings in other blocks have moved, or a configuration names the initializer; else a note, for
+    a small change would not show. So is what has no `weight` or `kernel` in its name. Permutations, identities and
+    matrices of +-c are left alone.
 
     What to do: see whether it is frozen on purpose; else check that it is used in `forward` and given to the optimizer.
     """
-    if not subject.trained:
-        return
-    for tensor in _untouched_weights(subject):
-        if not _is_head(subject, tensor):
-            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
+    yield from (_as_drawn(subject, t) for t in _drawn_weights(subject) if not _is_head(subject, t))
 
 
 @rule("PI302", "untrained-head", Severity.WARNING)
 def untrained_head(subject: RuleContext) -> Iterable[RuleHit]:
-    """The last layer of a trained model is exactly as an initializer drew it.
+    """The last layer of a trained model is as an initializer drew it.
 
     Why it matters: a new head on a pretrained body gives random answers until it is trained. Loading one prints the
     warning `some weights were newly initialized`, which is easy to miss.
 
+    What it rests on: as PI301. Where `config.json` beside the file names the initializer, as Hugging Face models do,
+    a thousand values that cannot be told from it are a warning; of a smaller head nothing is said.
+
     What to do: fine-tune the model before using its head, or load the checkpoint that has one.
     """
-    if not subject.trained:
-        return
-    for tensor in _untouched_weights(subject):
-        if _is_head(subject, tensor):
-            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
+    yield from (_as_drawn(subject, t) for t in _drawn_weights(subject) if _is_head(subject, t))
 
 
 @rule("PI303", "lora-b-zero", Severity.WARNING)
@@ -135,9 +176,11 @@ def ema_at_start(subject: RuleContext) -> Iterable[RuleHit]:
     What to do: check that the average is updated in every step, and that its decay is not 1.
     """
     ema = [tensor for tensor in subject.unique if tensor.ref.kind is Kind.EMA and tensor.role.is_weight]
-    still = [tensor for tensor in ema if _is_untouched(tensor)]
+    still = [tensor for tensor in ema if _is_drawn(tensor)]
     if subject.trained and still and 2 * len(still) > len(ema):
-        message = f"{len(still):,} of {len(ema):,} averaged weights are as initialized, first {still[0].name}"
+        are = "are" if all(map(_is_untouched, still)) else "cannot be told from"
+        state = "as initialized" if are == "are" else "their initialization"
+        message = f"{len(still):,} of {len(ema):,} averaged weights {are} {state}, first {still[0].name}"
         yield RuleHit(None, message, {"count": len(still), "of": len(ema), "first": still[0].name})
 
 

@@ -19,7 +19,7 @@ from inspectcli.analysis.initializers.config import ModelConfig, read_config
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate, candidates, place_in_model
 from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.numbers import Numbers
-from inspectcli.analysis.roles import Part, Roles, pattern
+from inspectcli.analysis.roles import UNJUDGED, Part, Roles, pattern
 from inspectcli.measure.again import whole
 from inspectcli.tensors.model import Checkpoint
 
@@ -56,7 +56,7 @@ _CONSTANTS = {
     (Part.LORA_B, 0.0): "zeros, as every new LoRA B",
 }
 
-_JUDGED = frozenset(Part) - {Part.CONSTANT, Part.QUANTIZATION, Part.STATE}
+_JUDGED = frozenset(Part) - UNJUDGED
 _KERAS_LEAVES = re.compile(r"^(kernel|embeddings?|recurrent_kernel|depthwise_kernel|pointwise_kernel|\w+_kernel)$")
 _FUSED = re.compile(r"(weight_(ih|hh)\w*|in_proj_weight|recurrent_kernel|kernel|weight)$")
 _FUSED_MODULE = re.compile(

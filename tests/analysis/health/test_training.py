@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from models.judged import write
 from torch import nn
 
 from inspectcli.analysis.findings import Finding
@@ -99,6 +100,48 @@ def test_a_layer_without_a_gradient() -> None:
             {"formula": "PyTorch default, U(±1/sqrt(fan_in)) = U(±0.1768)"},
         )
     ]  # fmt: skip
+
+
+def body(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Trained blocks, and what is put beside them or in their place; `__` stands for a dot."""
+    made = {f"h.{i}.fc.weight": torch.randn(72, 72).cumsum(0) / 40 for i in range(4)}
+    return made | {name.replace("__", "."): value for name, value in more.items()}
+
+
+#: Drawn or constructed on purpose, beside trained blocks: at most a note.
+ODD: dict[str, dict[str, torch.Tensor]] = {
+    "a permutation": {"flow__perm__weight": torch.eye(48)[torch.randperm(48)]},
+    "an identity": {"flow__lu__weight": torch.eye(32)},
+    "a Hadamard matrix": {"rotation__weight": torch.tensor([[1.0, 1.0], [1.0, -1.0]]).kron(torch.eye(1)) / 2**0.5},
+    "random features": {"attn__projection_matrix": torch.linalg.qr(torch.randn(32, 32))[0]},
+    "features under another name": {"attn__phi": torch.linalg.qr(torch.randn(32, 32))[0]},
+    "a target of random network distillation": {"rnd_target__0__weight": nn.Linear(64, 64).weight.detach()},
+    "a layer that cannot be told": {"fc__weight": nn.init.kaiming_normal_(torch.empty(64, 64))},
+}
+
+
+@pytest.mark.parametrize("more", ODD.values(), ids=ODD.keys())
+def test_odd_things_are_at_most_a_note(more: dict[str, torch.Tensor]) -> None:
+    assert [f for f in findings(body(**more)) if str(f.severity) != "note"] == []
+
+
+def test_a_layer_drawn_anew_whose_siblings_have_moved(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    (tmp_path / "config.json").write_text('{"initializer_range": 0.02}')
+    path = write(tmp_path / "model.safetensors", body(h__2__fc__weight=torch.randn(72, 72) * 0.02))
+    (found,) = inspect(str(path)).files[0].findings
+    assert (found.code, str(found.severity), found.tensor) == ("PI301", "warning", "h.2.fc.weight")
+    assert found.message == "cannot be told from initializer_range, N(0, 0.02); 3 siblings in other blocks have moved"
+    assert found.figures["siblings_moved"] == 3
+
+
+def test_a_new_head_as_the_configuration_draws_it(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    (tmp_path / "config.json").write_text('{"initializer_range": 0.02}')
+    path = write(tmp_path / "model.safetensors", body(classifier__weight=torch.randn(48, 96) * 0.02))
+    assert [(f.code, str(f.severity), f.tensor) for f in inspect(str(path)).files[0].findings] == [
+        ("PI302", "warning", "classifier.weight")
+    ]
 
 
 def test_a_new_head() -> None:
