@@ -30,6 +30,8 @@ _LEAST_OUTLIER = 64
 _PRUNED = 0.25
 #: Times the 99 % quantile: no dimension of a trained normalization or bias stands out like this.
 _IMPOSSIBLE = 1e6
+#: Layers in one tensor.
+_MOST_STACKED = 1024
 #: Weights of which most must be too large before the whole model is.
 _MODEL = 3
 #: Values of a normalization; of three, or so, one for each quantity of the data.
@@ -49,7 +51,7 @@ def _weights(subject: RuleContext) -> Iterator[TensorFacts]:
             yield tensor
 
 
-def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
+def outlier(tensor: TensorFacts) -> tuple[float, float] | None:
     """Return (largest magnitude, usual magnitude) if one value dominates; else None."""
     s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
@@ -132,23 +134,23 @@ def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
 
     What it rests on: the siblings of the tensor in other blocks, two at least; or that a normalization has values near
     1. Without siblings, the initial scale of the library is assumed: as networks with an equalized learning rate begin
-    at a hundred times of it, that is a note, unless most weights of a trained model are so. The bias of an output may
-    have the size of what it predicts, and a scale of the data that of its unit: a note too.
+    at a hundred times of it, that is a note; a warning if most weights of a trained model are so. The bias of an output
+    may have the size of what it predicts, and a scale of the data that of its unit: a note too.
 
     What to do: compare it with an earlier checkpoint (`pinspect diff`), and train on from before it grew.
     """
     sizes = [(tensor, found) for tensor in _weights(subject) if (found := _scale(subject, tensor)) is not None]
-    large = [(tensor, found) for tensor, found in sizes if found.ratio > _EXPLODED and _outlier(tensor) is None]
+    large = [(tensor, found) for tensor, found in sizes if found.ratio > _EXPLODED and outlier(tensor) is None]
     is_whole = subject.trained and len(sizes) >= _MODEL and 2 * len(large) > len(sizes)
     for tensor, found in large:
-        severity = Severity.ERROR if is_whole or not found.is_assumed else Severity.NOTE
+        severity = Severity.ERROR if not found.is_assumed else Severity.WARNING if is_whole else Severity.NOTE
         yield RuleHit(tensor.name, *_size(tensor, found), severity=severity)
     for tensor in subject.unique:
         if (
             tensor.role.kind not in _VECTORS
             or tensor.stats is None
             or tensor.stats.nonfinite
-            or _outlier(tensor) is not None
+            or outlier(tensor) is not None
         ):
             continue
         siblings = _against_siblings(subject, tensor)
@@ -259,7 +261,7 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in subject.unique:
         if not tensor.role.is_weight and tensor.role.kind not in _VECTORS:
             continue
-        found = _outlier(tensor)
+        found = outlier(tensor)
         if found is not None:
             largest, usual = found
             is_mild = tensor.role.kind in _VECTORS and largest < _IMPOSSIBLE * usual
@@ -275,8 +277,11 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
 def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
     """Whole rows or columns of a weight are zeros: units without output, or inputs that are ignored.
 
-    Why it matters: the units are dead weight in every forward pass, and stay dead in training. Padding rows of
-    embeddings are left alone, and so are pruned models.
+    Why it matters: the units are dead weight in every forward pass, and stay dead in training.
+
+    What it rests on: weights of layers, and slices of layers that are stacked in one tensor (experts). Left alone are
+    tables, and the one row at an end of a matrix without bias and siblings, which is for padding whatever the table is
+    called; pruned weights, in which a quarter of the other values are zeros; and masks.
 
     What to do: if the model was not pruned on purpose, look for units that died (ReLU with a high learning rate), or
     for rows that a conversion lost.
@@ -285,7 +290,8 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
         s, shape = tensor.stats, tensor.ref.shape
         if s is None or tensor.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
             continue
-        if not OF_LAYER.search(tensor.role.leaf):
+        is_stack = not OF_LAYER.search(tensor.role.leaf)
+        if is_stack and not _is_stack(subject, tensor):
             continue
         if tensor.ref.stored_shape is not None:  # sparse tensors have them by design
             continue
@@ -293,7 +299,8 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
             continue
         slices = tensor.get(ZeroSlices) or {}
-        for axis, word in zip(_units(tensor), ("rows", "columns"), strict=True):
+        units = [(0, "slices")] if is_stack else zip(_units(tensor), ("rows", "columns"), strict=True)
+        for axis, word in units:
             if axis not in slices:
                 continue
             dead = slices[axis]
@@ -310,6 +317,12 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
                     {"axis": axis, "count": dead.count, "indices": list(dead.first)},
                 )
                 break
+
+
+def _is_stack(subject: RuleContext, tensor: TensorFacts) -> bool:
+    """Return whether layers of a trained model are stacked in one tensor, whatever its name: experts, for instance."""
+    shape = tensor.ref.shape
+    return subject.trained and len(shape) == 3 and 1 < shape[0] <= _MOST_STACKED and min(shape[1:]) >= _LEAST
 
 
 def _is_padding(subject: RuleContext, tensor: TensorFacts, axis: int, dead: Slices) -> bool:

@@ -25,6 +25,8 @@ _HEAD = re.compile(
 _SURE = 1024
 #: An initializer that a configuration beside the file names.
 _CONFIGURED = re.compile(r"config|initializer_range|init\w*_std")
+#: Of a batch normalization.
+_CHANNELS = 2
 #: Updates of Adam over weights outside of which one is odd; about a thousandth is usual.
 _UPDATE = (1e-7, 1e-1)
 _GRADIENT = 1e4
@@ -144,27 +146,49 @@ def lora_b_zero(subject: RuleContext) -> Iterable[RuleHit]:
 
 @rule("PI304", "unused-batchnorm", Severity.WARNING)
 def unused_batchnorm(subject: RuleContext) -> Iterable[RuleHit]:
-    """A batch normalization of a trained model has never seen a batch.
+    """A batch normalization of a trained model has statistics that no batch has made.
 
-    Why it matters: in evaluation it divides by a variance of 1 that nobody measured.
+    Why it matters: in evaluation it divides by a variance of 1 that nobody measured, or by one of 0.
+
+    What it rests on: means of exactly 0 beside variances of exactly 1, in all channels: with a momentum above 0, one
+    batch changes them. Where the counter says that batches were seen, that is a contradiction in any file; else the
+    model must be trained. Variances of exactly 0 are told where the other batch normalizations have none.
 
     What to do: run training data through the model in training mode, or remove the layer.
     """
-    if not subject.trained:
-        return
-    for tensor in subject.tensors:
-        s = tensor.stats
-        if (
-            tensor.role.kind is not Part.COUNTER
-            or tensor.ref.kind is Kind.EMA
-            or s is None
-            or s.low != 0
-            or s.high != 0
-        ):
+    means = [tensor for tensor in subject.tensors if tensor.role.kind is Part.RUNNING_MEAN]
+    measured = any(not _is_all(variance, 0) for mean in means if (variance := _variance(subject, mean)) is not None)
+    for mean in means:
+        counter = subject.modules[mean.role.module].get("num_batches_tracked")
+        variance, batches = _variance(subject, mean), _batches(counter)
+        if mean.ref.kind is Kind.EMA or mean.ref.numel < _CHANNELS:
             continue
-        mean = subject.by_name.get(tensor.name.replace(tensor.role.leaf, "running_mean"))
-        if mean is not None and mean.stats is not None and mean.stats.low == mean.stats.high == 0:
-            yield RuleHit(tensor.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+        is_new = _is_all(mean, 0) and (variance is None or _is_all(variance, 1))
+        if is_new and batches == 0 and counter is not None and subject.trained:
+            yield RuleHit(counter.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+        elif is_new and variance is not None and (batches or (batches is None and subject.trained)):
+            seen = f"after {batches:,} batches" if batches else "in a trained model"
+            message = f"the running mean is 0 and the variance is 1 in all {mean.ref.numel:,} channels, {seen}"
+            yield RuleHit(mean.name, message, {"batches": batches, "channels": mean.ref.numel})
+        elif variance is not None and _is_all(variance, 0) and measured and subject.trained:
+            message = f"the variance is 0 in all {mean.ref.numel:,} channels"
+            yield RuleHit(variance.name, message, {"batches": batches, "channels": mean.ref.numel})
+
+
+def _variance(subject: RuleContext, mean: TensorFacts) -> TensorFacts | None:
+    module = subject.modules[mean.role.module].values()
+    return next((tensor for tensor in module if tensor.role.kind is Part.RUNNING_VAR), None)
+
+
+def _batches(counter: TensorFacts | None) -> int | None:
+    s = counter.stats if counter is not None else None
+    return int(s.high) if s is not None and s.high is not None else None
+
+
+def _is_all(tensor: TensorFacts, value: float) -> bool:
+    """Return whether every value is this one; not of a tensor that was not read."""
+    s = tensor.stats
+    return s is not None and not s.nonfinite and s.low == s.high == value
 
 
 @rule("PI305", "ema-at-start", Severity.WARNING)

@@ -191,6 +191,45 @@ def test_a_batch_norm_that_saw_no_batch() -> None:
     ]  # fmt: skip
 
 
+def norms(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Trained blocks with a batch normalization that has measured, and what is put in their place."""
+    made = body()
+    for i in range(2):
+        made |= {f"h.{i}.bn.running_mean": torch.randn(8), f"h.{i}.bn.running_var": torch.rand(8) + 0.5}
+        made |= {f"h.{i}.bn.num_batches_tracked": torch.tensor(160)}
+    return made | {name.replace("__", "."): value for name, value in more.items()}
+
+
+MEASURED: dict[str, dict[str, torch.Tensor]] = {
+    "all": {},
+    "one dead channel": {"h__1__bn__running_var": torch.tensor([0.0, *[1.0] * 7])},
+    "a mean of 0 alone": {"h__1__bn__running_mean": torch.zeros(8)},
+    "a variance of 1 alone": {"h__1__bn__running_var": torch.ones(8)},
+}
+
+
+@pytest.mark.parametrize("more", MEASURED.values(), ids=MEASURED.keys())
+def test_statistics_that_batches_made(more: dict[str, torch.Tensor]) -> None:
+    assert findings(norms(**more)) == []
+
+
+def test_statistics_that_no_batch_made() -> None:
+    start = {"h__1__bn__running_mean": torch.zeros(8), "h__1__bn__running_var": torch.ones(8)}
+    (found,) = findings(norms(**start))
+    assert (found.code, str(found.severity), found.tensor) == ("PI304", "warning", "h.1.bn.running_mean")
+    assert found.message == "the running mean is 0 and the variance is 1 in all 8 channels, after 160 batches"
+    uncounted = norms(**start)
+    del uncounted["h.1.bn.num_batches_tracked"]
+    assert [f.message[-18:] for f in findings(uncounted)] == ["in a trained model"]
+
+
+def test_variances_of_zero_among_others() -> None:
+    (found,) = findings(norms(h__1__bn__running_var=torch.zeros(8)))
+    assert (found.code, found.tensor, found.message) == (
+        "PI304", "h.1.bn.running_var", "the variance is 0 in all 8 channels",
+    )  # fmt: skip
+
+
 def test_an_average_that_stayed_at_its_start(tmp_path: Path) -> None:
     torch.manual_seed(0)
     start = Net().state_dict()
@@ -281,4 +320,4 @@ def test_a_state_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     state = optimizer.state[net.head.weight]
     state["exp_avg_sq"][0, 0] = -1
     state["exp_avg"][0, 1] = float("nan")
-    assert findings(saved(tmp_path / "a.pt", net, optimizer)) == []
+    assert [f.code for f in findings(saved(tmp_path / "a.pt", net, optimizer))] == ["PI309"]
