@@ -76,7 +76,7 @@ def adapter_mismatch(subject: RuleContext) -> Iterator[RuleHit]:
 
 
 def _is_exchanged(pair: _Pair, usual: _Way, ranks: Mapping[int, int]) -> bool:
-    """Return whether the other way gives the rank of other layers, and the usual one none, or a larger one of its own."""
+    """Return whether the other way gives the rank of other layers, and the usual one none, or one of its own."""
     rank = next((rank for way, rank in pair.ranks.items() if way is not usual), None)
     own = pair.ranks.get(usual)
     return rank is not None and rank in ranks and (own is None or (rank < own and ranks[own] == 1))
