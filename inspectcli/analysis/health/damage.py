@@ -140,6 +140,7 @@ def lost_exponent(subject: RuleContext) -> Iterable[RuleHit]:
     a hundred-thousandth of that, while the next one is where it belongs, and one bit of the exponent would put this one
     among the others. Values that decayed are many, and are left alone. It happens by chance, in less than one of a
     hundred thousand tensors; bits that were set, or cleared in a smaller exponent, cannot be told from healthy values.
+    Weights of more than a million values are not looked at.
 
     What to do: compare the file's checksum with its origin.
     """
