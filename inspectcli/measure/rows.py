@@ -69,7 +69,7 @@ class ZeroSlices(Measurement[Mapping[int, Slices]]):
         zeros = block.stats.zeros
         if zeros < block.count:
             self._is_zero = False
-            self._mark(0, block.start, _Run(block.count, zeros, lambda a, b: _nonzero(block, a, b)))
+            self._mark(0, block.start, _Run(block.count, zeros, lambda a, b: nonzero(block, a, b)))
 
     def merge(self, other: ZeroSlices) -> ZeroSlices:
         self._is_zero &= other._is_zero
@@ -161,7 +161,7 @@ class _Run:
         return self._nonzero
 
 
-def _nonzero(block: Block, first: int, end: int) -> Bools:
+def nonzero(block: Block, first: int, end: int) -> Bools:
     """Which values of a block are not +0 or -0."""
     from inspectcli.measure.stats import is_coded
     from inspectcli.tensors import kernels

@@ -32,7 +32,7 @@ def checked(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, s
 def test_a_clean_file(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = checked([GOOD, "--select", "PI1,PI2"], capsys)
     assert (code, err) == (0, "")
-    assert out == "  1 file checked by 13 rules: nothing found\n"
+    assert out == "  1 file checked by 19 rules: nothing found\n"
 
 
 def test_a_sick_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,5 +122,9 @@ def test_what_has_no_numbers_is_not_measured(case: str) -> None:
 
 def test_rules_of_the_package_name_what_they_need() -> None:
     assert {rule.code: [need.__name__ for need in rule.needs] for rule in own_rules() if rule.needs} == {
-        "PI207": ["ZeroSlices"]
+        "PI107": ["ZeroRuns"],
+        "PI108": ["WholeNumbers"],
+        "PI109": ["LeastMagnitudes"],
+        "PI207": ["ZeroSlices"],
+        "PI208": ["RowMarks"],
     }

@@ -67,6 +67,19 @@ class RuleContext:
         return {tensor.name: tensor for tensor in self.tensors}
 
     @cached_property
+    def modules(self) -> Mapping[str, Mapping[str, TensorFacts]]:
+        """Layer -> last component of the name -> tensor."""
+        found: dict[str, dict[str, TensorFacts]] = {}
+        for tensor in self.tensors:
+            found.setdefault(tensor.role.module, {})[tensor.role.leaf] = tensor
+        return found
+
+    @cached_property
+    def sections(self) -> frozenset[str]:
+        """First components of the names of all tensors of more than one value."""
+        return frozenset(tensor.name.partition(".")[0] for tensor in self.tensors if tensor.ref.numel > 1)
+
+    @cached_property
     def siblings(self) -> Mapping[str, tuple[TensorFacts, ...]]:
         """Pattern of the name -> the tensors of that name in all blocks, of one shape and element type."""
         found: dict[tuple[object, ...], list[TensorFacts]] = {}

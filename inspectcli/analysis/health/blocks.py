@@ -34,7 +34,7 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
     dictionary. So a gap counts only in a list that is mostly complete, between two blocks of the same tensors, of
     several layers each, like at least one more block.
     """
-    for prefix, blocks in _lists(tensors).items():
+    for prefix, blocks in block_lists(tensors).items():
         present = sorted(blocks)
         if 2 * (present[-1] + 1 - len(present)) >= len(present):
             continue
@@ -43,7 +43,7 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
             yield Gap(prefix, tuple(present), missing)
 
 
-def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
+def block_lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
     """Return prefix of names -> number that follows it -> contents of that block."""
     found: dict[str, dict[int, set[tuple[str, tuple[int, ...]]]]] = {}
     for ref in tensors:

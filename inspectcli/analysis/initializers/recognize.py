@@ -22,7 +22,7 @@ from inspectcli.analysis.initializers.fans import Framework, fans
 from inspectcli.analysis.initializers.keras import Layer, layers_of, named_for
 from inspectcli.analysis.initializers.numbers import Numbers
 from inspectcli.analysis.initializers.tables import rows_as_drawn
-from inspectcli.analysis.roles import Part, Roles
+from inspectcli.analysis.roles import UNJUDGED, Part, Roles
 from inspectcli.display.text import significant
 from inspectcli.measure.again import again, whole
 from inspectcli.measure.first_values import FirstValues
@@ -103,7 +103,7 @@ _CONSTANTS = {
     (Part.LORA_B, 0.0): "zeros, as every new LoRA B",
 }
 
-_JUDGED = frozenset(Part) - {Part.CONSTANT, Part.QUANTIZATION, Part.STATE}
+_JUDGED = frozenset(Part) - UNJUDGED
 _KERAS_LEAVES = re.compile(r"^(kernel|embeddings?|recurrent_kernel|depthwise_kernel|pointwise_kernel|\w+_kernel)$")
 _FUSED = re.compile(r"(weight_(ih|hh)\w*|in_proj_weight|recurrent_kernel|kernel|weight)$")
 _FUSED_MODULE = re.compile(

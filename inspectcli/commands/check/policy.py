@@ -65,6 +65,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else ""
 
 
+#: Letters that are typed for the digits of a code.
+_DIGITS = str.maketrans("OIL", "011")
+
+
 def code_of(word: str, rules: Sequence[Rule]) -> str:
     """The code, or the first letters of codes, that a word stands for.
 
@@ -77,7 +81,8 @@ def code_of(word: str, rules: Sequence[Rule]) -> str:
     named = next((rule.code for rule in rules if rule.name == word.strip().lower()), None)
     if named is not None:
         return named
-    hint = nearest(upper, [r.code for r in rules]) or nearest(word.lower(), [r.name for r in rules])
+    digits = upper[:2] + upper[2:].translate(_DIGITS)
+    hint = nearest(digits, [r.code for r in rules]) or nearest(word.lower(), [r.name for r in rules])
     raise UsageError(f"there is no rule {word!r}", f"{hint} `pinspect rules` lists them".strip())
 
 
