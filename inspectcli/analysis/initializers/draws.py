@@ -27,6 +27,8 @@ _SHARP = 0.16
 #: Mean distance of the angles to the grid: 0.07 as drawn, 0.25 for any other numbers.
 _ANGLES = 0.15
 _FEWEST_ANGLES = 24
+#: Angles that are farther than this from the grid are this share of a draw, by rounding; of other numbers 0.4.
+_FAR, _ROUNDED = 0.3, 0.0065
 _GROUP = 16
 #: Values that are enough.
 _MOST = 1 << 14
@@ -62,6 +64,8 @@ def is_uniform_draw(values: Values, bound: float) -> bool | None:
 def is_normal_draw(values: Values) -> bool | None:
     """Return whether float32 values are an unchanged draw from N(0, any); None if too few of them tell.
 
+    An angle says nothing of the scale: rows of a draw that were multiplied by different numbers are on the grid too.
+
     Args:
         values: from the beginning of the tensor, in C order.
     """
@@ -71,4 +75,7 @@ def is_normal_draw(values: Values) -> bool | None:
     fine = turn[(turn > 0) & (turn < _SHARP)] * _BITS
     if fine.size < _FEWEST_ANGLES:
         return None
-    return float(np.abs(fine - np.rint(fine)).mean()) < _ANGLES
+    distances = np.abs(fine - np.rint(fine))
+    expected = _ROUNDED * fine.size
+    changed = int((distances > _FAR).sum()) > expected + 5 * math.sqrt(expected) + 1  # some of them, as rows of a table
+    return float(distances.mean()) < _ANGLES and not changed

@@ -69,6 +69,13 @@ def normal(x: Numbers) -> Candidate:
     return Candidate(NORMAL, x.rms, f"normal, N(0, {significant(x.rms, 4)}): no known initializer", label="free normal")
 
 
+def is_of_one_scale(x: Numbers, rows: Rows) -> bool:
+    """Return whether numbers on the grid of a normal draw have one deviation: all rows, and so all values."""
+    if x.kurtosis is None or abs(x.kurtosis - 3) > 1.5 * _Z * math.sqrt(24 / x.sample):
+        return False
+    return is_draw(x, normal(x), rows)
+
+
 def may_be_normal(x: Numbers) -> bool:
     """Return whether it is worth while to look for a proof: about 0, and neither flat nor with heavy tails."""
     return x.kurtosis is not None and is_symmetric(x) and abs(x.kurtosis - 3) < 1.5 * _Z * math.sqrt(24 / x.sample) + 1

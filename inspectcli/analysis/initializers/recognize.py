@@ -53,6 +53,8 @@ _LEAST_PROVED = 256
 _LEAST_ROWS = 4
 #: Standard errors by which the spread of a named initializer may be off, to be named for what fits any.
 _NAMED = 2.0
+#: Root mean square of a table of which one row in fifty is from N(0, 1), and the others are small.
+_SOME_OF_1 = 0.14
 #: Beyond the bound of the default by less than this share: moved from it, and no other initializer.
 _BEYOND = 0.1
 
@@ -295,14 +297,24 @@ class _Model:
     def _is_proved(self, tensor: TensorFacts, x: Numbers, values: _Values) -> bool:
         if tensor.ref.dtype.name != "f32" or x.n < _LEAST_PROVED or not free.may_be_normal(x):
             return False
-        return values.first is not None and draws.is_normal_draw(values.first) is True
+        if values.first is None or draws.is_normal_draw(values.first) is not True:
+            return False
+        return free.is_of_one_scale(x, lambda: values.rows)
 
     def _rows(self, tensor: TensorFacts, x: Numbers, tried: Sequence[Candidate], values: _Values) -> InitMatch | None:
         """Judge the rows of a table, each on its own."""
-        shape = tensor.ref.shape
-        if tensor.role.kind is not Part.EMBEDDING or len(shape) != 2 or shape[0] < 16 or values.all is None:
+        shape, kind = tensor.ref.shape, tensor.role.kind
+        if len(shape) != 2 or shape[0] < 16:
             return None
-        found = rows_as_drawn(values.all, [c for c in tried if c.known], x.rounding)
+        if kind is Part.EMBEDDING:
+            likely = [c for c in tried if c.known]
+        elif kind is Part.WEIGHT and x.rms > _SOME_OF_1 and not self._beside(tensor, "bias"):
+            likely = [c for c in tried if c.family is NORMAL and c.std == 1]  # a table, whatever it is called
+        else:
+            return None
+        if not likely or values.all is None:
+            return None
+        found = rows_as_drawn(values.all, likely, x.rounding)
         if found is None:
             return None
         where = "the last " if found.is_end else ""

@@ -51,6 +51,12 @@ def test_normal_draws_of_any_scale(shape: tuple[int, ...], std: float) -> None:
     assert is_normal_draw(drawn.T.copy()) is False  # in another order
 
 
+def test_a_twentieth_of_a_normal_draw_that_has_changed() -> None:
+    drawn = torch.empty(800, 32).normal_().numpy()
+    drawn[300:340] += np.float32(1e-3)
+    assert is_normal_draw(drawn) is False
+
+
 def test_a_few_values_tell_nothing() -> None:
     assert is_uniform_draw(np.full(40, 0.1, np.float32), 0.1) is None
     assert is_normal_draw(np.zeros(4096, np.float32)) is None
