@@ -28,6 +28,10 @@ class Strength(Word):
     UNKNOWN = "unknown"  # too small to tell, or outside of the known initializers with no sign of training
 
 
+#: Ends a formula whose scale was fitted to the values.
+UNNAMED = "no known initializer"
+
+
 class InitMatch(NamedTuple):
     """The initializer that a tensor fits, or what it is compared with.
 
@@ -54,6 +58,11 @@ class InitMatch(NamedTuple):
     def is_drawn(self) -> bool:
         """Whether it is about random numbers: what is filled or computed may be the same before and after training."""
         return self.family != "constant"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the scale is that of a known initializer, and not fitted: trained weights may be normal by chance."""
+        return bool(self.formula) and not self.formula.endswith(UNNAMED)
 
     @property
     def is_as_drawn(self) -> bool:

@@ -66,7 +66,7 @@ def _as_drawn(subject: RuleContext, tensor: TensorFacts) -> RuleHit:
     assert verdict is not None
     siblings = [other for other in subject.siblings.get(tensor.name, ()) if other is not tensor]
     moved = sum(other.verdict is not None and other.verdict.strength == "moved" for other in siblings)
-    is_alone = len(siblings) > 1 and 2 * moved > len(siblings)
+    is_alone = verdict.is_named and len(siblings) > 1 and 2 * moved > len(siblings)
     is_exact = OF_LAYER.search(tensor.role.leaf) and (_is_untouched(tensor) or _CONFIGURED.search(verdict.formula))
     severity = Severity.WARNING if is_exact or is_alone else Severity.NOTE
     message = verdict.sentence
@@ -92,10 +92,10 @@ def untouched_layer(subject: RuleContext) -> Iterable[RuleHit]:
     missing in the checkpoint that training began with. Random features are used as drawn on purpose.
 
     What it rests on: bounds of a uniform initializer that no value crosses, or rows that are orthogonal: exact to about
-    one part in the number of values. Or values that cannot be told from a normal initializer, of a thousand and more:
-    a warning where the siblings in other blocks have moved, or a configuration names the initializer; else a note, for
-    a small change would not show. So is what has no `weight` or `kernel` in its name. Permutations, identities and
-    matrices of +-c are left alone.
+    one part in the number of values. Or values that cannot be told from a normal initializer, of a thousand and more: a
+    warning where the siblings in other blocks have moved and the initializer is a known one, or a configuration names
+    it; else a note, for a small change would not show. So is what has no `weight` or `kernel` in its name.
+    Permutations, identities and matrices of +-c are left alone.
 
     What to do: see whether it is frozen on purpose; else check that it is used in `forward` and given to the optimizer.
     """

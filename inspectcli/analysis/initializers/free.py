@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inspectcli.analysis.facts import UNNAMED
 from inspectcli.analysis.initializers import matching
 from inspectcli.analysis.initializers.families import CUT, NORMAL, TRUNCATED, UNIFORM, Candidate, truncated_at
 from inspectcli.analysis.initializers.numbers import Numbers
@@ -48,16 +49,14 @@ def shape_of(x: Numbers) -> Candidate | None:
         return _off_center(x)
     if _is_uniform(x):
         bound = x.largest * (1 + 1 / x.n)
-        return Candidate(
-            UNIFORM, bound, f"uniform, U(±{significant(bound, 4)}): no known initializer", label="free uniform"
-        )
+        return Candidate(UNIFORM, bound, f"uniform, U(±{significant(bound, 4)}): {UNNAMED}", label="free uniform")
     bell = normal(x)
     if _has_shape(x, bell, _KS_FITTED) and matching.extreme_fits(x, bell):
         return bell
     for family, uncut in _CUTS:
         std = x.rms / uncut
         drawn = f"N(0, {significant(std, 4)}) cut at ±{significant(x.rms * family.bound, 4)}"
-        formula = f"truncated normal, {drawn}: no known initializer"
+        formula = f"truncated normal, {drawn}: {UNNAMED}"
         cut = Candidate(family, x.rms, formula, label=f"free {family.name}")
         if _has_shape(x, cut, _KS_FITTED) and _reaches(x, cut):
             return cut
@@ -66,7 +65,7 @@ def shape_of(x: Numbers) -> Candidate | None:
 
 def normal(x: Numbers) -> Candidate:
     """N(0, the spread of the values)."""
-    return Candidate(NORMAL, x.rms, f"normal, N(0, {significant(x.rms, 4)}): no known initializer", label="free normal")
+    return Candidate(NORMAL, x.rms, f"normal, N(0, {significant(x.rms, 4)}): {UNNAMED}", label="free normal")
 
 
 def is_of_one_scale(x: Numbers, rows: Rows) -> bool:
@@ -102,7 +101,7 @@ def _off_center(x: Numbers) -> Candidate | None:
     about = replace(x, mean=x.mean - center, rms=math.sqrt(square), low=-half, high=half, knots=x.knots - center)
     if not _is_uniform(about) or not is_symmetric(about):
         return None
-    formula = f"uniform, U({significant(x.low, 4)}, {significant(x.high, 4)}): no known initializer"
+    formula = f"uniform, U({significant(x.low, 4)}, {significant(x.high, 4)}): {UNNAMED}"
     return Candidate(UNIFORM, half, formula, label=_OFFSET)
 
 

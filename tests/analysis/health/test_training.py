@@ -138,6 +138,13 @@ def test_a_layer_drawn_anew_whose_siblings_have_moved(tmp_path: Path) -> None:
     assert found.figures["siblings_moved"] == 3
 
 
+def test_a_layer_that_is_normal_by_chance_is_a_note() -> None:
+    torch.manual_seed(4)
+    found = findings(body(h__2__fc__weight=(torch.randn(72, 72, dtype=torch.float64) * 0.0317).float()))
+    assert [(f.code, str(f.severity)) for f in found] == [("PI301", "note")]
+    assert "no known initializer; 3 siblings in other blocks have moved" in found[0].message
+
+
 def test_a_layer_that_torch_drew_anew() -> None:
     torch.manual_seed(4)
     (found,) = findings(body(h__2__fc__weight=torch.randn(72, 72) * 0.02))
