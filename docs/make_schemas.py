@@ -20,6 +20,7 @@ from typing import Any, ForwardRef, NamedTuple, Union, get_args, get_origin
 
 from inspectcli.analysis.findings import Finding
 from inspectcli.analysis.initializers.recognize import InitMatch
+from inspectcli.analysis.training import TrainingJudgment
 from inspectcli.commands.check.result import CheckReport, RulesReport
 from inspectcli.commands.diff.result import DiffReport
 from inspectcli.commands.diff.trajectory import RunDiff
@@ -59,7 +60,7 @@ PRINTED = (
 )
 
 #: Names in annotations that a module knows for type checkers only.
-_KNOWN = {cls.__name__: cls for cls in (Finding, InitMatch, Sampled)}
+_KNOWN = {cls.__name__: cls for cls in (Finding, InitMatch, Sampled, TrainingJudgment)}
 _BUILTIN: dict[object, Schema] = {
     str: {"type": "string"},
     int: {"type": "integer"},

@@ -9,6 +9,7 @@ from inspectcli.analysis.facts import InitMatch, TensorFacts
 from inspectcli.analysis.findings import Finding, Rule, Severity, own_rules
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Roles
+from inspectcli.analysis.training import TrainingJudgment, after, judge, tempered
 from inspectcli.contract import RANK
 from inspectcli.tensors.model import Checkpoint
 
@@ -23,10 +24,12 @@ class Analysis(NamedTuple):
     Attributes:
         verdicts: name -> which initializer its numbers look like.
         findings: worst first, then in the order of the file.
+        trained: whether the model was trained; unknown if values were not read.
     """
 
     verdicts: Mapping[str, InitMatch]
     findings: tuple[Finding, ...]
+    trained: TrainingJudgment = TrainingJudgment()
 
 
 def chosen(rules: Sequence[Rule] | None) -> Sequence[Rule]:
@@ -56,14 +59,19 @@ def analyze(
         for s in scanned
     )
     verdicts: Mapping[str, InitMatch] = {}
+    trained = TrainingJudgment()
     if read:
         from inspectcli.analysis.initializers.recognize import recognize
 
-        verdicts = recognize(checkpoint, tensors)
+        found_first = recognize(checkpoint, tensors)
+        tensors = tuple(tensor._replace(verdict=found_first.get(tensor.name)) for tensor in tensors)
+        trained = judge(checkpoint, tensors)
+        verdicts = {name: tempered(verdict, trained) for name, verdict in found_first.items()}
         tensors = tuple(tensor._replace(verdict=verdicts.get(tensor.name)) for tensor in tensors)
-    subject = RuleContext(checkpoint, tensors, read, hyperparameters)
+        trained = after(trained)
+    subject = RuleContext(checkpoint, tensors, read, hyperparameters, trained if read else None)
     found = [finding for r in chosen(rules) if read or not r.reads_values for finding in r.run(subject)]
     wrong = {f.tensor for f in found if f.severity is Severity.ERROR}
     # Values that are wrong overflow in float16 too: a note beside an error adds nothing.
     told = [f for f in found if f.tensor is None or f.severity is not Severity.NOTE or f.tensor not in wrong]
-    return Analysis(verdicts, tuple(sorted(told, key=lambda f: RANK[f.severity])))
+    return Analysis(verdicts, tuple(sorted(told, key=lambda f: RANK[f.severity])), trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,9 +22,14 @@ R = TypeVar("R")
 class Strength(Word):
     """How certain it is that a tensor is as it was initialized."""
 
-    UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality
-    INIT_LIKE = "init-like"  # fits a normal initializer; a small change would not show
-    MOVED = "moved"
+    UNTOUCHED = "untouched"  # exact: constants, uniform bounds, orthogonality, the grid of a generator
+    INIT_LIKE = "init-like"  # fits an initializer; a small change would not show
+    MOVED = "moved"  # fits none, in a file that was trained
+    UNKNOWN = "unknown"  # too small to tell, or outside of the known initializers with no sign of training
+
+
+#: Ends a formula whose scale was fitted to the values.
+UNNAMED = "no known initializer"
 
 
 class InitMatch(NamedTuple):
@@ -33,22 +39,54 @@ class InitMatch(NamedTuple):
         strength: how certain it is.
         formula: in the usual notation, `PyTorch default, U(±1/sqrt(fan_in)) = U(±0.0625)`; for a moved tensor the
             default that it is compared with; empty if there is none.
-        family: constant, uniform, normal, truncated-normal, orthogonal; empty for a moved one.
+        family: constant (filled, or computed, as an identity is), uniform, normal, truncated-normal, orthogonal; empty
+            for a moved one.
         ratio: standard deviation over that of the default; None without one.
+        within: share of its bound by which a uniform draw could have moved unseen; None if the match is exact, or the
+            family has no bound.
+        rows: of a table that has moved, how many rows are as drawn; None if they were not told apart.
     """
 
     strength: Strength
     formula: str = ""
     family: str = ""
     ratio: float | None = None
+    within: float | None = None
+    rows: int | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is about random numbers: what is filled or computed may be the same before and after training."""
+        return self.family != "constant"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the scale is that of a known initializer, and not fitted: trained weights may be normal by chance."""
+        return bool(self.formula) and not self.formula.endswith(UNNAMED)
+
+    @property
+    def is_as_drawn(self) -> bool:
+        """Whether these are random numbers that look as an initializer drew them."""
+        return self.is_drawn and self.strength in (Strength.UNTOUCHED, Strength.INIT_LIKE)
 
     @property
     def sentence(self) -> str:
+        within = f" to within {_percent(self.within)} of its bound" if self.within is not None else ""
         if self.strength is Strength.UNTOUCHED:
-            return f"untouched since initialization: {self.formula}"
+            return f"untouched{within} since initialization: {self.formula}"
         if self.strength is Strength.INIT_LIKE:
-            return f"cannot be told from {self.formula}"
+            return f"cannot be told{within} from {self.formula}"
+        if self.strength is Strength.UNKNOWN:
+            return "fits no known initializer"
+        if self.rows is not None:
+            return f"moved, but for {self.formula}"
         return "moved" + (f": {self.ratio:.2f} times the spread of {self.formula}" if self.ratio is not None else "")
+
+
+def _percent(share: float) -> str:
+    """One digit, rounded up: 0.0123 -> `2 %`."""
+    digit = 10.0 ** math.floor(math.log10(share * 100))
+    return f"{math.ceil(share * 100 / digit - 1e-9) * digit:g} %"
 
 
 class TensorFacts(NamedTuple):

@@ -32,7 +32,18 @@ class Part(Word):
     CONSTANT = "constant"  # masks, position tables, rotary frequencies: not trained, by design
     QUANTIZATION = "quantization"  # packed words, scales, zero points
     STATE = "training state"  # optimizer, random numbers, callbacks
+    MEMORY = "memory"  # caches of keys and values, first hidden states, queues
+    RECORD = "record"  # metrics, the best score so far, what an observer of quantization has seen
+    DATA = "data statistics"  # in the units of the data: means, scales, reference energies, weights of classes
+    SCORE = "score"  # log-probabilities and transitions, of which -inf and -10000 mean "never"
+    FIXED = "fixed matrix"  # drawn or constructed once and used as it is: random features, permutations
     OTHER = "other"
+
+
+#: What no training changes by its gradient, or what has no initial scale to be compared with.
+UNJUDGED = frozenset(
+    {Part.CONSTANT, Part.QUANTIZATION, Part.STATE, Part.MEMORY, Part.RECORD, Part.DATA, Part.SCORE, Part.FIXED}
+)
 
 
 class Role(NamedTuple):
@@ -74,7 +85,7 @@ _CONSTANT = _words(
 )
 _RNN = _words(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?$|recurrent_kernel$")
 _EMBEDDING = _words(
-    r"(^|[._/])(\w*embed\w*|\w*embds?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb|relative_attention_bias)([._/]|$)",
+    r"(^|[._/])(\w*embed\w*|\w*embds?|\w*codebooks?|wte|wpe|emb|tok_emb|pos_emb|\w*_emb|relative_attention_bias)([._/]|$)",
     re.IGNORECASE,
 )
 _NORM_NAME = _words(
@@ -84,6 +95,53 @@ _NORM_CLASS = re.compile(r"Norm|BatchNormalization|PReLU")
 _POSITION = re.compile(
     r"(^|[._/])(pos_embed\w*|position_embedding\w*|positional\w*|pos_encod\w*|pe|wpe)([._/]|$)", re.IGNORECASE
 )
+
+#: Which of its own components say what a tensor beside the layers is for.
+_BESIDE = (
+    (
+        Part.RECORD,
+        r"activation_post_process|\w*observer\w*|\w*fake_quant\w*|early_?stop\w*|metrics?|\w+_metrics?|history|monitor|"
+        r"best|best_\w+|(val|valid|test|train|eval)_(loss|acc\w*|score|metric|error|f1|auc)|lowest_\w+|highest_\w+",
+    ),
+    (
+        Part.MEMORY,
+        r"(\w+_)?(k|v|kv|key|value|keys|values)_?cache|cache_(k|v|kv|keys?|values?)|past_key_values?|past_keys?|"
+        r"past_values?|mems|[hc]_?0|(init|initial|first|prev|last)_(hidden|state|cell|h|c)(_state)?|hidden_states?|"
+        r"cell_state|conv_state|ssm_state",
+    ),
+    (
+        Part.DATA,
+        r"(\w+_)?(normali[sz]er|standardi[sz]er|standardi[sz]ation|scaler|denormali[sz]er)(_\w+)?|(obs|ret|reward|state)_rms|"
+        r"running_mean_std|(data|input|output|target|feature|label|obs|action|reward|state|pixel|image|x|y)_"
+        r"(mean|std|var|scale|offset|shift|min|max|range|stats)|atom_?refs?|e0s?|atomic_energ\w+|scale_shift|"
+        r"criterion|loss_fn|loss_func\w*|class_weights?|pos_weight",
+    ),
+    (
+        Part.SCORE,
+        r"transitions?|(start|end|trans)_transitions?|transition_(matrix|scores?|params?|kernel)|trans_(m|mat\w*|scores?)|"
+        r"(log_?)(probs?|probabilit\w+|priors?|pi|a|b|transitions?|emissions?|alphas?|startprobs?|transmat)|"
+        r"startprob|transmat|chain_kernel|\w*alibi\w*",
+    ),
+    (
+        Part.FIXED,
+        r"projection_matrix|random_(matrix|weights?|vectors?|signs?)|rand_\w+|\w*fourier\w*|(lsh|simhash)(_\w+)?|"
+        r"hash_(planes?|vectors?|functions?|seeds?)|hyperplanes?|hadamard|perm|perms|permutations?|perm_\w+|"
+        r"gaussian_matrix|omegas?",
+    ),
+)
+_PLACES = tuple((part, re.compile(rf"(?:{names})$", re.IGNORECASE)) for part, names in _BESIDE)
+#: Names of what a trained layer holds: in a module `memory`, they are parameters all the same.
+_TRAINED = re.compile(r"weight\w*|kernel|bias\w*|embeddings|w\d*|b\d*|gamma|beta")
+#: Modules whose very weights are drawn once: random features, the target of random network distillation, a reservoir.
+_NEVER_TRAINED = re.compile(
+    r"random_(proj\w*|features?|net\w*|target\w*|layer)|rff\w*|rnd_target\w*|reservoir\w*|\w*best_?rq\w*", re.IGNORECASE
+)
+#: In the last component of the names of weights. Tokens, tables and state matrices, which may begin with zeros (log 1
+#: in Mamba's `A_log`), are named otherwise.
+OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
+#: Such a table is bound to begin and may end with zeros.
+_RELATIVE = re.compile(r"relative_?(position|attention|pos)\w*|rel_?pos\w*", re.IGNORECASE)
+
 #: Last components of names that are enough to tell the role.
 _LEAVES = {
     "gamma": Part.NORM_SCALE,
@@ -143,6 +201,9 @@ class Roles:
             or _CONSTANT(ref.name)
         ):
             return Part.CONSTANT
+        beside = _beside(ref, module, leaf)
+        if beside is not None:
+            return beside
         if _RNN(leaf):
             return Part.RNN_BIAS if leaf.startswith("bias") else Part.RNN_WEIGHT
         own = self.modules.get(module, {})
@@ -172,6 +233,30 @@ class Roles:
                 return Part.NORM_SHIFT
             return Part.BIAS
         return Part.OTHER
+
+
+def _beside(ref: TensorRef, module: str, leaf: str) -> Part | None:
+    """What a tensor beside the layers is for; None if it is a parameter of a layer, as far as the names tell."""
+    components = re.split(r"[./]", module)
+    if any(_NEVER_TRAINED.fullmatch(c) for c in components):
+        return Part.FIXED
+    is_parameter = bool(_TRAINED.fullmatch(leaf))
+    for part, names in _PLACES:
+        if names.match(leaf):
+            return part
+        if any(names.match(c) for c in components[-2:]) and (not is_parameter or _is_of_data(part, ref)):
+            return part
+    return None
+
+
+def _is_of_data(part: Part, ref: TensorRef) -> bool:
+    """Return whether this is a value for each class, feature or element, and no layer."""
+    return part is Part.DATA and sum(n > 1 for n in ref.shape) <= 1
+
+
+def is_relative_table(name: str) -> bool:
+    """Return whether this is a table of relative positions: new ones are zeros, and stay so where they are not used."""
+    return any(_RELATIVE.fullmatch(c) for c in re.split(r"[./]", name))
 
 
 def is_position_table(name: str) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from inspectcli.measure.again import SecondPass
 from inspectcli.measure.base import Block, Measurement
 from inspectcli.tensors.model import TensorRef
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from inspectcli.tensors.values import Array
 
 
 class Digest(Measurement[str]):
@@ -68,3 +74,24 @@ class ContentHash(Digest, SecondPass[str]):
 
     def result(self) -> str:
         return super().result() if self._distinct >= self.least_distinct else ""
+
+
+class RoundedHash(ContentHash):
+    """The same of the values rounded to bfloat16: equal for a float tensor and a copy of it in a smaller type.
+
+    A second pass over tensors whose bounds are equal once they are rounded.
+    """
+
+    def update(self, block: Block) -> None:
+        rounded = rounded_to_bf16(block.numbers)
+        super().update(Block(rounded, block.dtype, block.start, block.count))
+
+
+def rounded_to_bf16(values: Array) -> npt.NDArray[np.uint16]:
+    """The bits of finite numbers in bfloat16, the nearest or the even one of two."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    nearest: npt.NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+    return nearest

@@ -7,6 +7,7 @@ NumKong 7.8 accumulates float32 in float64 (relative error of a sum of squares b
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -236,3 +237,28 @@ def zeros_and_subnormals(x: Array, kind: str, least: int) -> tuple[int, int]:
     small = int(np.count_nonzero(doubled < 2 * _NORMAL[kind]))
     zeros = doubled.size - int(np.count_nonzero(doubled)) if least == 0 else 0
     return zeros, small - zeros
+
+
+def least_magnitudes(x: Array, name: str, has_zeros: bool, suspect: float) -> tuple[float, float]:
+    """The smallest magnitude that is not 0 of finite f64, f32 or (as u2) bf16 values, not all 0; and the next one.
+
+    The next one is infinite if the first is not below `suspect`, or is alone.
+    """
+    bits = x.view(_UNSIGNED[x.dtype.itemsize])
+    magnitudes = bits & bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1)
+    if has_zeros:
+        magnitudes -= 1  # 0 becomes the largest of all
+    add = bits.dtype.type(has_zeros)
+    first = _of_bits(magnitudes.min() + add, name)
+    if first >= suspect or magnitudes.size < 2:
+        return first, math.inf
+    second = np.partition(magnitudes, 1)[1]
+    is_zero = has_zeros and second == np.iinfo(bits.dtype).max
+    return first, math.inf if is_zero else _of_bits(second + add, name)
+
+
+def _of_bits(bits: np.unsignedinteger[Any], name: str) -> float:
+    """The value of a bit pattern."""
+    if name == "bf16":
+        return float(np.uint32(int(bits) << 16).view(np.float32))
+    return float(bits.view({"f64": np.float64, "f32": np.float32}[name]))

@@ -22,9 +22,10 @@ def by_code(rule: Rule) -> str:
 
 @pytest.mark.parametrize("rule", RULES, ids=by_code)
 def test_every_rule_says_what_why_and_what_to_do(rule: Rule) -> None:
-    what, why, todo = rule.doc.split("\n\n")[:3]
+    what, why, *basis, todo = rule.doc.split("\n\n")
     assert what.endswith(".")
     assert why.startswith("Why it matters: ")
+    assert all(paragraph.startswith("What it rests on: ") for paragraph in basis[:1])
     assert todo.startswith("What to do: ")
     assert rule.what
     assert "\n" not in rule.what + rule.advice

@@ -122,7 +122,11 @@ def test_what_has_no_numbers_is_not_measured(case: str) -> None:
 
 def test_rules_of_the_package_name_what_they_need() -> None:
     assert {rule.code: [need.__name__ for need in rule.needs] for rule in own_rules() if rule.needs} == {
+        "PI107": ["ZeroRuns"],
+        "PI108": ["WholeNumbers"],
+        "PI109": ["LeastMagnitudes"],
         "PI122": ["ZeroRun"],
         "PI123": ["ZeroRun"],
         "PI207": ["ZeroSlices"],
+        "PI208": ["RowMarks"],
     }

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from inspectcli.analysis.facts import TensorFacts
+from inspectcli.analysis.training import TrainingJudgment, judge
 from inspectcli.tensors.model import Checkpoint, Kind
 from inspectcli.tensors.names import pattern
 
@@ -25,12 +26,14 @@ class RuleContext:
         tensors: those of the file, in order.
         read: whether values were read.
         hyperparameters: what the file itself says of how it was trained.
+        judgment: whether it was trained, if that is known already.
     """
 
     checkpoint: Checkpoint
     tensors: tuple[TensorFacts, ...]
     read: bool = True
     hyperparameters: tuple[HParamRow, ...] = ()
+    judgment: TrainingJudgment | None = None
 
     @cached_property
     def unique(self) -> tuple[TensorFacts, ...]:
@@ -38,16 +41,14 @@ class RuleContext:
         return tuple(tensor for tensor in self.tensors if tensor.stats is not None and not tensor.alias_of)
 
     @cached_property
-    def trained(self) -> bool:
-        """Whether most weights have moved: in a fresh model, what is as initialized is as it should be.
+    def training(self) -> TrainingJudgment:
+        """Whether the model was trained, and what tells: in a new one, what is as initialized is as it should be."""
+        return self.judgment if self.judgment is not None else judge(self.checkpoint, self.tensors)
 
-        Their moving average does not count: it may have stayed where it began.
-        """
-        weights = [tensor for tensor in self.unique if tensor.role.is_weight and tensor.ref.kind is not Kind.EMA]
-        drawn = [
-            tensor.verdict for tensor in weights if tensor.verdict is not None and tensor.verdict.family != "constant"
-        ]
-        return bool(drawn) and 2 * sum(v.strength == "moved" for v in drawn) > len(drawn)
+    @property
+    def trained(self) -> bool:
+        """Whether it certainly was: what cannot be told does not count."""
+        return self.training.is_trained
 
     @cached_property
     def conflicts(self) -> tuple[Conflict, ...]:
@@ -64,6 +65,19 @@ class RuleContext:
     @cached_property
     def by_name(self) -> Mapping[str, TensorFacts]:
         return {tensor.name: tensor for tensor in self.tensors}
+
+    @cached_property
+    def modules(self) -> Mapping[str, Mapping[str, TensorFacts]]:
+        """Layer -> last component of the name -> tensor."""
+        found: dict[str, dict[str, TensorFacts]] = {}
+        for tensor in self.tensors:
+            found.setdefault(tensor.role.module, {})[tensor.role.leaf] = tensor
+        return found
+
+    @cached_property
+    def sections(self) -> frozenset[str]:
+        """First components of the names of all tensors of more than one value."""
+        return frozenset(tensor.name.partition(".")[0] for tensor in self.tensors if tensor.ref.numel > 1)
 
     @cached_property
     def siblings(self) -> Mapping[str, tuple[TensorFacts, ...]]:

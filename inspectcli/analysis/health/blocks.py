@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,6 +13,14 @@ from inspectcli.tensors.names import is_index
 
 #: Contents of a block: (rest of the name, shape) of its tensors.
 Made = frozenset[tuple[str, tuple[int, ...]]]
+
+#: Siblings that must have what one has lost.
+_SIBLINGS = 2
+#: At most one in so many blocks is an exception; more are another kind of block.
+_ONE_IN = 4
+#: What a block may have lost alone: parameters beside a weight, and whole normalizations.
+_LOST = re.compile(r"(^|[._])(bias|weight|scale|gamma|beta|running_mean|running_var|running_scale|g|b)$")
+_NORM = re.compile(r"norm|(^|[._])(ln|bn)", re.IGNORECASE)
 
 
 class Gap(NamedTuple):
@@ -34,7 +44,7 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
     dictionary. So a gap counts only in a list that is mostly complete, between two blocks of the same tensors, of
     several layers each, like at least one more block.
     """
-    for prefix, blocks in _lists(tensors).items():
+    for prefix, blocks in block_lists(tensors).items():
         present = sorted(blocks)
         if 2 * (present[-1] + 1 - len(present)) >= len(present):
             continue
@@ -43,7 +53,7 @@ def gaps(tensors: Iterable[TensorRef]) -> Iterator[Gap]:
             yield Gap(prefix, tuple(present), missing)
 
 
-def _lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
+def block_lists(tensors: Iterable[TensorRef]) -> Mapping[str, Mapping[int, Made]]:
     """Return prefix of names -> number that follows it -> contents of that block."""
     found: dict[str, dict[int, set[tuple[str, tuple[int, ...]]]]] = {}
     for ref in tensors:
@@ -62,3 +72,25 @@ def _alike(blocks: Mapping[int, Made], before: int, after: int) -> bool:
     made = blocks[before]
     layers = {rest.rpartition(".")[0] for rest, _ in made}
     return made == blocks[after] and len(layers) > 1 and sum(other == made for other in blocks.values()) > 2
+
+
+def deficient(blocks: Mapping[int, Made]) -> Mapping[int, set[str]]:
+    """Number of a block -> what it lacks of what its siblings have."""
+    if len(blocks) <= _SIBLINGS:
+        return {}
+    usual, count = Counter(blocks.values()).most_common(1)[0]
+    if count < _SIBLINGS or len(blocks) - count > max(1, len(blocks) // _ONE_IN):
+        return {}
+    if len({name.rpartition(".")[0] for name, _ in usual}) < 2:  # a sequence of layers
+        return {}
+    found = {}
+    ends = {min(blocks), max(blocks)}
+    for number, made in blocks.items():
+        missing = {name for name, _ in usual - made}
+        if made == usual or not made < usual or not all(map(_LOST.search, missing)):
+            continue
+        layers = {name.rpartition(".")[0] for name, _ in made}
+        gone = {name for name in missing if name.rpartition(".")[0] not in layers}
+        if all(_NORM.search(name) for name in gone) and not (gone and number in ends):
+            found[number] = missing
+    return found

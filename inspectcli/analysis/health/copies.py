@@ -10,8 +10,9 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part, is_position_table
 from inspectcli.measure.again import again
-from inspectcli.measure.content import ContentHash
+from inspectcli.measure.content import ContentHash, RoundedHash, rounded_to_bf16
 from inspectcli.tensors.model import Kind
+from inspectcli.tensors.names import pattern
 
 #: Least number of values: smaller tensors are equal by chance or by design.
 LEAST = 256
@@ -25,6 +26,13 @@ _FIXED = re.compile(r"embed_positions|sinusoid|fourier|wavelet|w3j|basis", re.IG
 _JUDGED = frozenset(
     {Part.WEIGHT, Part.EMBEDDING, Part.RNN_WEIGHT, Part.BIAS, Part.NORM_SCALE, Part.NORM_SHIFT, Part.OTHER}
 )
+
+
+class Rounded(NamedTuple):
+    """A tensor, and another one that is equal to it once both are rounded to bfloat16."""
+
+    original: TensorFacts
+    copy: TensorFacts
 
 
 class Copies(NamedTuple):
@@ -71,6 +79,32 @@ def _equal(subject: RuleContext) -> Iterator[tuple[TensorFacts, ...]]:
             if digest:
                 same.setdefault(digest, []).append(tensor)
         yield from (tuple(group) for group in same.values() if len(group) > 1)
+
+
+def rounded_copies(subject: RuleContext) -> Iterator[Rounded]:
+    """Yield siblings that differ, and are equal when rounded to bfloat16: one is a copy in a smaller type."""
+    alike: dict[tuple[object, ...], list[TensorFacts]] = {}
+    for tensor in subject.unique:
+        s = tensor.stats
+        if _is_judged(tensor) and s is not None and s.low is not None and s.high is not None and not s.nonfinite:
+            key = pattern(tensor.name), tensor.ref.shape, _to_bf16(s.low), _to_bf16(s.high)
+            alike.setdefault(key, []).append(tensor)
+    for suspects in alike.values():
+        if len(suspects) < 2 or len({(t.ref.dtype.name, t.rms) for t in suspects}) < 2:
+            continue
+        same: dict[str, TensorFacts] = {}
+        for tensor in suspects:
+            digest = again(tensor.ref, RoundedHash)
+            other = same.setdefault(digest, tensor) if digest else tensor
+            if other is not tensor and other.rms != tensor.rms:
+                yield Rounded(other, tensor)
+
+
+def _to_bf16(x: float) -> int:
+    """The bits of the nearest bfloat16: a larger number has no smaller one, so bounds are rounded like all values."""
+    import numpy as np
+
+    return int(rounded_to_bf16(np.array([x], np.float32))[0])
 
 
 def _is_judged(tensor: TensorFacts) -> bool:

@@ -10,10 +10,11 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
+from inspectcli.analysis.training import Answer
 from inspectcli.display.text import is_or_are, listed, plural, setting, size
 from inspectcli.measure.runs import Run, ZeroRun
 from inspectcli.pickles.nodes import Object, dict_of
-from inspectcli.tensors.model import TRAINING_STATE, Kind
+from inspectcli.tensors.model import TRAINING_STATE
 
 #: Files of a run that hold other things than a model, by name.
 _NO_MODEL = re.compile(r"(^|[_.-])(scheduler|scaler|training_args|rng_state|random_states|optimizer|args|config)", re.I)
@@ -274,15 +275,17 @@ def fresh_model(subject: RuleContext) -> Iterator[RuleHit]:
 
     What to do: if it should be trained, look for the checkpoint that was saved at the end.
     """
-    weights = [t for t in subject.unique if t.role.is_weight and t.ref.kind is not Kind.EMA and t.verdict is not None]
-    drawn = [tensor for tensor in weights if tensor.verdict is not None and tensor.verdict.family != "constant"]
-    if len(drawn) > 1 and not _is_adapter(subject) and all(t.verdict and t.verdict.strength != "moved" for t in drawn):
-        formula = drawn[0].verdict.formula if drawn[0].verdict is not None else ""
-        yield RuleHit(
-            None,
-            f"all {len(drawn):,} weights are as initialized, or cannot be told from it: {formula}",
-            {"weights": len(drawn), "formula": formula},
-        )
+    judged = subject.training
+    if judged.answer is not Answer.NOT_TRAINED or judged.weights < 2 or _is_adapter(subject):
+        return
+    formulas = [t.verdict.formula for t in subject.unique if t.verdict is not None and t.verdict.is_as_drawn]
+    formula = next((text for text in formulas if text), "")
+    yield RuleHit(
+        None,
+        f"{judged.as_drawn:,} of {judged.weights:,} weights are as an initializer drew them"
+        f"{f': {formula}' if formula else ''}",
+        {"weights": judged.weights, "as_drawn": judged.as_drawn, "formula": formula},
+    )
 
 
 #: Leaves of adapters whose product, or whose difference from 1, is the update.

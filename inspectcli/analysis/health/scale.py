@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
-from inspectcli.analysis.roles import Part
+from inspectcli.analysis.roles import OF_LAYER, Part, is_relative_table
 from inspectcli.display.text import listed, significant
-from inspectcli.measure.rows import ZeroSlices
+from inspectcli.measure.rows import Slices, ZeroSlices
 
 #: Times its initial scale, or that of its siblings: fresh and trained weights stay below a few hundred.
 _EXPLODED = 1e3
@@ -28,10 +27,17 @@ _DOMINATES = 0.9
 _FAR_OUT = 30.0
 _LEAST = 16
 _LEAST_OUTLIER = 64
-#: Tokens, tables and state matrices, which may begin with zeros (log 1 in Mamba's `A_log`).
-_OF_LAYER = re.compile("weight|kernel", re.IGNORECASE)
 #: Share of zeros outside dead rows from which a weight counts as pruned.
 _PRUNED = 0.25
+#: Times the 99 % quantile: no dimension of a trained normalization or bias stands out like this.
+_IMPOSSIBLE = 1e6
+#: Layers in one tensor.
+_MOST_STACKED = 1024
+#: Weights of which most must be too large before the whole model is.
+_MODEL = 3
+#: Values of a normalization; of three, or so, one for each quantity of the data.
+_FEW = 4
+_OF_NORM = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.RUNNING_MEAN, Part.RUNNING_VAR})
 _VECTORS = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
 
 
@@ -46,7 +52,7 @@ def _weights(subject: RuleContext) -> Iterator[TensorFacts]:
             yield tensor
 
 
-def _outlier(tensor: TensorFacts) -> tuple[float, float] | None:
+def outlier(tensor: TensorFacts) -> tuple[float, float] | None:
     """Return (largest magnitude, usual magnitude) if one value dominates; else None."""
     s, sampled = tensor.stats, tensor.sampled
     if s is None or sampled is None or not s.l2 or s.finite < _LEAST_OUTLIER or s.abs_max is None:
@@ -90,82 +96,102 @@ def _against_start(tensor: TensorFacts) -> float | None:
 
 def _is_token(tensor: TensorFacts) -> bool:
     """Return whether this is a class token, (1, 1, d), or a layer scale, (d, 1, 1): both may begin at 1e-6."""
-    return sum(n > 1 for n in tensor.ref.shape) <= 1 and not _OF_LAYER.search(tensor.role.leaf)
+    return sum(n > 1 for n in tensor.ref.shape) <= 1 and not OF_LAYER.search(tensor.role.leaf)
 
 
 class _Scale(NamedTuple):
-    """How large a tensor is: its ratio to the siblings, or without siblings to its initial scale."""
+    """What a tensor's size is compared with: with its siblings it is measured, with an initial scale it is assumed."""
 
     ratio: float
-    siblings: int
-
-    def __str__(self) -> str:
-        of = f"the median of its {self.siblings} siblings" if self.siblings else "its initial scale"
-        return f"{_times(self.ratio)} {of}"
+    words: str
+    is_assumed: bool
 
 
 def _scale(subject: RuleContext, tensor: TensorFacts) -> _Scale | None:
-    """None without siblings or a default."""
-    siblings = _against_siblings(subject, tensor)
+    """Against the siblings, or without siblings against the usual initial scale; None without either."""
+    siblings, start = _against_siblings(subject, tensor), _against_start(tensor)
     if siblings is not None:
-        return _Scale(*siblings)
-    start = _against_start(tensor)
-    return _Scale(start, 0) if start is not None else None
+        ratio, n = siblings
+        return _Scale(ratio, f"{_times(ratio)} the median of its {n} siblings", is_assumed=False)
+    if start is not None:
+        return _Scale(start, f"{_times(start)} the usual initial scale", is_assumed=True)
+    return None
 
 
 def _times(ratio: float) -> str:
     return f"{significant(ratio, 3 if 0.01 <= ratio < 1e4 else 2)} times"
 
 
+def _size(tensor: TensorFacts, found: _Scale) -> tuple[str, Mapping[str, object]]:
+    """A message and its figures."""
+    message = f"root mean square {significant(tensor.rms, 3)}: {found.words}"
+    return message, {"rms": tensor.rms, "ratio": found.ratio}
+
+
 @rule("PI201", "exploding-scale", Severity.ERROR)
 def exploding_scale(subject: RuleContext) -> Iterable[RuleHit]:
-    """A tensor is more than a thousand times larger than its siblings or than at its initialization.
+    """A tensor is more than a thousand times larger than its siblings, or than such tensors usually begin.
 
     Why it matters: its layer drowns all others or overflows in half precision. Training has diverged in this layer,
     or it was scaled or edited by hand.
 
+    What it rests on: the siblings of the tensor in other blocks, two at least; or that a normalization has values near
+    1. Without siblings, the initial scale of the library is assumed: as networks with an equalized learning rate begin
+    at a hundred times of it, that is a note; a warning if most weights of a trained model are so. The bias of an output
+    may have the size of what it predicts, and a scale of the data that of its unit: a note too.
+
     What to do: compare it with an earlier checkpoint (`pinspect diff`), and train on from before it grew.
     """
-    for tensor in _weights(subject):
-        found = _scale(subject, tensor)
-        if found is not None and found.ratio > _EXPLODED and _outlier(tensor) is None:
-            yield RuleHit(
-                tensor.name,
-                f"root mean square {significant(tensor.rms, 3)}: {found}",
-                {"rms": tensor.rms, "ratio": found.ratio},
-            )
+    sizes = [(tensor, found) for tensor in _weights(subject) if (found := _scale(subject, tensor)) is not None]
+    large = [(tensor, found) for tensor, found in sizes if found.ratio > _EXPLODED and outlier(tensor) is None]
+    is_whole = subject.trained and len(sizes) >= _MODEL and 2 * len(large) > len(sizes)
+    for tensor, found in large:
+        severity = Severity.ERROR if not found.is_assumed else Severity.WARNING if is_whole else Severity.NOTE
+        yield RuleHit(tensor.name, *_size(tensor, found), severity=severity)
     for tensor in subject.unique:
         if (
             tensor.role.kind not in _VECTORS
             or tensor.stats is None
             or tensor.stats.nonfinite
-            or _outlier(tensor) is not None
+            or outlier(tensor) is not None
         ):
             continue
         siblings = _against_siblings(subject, tensor)
         if tensor.rms > _NEAR_ONE and (siblings is None or siblings[0] > _EXPLODED):
             size = significant(tensor.rms, 3)
-            message = f"root mean square {size}: of a {tensor.role.kind.value}, values near 1 are expected"
-            yield RuleHit(tensor.name, message, {"rms": tensor.rms, "ratio": tensor.rms})
+            message = f"root mean square {size}: of a {tensor.role.kind.value}, values near 1 are usual"
+            severity = Severity.ERROR if siblings is not None or _is_of_norm(subject, tensor) else Severity.NOTE
+            yield RuleHit(tensor.name, message, {"rms": tensor.rms, "ratio": tensor.rms}, severity=severity)
+
+
+def _is_of_norm(subject: RuleContext, tensor: TensorFacts) -> bool:
+    """Return whether this is scale or shift of a normalization that has both, or running statistics.
+
+    A lone scale or bias may be in the units of the data.
+    """
+    if tensor.role.kind not in (Part.NORM_SCALE, Part.NORM_SHIFT) or tensor.ref.numel < _FEW:
+        return False
+    module = subject.modules.get(tensor.role.module, {})
+    return any(other.role.kind in _OF_NORM for other in module.values() if other is not tensor)
 
 
 @rule("PI202", "vanishing-scale", Severity.WARNING)
 def vanishing_scale(subject: RuleContext) -> Iterable[RuleHit]:
-    """A weight is more than ten thousand times smaller than its siblings or than at its initialization.
+    """A weight is more than ten thousand times smaller than its siblings, or than such weights usually begin.
 
     Why it matters: its layer contributes next to nothing. Weight decay without a gradient does this, and so does a
     wrong scale in a conversion.
+
+    What it rests on: the siblings of the tensor in other blocks, two at least. Without siblings it is a note: heads of
+    offsets, embeddings of RWKV and others begin as small as that on purpose.
 
     What to do: see whether the layer gets gradients at all; if it is not used, remove it from the model.
     """
     for tensor in _weights(subject):
         found = _scale(subject, tensor)
-        if found is not None and found.ratio < _VANISHED and tensor.rms >= _COLLAPSED:
-            yield RuleHit(
-                tensor.name,
-                f"root mean square {significant(tensor.rms, 3)}: {found}",
-                {"rms": tensor.rms, "ratio": found.ratio},
-            )
+        if found is not None and tensor.rms >= _COLLAPSED and found.ratio < _VANISHED:
+            severity = Severity.NOTE if found.is_assumed else Severity.WARNING
+            yield RuleHit(tensor.name, *_size(tensor, found), severity=severity)
 
 
 @rule("PI203", "all-zero-weight", Severity.WARNING)
@@ -173,7 +199,11 @@ def all_zero_weight(subject: RuleContext) -> Iterable[RuleHit]:
     """A weight of a trained model is all zeros.
 
     Why it matters: the layer's output does not depend on its input. A fresh model may begin like this on purpose (zero
-    convolutions, LoRA B); a trained one does not end like this.
+    convolutions, LoRA B); a layer that was trained does not end like this.
+
+    What it rests on: a name with `weight` or `kernel`, or siblings in other blocks that are not zeros. What is named
+    otherwise (a cache, a state), and tables of relative positions, which begin with zeros and keep them where they are
+    not used, are a note.
 
     What to do: check that the layer was in the optimizer, and that saving or converting did not lose it.
     """
@@ -182,7 +212,10 @@ def all_zero_weight(subject: RuleContext) -> Iterable[RuleHit]:
     for tensor in _weights(subject):
         s = tensor.stats
         if s is not None and s.low == s.high == 0 and tensor.role.kind is not Part.LORA_B:
-            yield RuleHit(tensor.name, f"all {s.count:,} values are 0", {"count": s.count})
+            sizes = subject.sibling_sizes.get(tensor.name, ())
+            is_layer = bool(OF_LAYER.search(tensor.role.leaf)) and not is_relative_table(tensor.name)
+            severity = Severity.WARNING if is_layer or (sizes and sizes[-1] > 0) else Severity.NOTE
+            yield RuleHit(tensor.name, f"all {s.count:,} values are 0", {"count": s.count}, severity=severity)
 
 
 @rule("PI204", "constant-weight", Severity.WARNING)
@@ -227,18 +260,24 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
     Why it matters: a flipped bit in an exponent looks like this, from failing memory or a damaged file. Every output
     that depends on the value is wrong.
 
+    What it rests on: one value holds nine tenths of the sum of squares, and is thirty times the 99 % quantile. One
+    dimension of a normalization or a bias may be a hundred times the others in a healthy model: below a million
+    times, it is a note.
+
     What to do: compare the file's checksum with its origin, and fetch it again.
     """
     for tensor in subject.unique:
         if not tensor.role.is_weight and tensor.role.kind not in _VECTORS:
             continue
-        found = _outlier(tensor)
+        found = outlier(tensor)
         if found is not None:
             largest, usual = found
+            is_mild = tensor.role.kind in _VECTORS and largest < _IMPOSSIBLE * usual
             yield RuleHit(
                 tensor.name,
                 f"the largest magnitude is {significant(largest, 3)}, 99 % are within {significant(usual, 3)}",
                 {"abs_max": largest, "q99": usual},
+                severity=Severity.NOTE if is_mild else Severity.ERROR,
             )
 
 
@@ -246,8 +285,11 @@ def dominant_outlier(subject: RuleContext) -> Iterable[RuleHit]:
 def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
     """Whole rows or columns of a weight are zeros: units without output, or inputs that are ignored.
 
-    Why it matters: the units are dead weight in every forward pass, and stay dead in training. Padding rows of
-    embeddings are left alone, and so are pruned models.
+    Why it matters: the units are dead weight in every forward pass, and stay dead in training.
+
+    What it rests on: weights of layers, and slices of layers that are stacked in one tensor (experts). Left alone are
+    tables, and the one row at an end of a matrix without bias and siblings, which is for padding whatever the table is
+    called; pruned weights, in which a quarter of the other values are zeros; and masks.
 
     What to do: if the model was not pruned on purpose, look for units that died (ReLU with a high learning rate), or
     for rows that a conversion lost.
@@ -256,7 +298,8 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
         s, shape = tensor.stats, tensor.ref.shape
         if s is None or tensor.role.kind not in (Part.WEIGHT, Part.RNN_WEIGHT) or len(shape) < 2:
             continue
-        if not _OF_LAYER.search(tensor.role.leaf):
+        is_stack = not OF_LAYER.search(tensor.role.leaf)
+        if is_stack and not _is_stack(subject, tensor):
             continue
         if tensor.ref.stored_shape is not None:  # sparse tensors have them by design
             continue
@@ -264,12 +307,15 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
         if s.zeros < least or s.zeros == s.count or min(shape[0], least) < 2:
             continue
         slices = tensor.get(ZeroSlices) or {}
-        for axis, word in zip(_units(tensor), ("rows", "columns"), strict=True):
+        units = [(0, "slices")] if is_stack else zip(_units(tensor), ("rows", "columns"), strict=True)
+        for axis, word in units:
             if axis not in slices:
                 continue
             dead = slices[axis]
             gone = dead.count * (tensor.ref.numel // shape[axis])
             if s.zeros - gone > _PRUNED * (s.count - gone):
+                continue
+            if dead.count and _is_padding(subject, tensor, axis, dead):
                 continue
             if dead.count and 2 * dead.count < shape[axis]:
                 yield RuleHit(
@@ -278,6 +324,27 @@ def dead_rows(subject: RuleContext) -> Iterable[RuleHit]:
                     {"axis": axis, "count": dead.count, "indices": list(dead.first)},
                 )
                 break
+
+
+def _is_stack(subject: RuleContext, tensor: TensorFacts) -> bool:
+    """Return whether layers of a trained model are stacked in one tensor, whatever its name: experts, for instance."""
+    shape = tensor.ref.shape
+    return subject.trained and len(shape) == 3 and 1 < shape[0] <= _MOST_STACKED and min(shape[1:]) >= _LEAST
+
+
+def _is_padding(subject: RuleContext, tensor: TensorFacts, axis: int, dead: Slices) -> bool:
+    """Return whether this is the padding row of a table, whatever it is called: one row at an end of it.
+
+    A table has no bias, and no siblings in other blocks that are without such a row.
+    """
+    rows = tensor.ref.shape[0]
+    if axis != 0 or dead.count != 1 or dead.first[0] not in (0, 1, rows - 1) or len(tensor.ref.shape) != 2:
+        return False
+    return "bias" not in subject.modules.get(tensor.role.module, {}) and len(_siblings(subject, tensor)) < 2
+
+
+def _siblings(subject: RuleContext, tensor: TensorFacts) -> list[TensorFacts]:
+    return [other for other in subject.siblings.get(tensor.name, ()) if other is not tensor]
 
 
 def _units(tensor: TensorFacts) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
+from inspectcli.analysis.health.blocks import block_lists, deficient
+from inspectcli.analysis.health.structure import is_partial
 from inspectcli.display.text import is_or_are, listed, plural
 from inspectcli.encodings.files import names_in, read_json
 from inspectcli.errors import PinspectError
@@ -44,17 +46,29 @@ def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, object]:
 
 @rule("PI422", "tensor-missing-in-block", Severity.WARNING, reads=False)
 def tensor_missing_in_block(subject: RuleContext) -> Iterator[RuleHit]:
-    """A block lacks a tensor that all other blocks of its list have, those before and behind it too.
+    """A block lacks a tensor that the other blocks of its list have.
 
-    Why it matters: a loader that is not strict draws it anew, and only prints a warning. First and last blocks that
-    differ, blocks of several kinds in turn, and adapters of some layers are left alone.
+    Why it matters: a loader that is not strict draws it anew, and only prints a warning. A conversion that renames
+    tensors loses one like this.
+
+    What it rests on: the names of at least three blocks. All others have the tensor, and those before and behind are
+    alike; or the block is like the others, in shapes too, but for biases, scales or normalizations. First and last
+    blocks that lack a whole layer, blocks of several kinds in turn, and adapters of some layers are left alone.
 
     What to do: look for the tensor in the checkpoint that this one was made from.
     """
     if is_part_of_a_model(subject.checkpoint.path):
         return
-    for prefix, blocks in _lists(_model(subject)).items():
-        for number, missing in _lacking(blocks):
+    refs = _model(subject)
+    shapes = {
+        f"{prefix}." if prefix else "": blocks
+        for prefix, blocks in block_lists(r for r in refs if "lora_" not in r.name).items()
+    }
+    for prefix, blocks in _lists(refs).items():
+        lacking = dict(_lacking(blocks))
+        if not is_partial(subject):
+            lacking = {n: sorted(names) for n, names in deficient(shapes.get(prefix, {})).items()} | lacking
+        for number, missing in sorted(lacking.items()):
             names = [f"{prefix}{number}.{rest}" for rest in missing]
             yield RuleHit(
                 None,

@@ -10,8 +10,8 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.blocks import gaps
-from inspectcli.analysis.health.copies import Copies, copies
-from inspectcli.analysis.roles import Part
+from inspectcli.analysis.health.copies import Copies, copies, rounded_copies
+from inspectcli.analysis.roles import OF_LAYER, Part
 from inspectcli.display.text import is_or_are, listed, runs
 from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.pickles.nodes import Dict
@@ -95,8 +95,11 @@ def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
 
     Why it matters: trained layers are never equal. A conversion wrote one of them twice, in place of another; or tied
     tensors were saved as copies, and will be trained separately after loading. Deliberate copies (averages, target
-    networks), constants and small tensors are left alone. An embedding and head saved twice, and layers that are not
-    trained yet, are only a note.
+    networks), constants and small tensors are left alone. An embedding and head saved twice, layers that are not
+    trained yet, and tensors that are no weights by their names (the state matrix of Mamba begins alike in all layers)
+    are only a note.
+
+    What it rests on: a hash of all values. Of siblings in other blocks also of the values rounded to bfloat16.
 
     What to do: compare with the model that it was converted from, and tie the tensors if they are one by design.
     """
@@ -115,6 +118,13 @@ def duplicate_content(subject: RuleContext) -> Iterator[RuleHit]:
             {"tensors": tensors, "values": elements, "places": list(found.places)},
             severity=_severity(found),
         )
+    for original, copy in rounded_copies(subject):
+        yield RuleHit(
+            copy.name,
+            f"equal to {original.name} when both are rounded to bfloat16: {copy.ref.numel:,} values",
+            {"values": copy.ref.numel, "places": [original.name, copy.name]},
+            severity=Severity.WARNING if subject.trained else Severity.NOTE,
+        )
 
 
 def _severity(found: Copies) -> Severity:
@@ -124,6 +134,8 @@ def _severity(found: Copies) -> Severity:
         return Severity.NOTE
     if all(tensor.verdict is not None and tensor.verdict.strength.value != "moved" for tensor in tensors):
         return Severity.NOTE  # untrained layers copied from one another, as nn.TransformerEncoder makes them
+    if not any(OF_LAYER.search(tensor.role.leaf) for tensor in tensors):
+        return Severity.NOTE
     blocks = len({pattern(module) for module in found.modules}) == 1
     parents = {module.rpartition(".")[0] for module in found.modules}
     return Severity.WARNING if blocks or (len(parents) == 1 and parents != {""}) else Severity.NOTE
@@ -174,7 +186,7 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: look for the missing block in the model that this one was made from, or renumber the blocks if it was
     removed on purpose.
     """
-    if any(_is_part(path) for path in (subject.checkpoint.path, *_only_file(subject))):
+    if is_partial(subject):
         return
     tensors = [ref for ref in subject.checkpoint.tensors if "lora_" not in ref.name]
     for gap in gaps(tensors):
@@ -187,6 +199,11 @@ def block_gap(subject: RuleContext) -> Iterator[RuleHit]:
                 f"{where} lacks {noun} {runs(missing)}: found {runs(gap.present)}",
                 {"prefix": gap.prefix, "missing": missing, "found": len(gap.present)},
             )
+
+
+def is_partial(subject: RuleContext) -> bool:
+    """Whether the file holds some blocks of a model on purpose."""
+    return any(_is_part(path) for path in (subject.checkpoint.path, *_only_file(subject)))
 
 
 def _is_part(path: str) -> bool:

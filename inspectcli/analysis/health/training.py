@@ -10,7 +10,7 @@ from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.optimizer import State, states
-from inspectcli.analysis.roles import Part
+from inspectcli.analysis.roles import OF_LAYER, Part
 from inspectcli.display.text import setting, significant
 from inspectcli.measure.again import again
 from inspectcli.measure.first_values import FirstValues
@@ -22,6 +22,12 @@ _HEAD = re.compile(
     r"fc|qa_outputs|classification_head|last_linear|decoder)([._/]|$)",
     re.IGNORECASE,
 )
+#: Values from which "cannot be told from a normal initializer" says something.
+_SURE = 1024
+#: An initializer that a configuration beside the file names.
+_CONFIGURED = re.compile(r"config|initializer_range|init\w*_std")
+#: Of a batch normalization.
+_CHANNELS = 2
 #: Updates of Adam over weights outside of which one is odd; about a thousandth is usual.
 _UPDATE = (1e-7, 1e-1)
 _GRADIENT = 1e4
@@ -33,55 +39,82 @@ def _is_untouched(tensor: TensorFacts) -> bool:
     return verdict is not None and verdict.strength == "untouched" and verdict.family != "constant"
 
 
-def _untouched_weights(subject: RuleContext) -> list[TensorFacts]:
+def _is_drawn(tensor: TensorFacts) -> bool:
+    """Return whether values are untouched, or cannot be told from an initializer's."""
+    verdict = tensor.verdict
+    is_like = verdict is not None and verdict.strength == "init-like" and tensor.ref.numel >= _SURE
+    return is_like or _is_untouched(tensor)
+
+
+def _drawn_weights(subject: RuleContext) -> list[TensorFacts]:
+    """Weights of a trained model that are as an initializer drew them."""
+    if not subject.trained:
+        return []
     return [
         tensor
         for tensor in subject.unique
         if tensor.role.is_weight
         and tensor.role.kind is not Part.LORA_A
-        and _is_untouched(tensor)
+        and _is_drawn(tensor)
         and tensor.ref.kind is not Kind.EMA
     ]
 
 
+def _as_drawn(subject: RuleContext, tensor: TensorFacts) -> RuleHit:
+    """A warning where it is exact, or where its siblings or the file itself bear it out; else a note."""
+    verdict = tensor.verdict
+    assert verdict is not None
+    siblings = [other for other in subject.siblings.get(tensor.name, ()) if other is not tensor]
+    moved = sum(other.verdict is not None and other.verdict.strength == "moved" for other in siblings)
+    is_alone = verdict.is_named and len(siblings) > 1 and 2 * moved > len(siblings)
+    is_exact = OF_LAYER.search(tensor.role.leaf) and (_is_untouched(tensor) or _CONFIGURED.search(verdict.formula))
+    severity = Severity.WARNING if is_exact or is_alone else Severity.NOTE
+    message = verdict.sentence
+    figures: dict[str, object] = {"formula": verdict.formula, "siblings_moved": moved}
+    if _is_untouched(tensor):
+        del figures["siblings_moved"]
+    elif moved:
+        noun = "sibling in another block has" if moved == 1 else "siblings in other blocks have"
+        message += f"; {moved:,} {noun} moved"
+    return RuleHit(tensor.name, message, figures, severity=severity)
+
+
 def _is_head(subject: RuleContext, tensor: TensorFacts) -> bool:
-    return bool(_HEAD.search(tensor.role.module)) or subject.last_weights.get(tensor.ref.kind) is tensor
-
-
-def _start(tensor: TensorFacts) -> str:
-    return tensor.verdict.sentence if tensor.verdict is not None else ""
+    is_named = _HEAD.search(tensor.role.module) and len(subject.siblings[tensor.name]) < 3  # blocks have `fc`, too
+    return bool(is_named) or subject.last_weights.get(tensor.ref.kind) is tensor
 
 
 @rule("PI301", "untouched-layer", Severity.WARNING)
 def untouched_layer(subject: RuleContext) -> Iterable[RuleHit]:
-    """A layer of a trained model is exactly as an initializer drew it.
+    """A layer of a trained model is as an initializer drew it.
 
-    Why it matters: the layer adds noise, not knowledge. It was left out of the optimizer, gets no gradient, or was
-    missing in the checkpoint that training began with.
+    Why it matters: nothing was learned in this layer. It was left out of the optimizer, gets no gradient, or was
+    missing in the checkpoint that training began with. Random features are used as drawn on purpose.
+
+    What it rests on: bounds of a uniform initializer that no value crosses, or rows that are orthogonal: exact to about
+    one part in the number of values. Or values that cannot be told from a normal initializer, of a thousand and more: a
+    warning where the siblings in other blocks have moved and the initializer is a known one, or a configuration names
+    it; else a note, for a small change would not show. So is what has no `weight` or `kernel` in its name.
+    Permutations, identities and matrices of +-c are left alone.
 
     What to do: see whether it is frozen on purpose; else check that it is used in `forward` and given to the optimizer.
     """
-    if not subject.trained:
-        return
-    for tensor in _untouched_weights(subject):
-        if not _is_head(subject, tensor):
-            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
+    yield from (_as_drawn(subject, t) for t in _drawn_weights(subject) if not _is_head(subject, t))
 
 
 @rule("PI302", "untrained-head", Severity.WARNING)
 def untrained_head(subject: RuleContext) -> Iterable[RuleHit]:
-    """The last layer of a trained model is exactly as an initializer drew it.
+    """The last layer of a trained model is as an initializer drew it.
 
     Why it matters: a new head on a pretrained body gives random answers until it is trained. Loading one prints the
     warning `some weights were newly initialized`, which is easy to miss.
 
+    What it rests on: as PI301. Where `config.json` beside the file names the initializer, as Hugging Face models do,
+    a thousand values that cannot be told from it are a warning; of a smaller head nothing is said.
+
     What to do: fine-tune the model before using its head, or load the checkpoint that has one.
     """
-    if not subject.trained:
-        return
-    for tensor in _untouched_weights(subject):
-        if _is_head(subject, tensor):
-            yield RuleHit(tensor.name, _start(tensor), {"formula": tensor.verdict.formula if tensor.verdict else ""})
+    yield from (_as_drawn(subject, t) for t in _drawn_weights(subject) if _is_head(subject, t))
 
 
 @rule("PI303", "lora-b-zero", Severity.WARNING)
@@ -104,27 +137,49 @@ def lora_b_zero(subject: RuleContext) -> Iterable[RuleHit]:
 
 @rule("PI304", "unused-batchnorm", Severity.WARNING)
 def unused_batchnorm(subject: RuleContext) -> Iterable[RuleHit]:
-    """A batch normalization of a trained model has never seen a batch.
+    """A batch normalization of a trained model has statistics that no batch has made.
 
-    Why it matters: in evaluation it divides by a variance of 1 that nobody measured.
+    Why it matters: in evaluation it divides by a variance of 1 that nobody measured, or by one of 0.
+
+    What it rests on: means of exactly 0 beside variances of exactly 1, in all channels: with a momentum above 0, one
+    batch changes them. Where the counter says that batches were seen, that is a contradiction in any file; else the
+    model must be trained. Variances of exactly 0 are told where the other batch normalizations have none.
 
     What to do: run training data through the model in training mode, or remove the layer.
     """
-    if not subject.trained:
-        return
-    for tensor in subject.tensors:
-        s = tensor.stats
-        if (
-            tensor.role.kind is not Part.COUNTER
-            or tensor.ref.kind is Kind.EMA
-            or s is None
-            or s.low != 0
-            or s.high != 0
-        ):
+    means = [tensor for tensor in subject.tensors if tensor.role.kind is Part.RUNNING_MEAN]
+    measured = any(not _is_all(variance, 0) for mean in means if (variance := _variance(subject, mean)) is not None)
+    for mean in means:
+        counter = subject.modules[mean.role.module].get("num_batches_tracked")
+        variance, batches = _variance(subject, mean), _batches(counter)
+        if mean.ref.kind is Kind.EMA or mean.ref.numel < _CHANNELS:
             continue
-        mean = subject.by_name.get(tensor.name.replace(tensor.role.leaf, "running_mean"))
-        if mean is not None and mean.stats is not None and mean.stats.low == mean.stats.high == 0:
-            yield RuleHit(tensor.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+        is_new = _is_all(mean, 0) and (variance is None or _is_all(variance, 1))
+        if is_new and batches == 0 and counter is not None and subject.trained:
+            yield RuleHit(counter.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
+        elif is_new and variance is not None and (batches or (batches is None and subject.trained)):
+            seen = f"after {batches:,} batches" if batches else "in a trained model"
+            message = f"the running mean is 0 and the variance is 1 in all {mean.ref.numel:,} channels, {seen}"
+            yield RuleHit(mean.name, message, {"batches": batches, "channels": mean.ref.numel})
+        elif variance is not None and _is_all(variance, 0) and measured and subject.trained:
+            message = f"the variance is 0 in all {mean.ref.numel:,} channels"
+            yield RuleHit(variance.name, message, {"batches": batches, "channels": mean.ref.numel})
+
+
+def _variance(subject: RuleContext, mean: TensorFacts) -> TensorFacts | None:
+    module = subject.modules[mean.role.module].values()
+    return next((tensor for tensor in module if tensor.role.kind is Part.RUNNING_VAR), None)
+
+
+def _batches(counter: TensorFacts | None) -> int | None:
+    s = counter.stats if counter is not None else None
+    return int(s.high) if s is not None and s.high is not None else None
+
+
+def _is_all(tensor: TensorFacts, value: float) -> bool:
+    """Return whether every value is this one; not of a tensor that was not read."""
+    s = tensor.stats
+    return s is not None and not s.nonfinite and s.low == s.high == value
 
 
 @rule("PI305", "ema-at-start", Severity.WARNING)
@@ -136,9 +191,11 @@ def ema_at_start(subject: RuleContext) -> Iterable[RuleHit]:
     What to do: check that the average is updated in every step, and that its decay is not 1.
     """
     ema = [tensor for tensor in subject.unique if tensor.ref.kind is Kind.EMA and tensor.role.is_weight]
-    still = [tensor for tensor in ema if _is_untouched(tensor)]
+    still = [tensor for tensor in ema if _is_drawn(tensor)]
     if subject.trained and still and 2 * len(still) > len(ema):
-        message = f"{len(still):,} of {len(ema):,} averaged weights are as initialized, first {still[0].name}"
+        are = "are" if all(map(_is_untouched, still)) else "cannot be told from"
+        state = "as initialized" if are == "are" else "their initialization"
+        message = f"{len(still):,} of {len(ema):,} averaged weights {are} {state}, first {still[0].name}"
         yield RuleHit(None, message, {"count": len(still), "of": len(ema), "first": still[0].name})
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from inspectcli.analysis.initializers.families import NORMAL, UNIFORM, Candidate
 from inspectcli.analysis.initializers.numbers import Numbers
+from inspectcli.display.text import significant
 
 #: Standard errors by which a mean, a mean square or a kurtosis may be off.
 _Z = 3.9
@@ -24,7 +25,7 @@ _KS = 2.23
 #: Rounding of the float32 bound itself, and of one more multiplication.
 _BOUND = 3e-7
 #: Gains of orthogonal initializers that people choose, as formulas show them; 0.01 is for the head of a policy.
-GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 0.01: ", gain 0.01"}
+GAINS = {1.0: "", math.sqrt(2): ", gain sqrt(2)", 5 / 3: ", gain 5/3", 0.01: ", gain 0.01"}
 #: Rows and columns that are read to test whether a matrix is orthogonal.
 _GRAM = 256
 
@@ -38,10 +39,10 @@ def fits(x: Numbers, candidate: Candidate) -> bool:
         return False
     if abs(x.mean) > _Z * std / math.sqrt(x.n) + rounding * std:
         return False
-    return _extreme_fits(x, candidate) and _kurtosis_fits(x, candidate) and _distance_fits(x, candidate)
+    return extreme_fits(x, candidate) and _kurtosis_fits(x, candidate) and distance_fits(x, candidate)
 
 
-def _extreme_fits(x: Numbers, candidate: Candidate) -> bool:
+def extreme_fits(x: Numbers, candidate: Candidate) -> bool:
     """Test the largest of n draws: neither beyond the bound, nor so far below it that this would be rare."""
     largest = x.largest
     if candidate.family is NORMAL:
@@ -62,33 +63,47 @@ def _kurtosis_fits(x: Numbers, candidate: Candidate) -> bool:
     return abs(x.kurtosis - candidate.family.kurtosis) <= _Z * math.sqrt(24 / x.sample) + 4 * x.rounding
 
 
-def _distance_fits(x: Numbers, candidate: Candidate) -> bool:
-    """Kolmogorov-Smirnov test, evaluated at the knots."""
+def distance_fits(x: Numbers, candidate: Candidate, limit: float = _KS) -> bool:
+    """Kolmogorov-Smirnov test, evaluated at the knots.
+
+    Args:
+        limit: largest distance times sqrt(n).
+    """
     expected = np.array([candidate.family.cdf(knot / candidate.scale) for knot in x.knots.tolist()])
     distance = float(np.abs(x.levels - expected).max())
     # The empirical distribution steps at a knot: the distance counts on both sides.
-    return distance <= _KS / math.sqrt(x.sample) + 1 / x.sample + x.rounding
+    return distance <= limit / math.sqrt(x.sample) + 1 / x.sample + x.rounding
 
 
-def may_be_orthogonal(squares: float, rows: int, columns: int, parts: int, rounding: float) -> float | None:
-    """Return the gain if the sum of squares is that of `parts` orthogonal matrices side by side; else None."""
-    if min(rows, columns) < 2:
-        return None
+def has_gain(squares: float, rows: int, columns: int, parts: int, rounding: float) -> bool:
+    """Return whether the sum of squares is that of `parts` orthogonal matrices side by side, with a usual gain."""
     # Rounding errors of many values partly cancel.
     tolerance = 1e-5 + rounding * (1 / 8 + 6 / math.sqrt(parts * rows * columns))
-    for gain in GAINS:
-        if abs(squares / (parts * min(rows, columns) * gain * gain) - 1) < tolerance:
-            return gain
-    return None
+    each = parts * min(rows, columns)
+    return any(abs(squares / (each * gain * gain) - 1) < tolerance for gain in GAINS)
 
 
-def is_orthogonal(x: npt.NDArray[Any], gain: float, rounding: float) -> bool:
-    """Return whether the rows (or the columns, if they are fewer) are orthogonal and of length `gain`."""
+def is_orthogonal(x: npt.NDArray[Any], rounding: float) -> float | None:
+    """Return the length of the rows (or of the columns, if they are fewer) if they are orthogonal and of one length."""
     matrix = np.asarray(x, np.float64)
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    short = short[:_GRAM]
-    gram = short @ short.T / (gain * gain)
-    return float(np.abs(gram - np.eye(len(gram))).max()) < 1e-4 + 4 * rounding
+    if min(matrix.shape) < 2:
+        return None
+    # Rounding errors of a sum of products partly cancel: two draws of 9,216 values are orthogonal to a hundredth.
+    tolerance = 1e-4 + 6 * rounding / math.sqrt(short.shape[1])
+    square = 0.0
+    for rows in (short[:4], short[:_GRAM]):  # a few rows are enough to tell that it is not
+        gram = rows @ rows.T
+        square = float(np.trace(gram)) / len(gram)
+        if not square > 0 or float(np.abs(gram / square - np.eye(len(gram))).max()) >= tolerance:
+            return None
+    return math.sqrt(square)
+
+
+def gain_words(gain: float, rounding: float) -> str:
+    """`, gain 5/3`; nothing for 1."""
+    near = min(GAINS, key=lambda known: abs(gain / known - 1))
+    return GAINS[near] if abs(gain / near - 1) < 1e-3 + rounding else f", gain {significant(gain, 4)}"
 
 
 def is_independent(x: npt.NDArray[Any], candidate: Candidate) -> bool:

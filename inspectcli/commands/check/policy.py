@@ -71,7 +71,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else ""
 
 
-#: Letters that are taken for digits.
+#: Letters that are typed for the digits of a code.
 _DIGITS = str.maketrans("OIL", "011")
 
 

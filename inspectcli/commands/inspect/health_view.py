@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from inspectcli.display.blocks import Cell, Tone
 from inspectcli.display.text import listed, plural, significant, size
+from inspectcli.tensors.model import Kind
 
 if TYPE_CHECKING:
     from inspectcli.analysis.findings import Finding
@@ -30,17 +31,14 @@ def coverage_text(coverage: Coverage) -> str:
     return ", ".join(parts) + closed
 
 
-def _drawn(rows: Iterable[TensorRow]) -> list[TensorRow]:
-    """Those whose verdict is about drawn numbers: a constant may be the same before and after training."""
-    return [row for row in rows if row.init is not None and row.init.family != "constant" and len(row.shape) > 1]
-
-
 def init_cell(line: Fold[TensorRow]) -> Cell:
-    """`untouched`, `init-like`, `×0.8…1.3` of the default's spread, `moved`."""
+    """`untouched`, `init-like`, `×0.8…1.3` of the default's spread, `moved`, `unknown`, `760 of 800 rows`."""
     verdicts = [row.init for row in line.members if row.init is not None and not row.alias_of]
     if not verdicts:
         return Cell("")
     words = {str(v.strength) for v in verdicts}
+    if len(verdicts) == 1 and verdicts[0].rows is not None:
+        return Cell(f"moved, {verdicts[0].rows:,} rows as init", Tone.WARN)
     if words == {"moved"}:
         ratios = [v.ratio for v in verdicts if v.ratio is not None]
         if not ratios:
@@ -48,9 +46,9 @@ def init_cell(line: Fold[TensorRow]) -> Cell:
         low, high = _times(min(ratios)), _times(max(ratios))
         return Cell(f"×{low}" if low == high else f"×{low}…{high}", Tone.DIM)
     if len(words) == 1:
-        constant = all(v.family == "constant" for v in verdicts)
-        return Cell(words.pop(), Tone.DIM if constant else Tone.ACCENT)
-    still = sum(v.strength != "moved" for v in verdicts)
+        plain = words == {"unknown"} or not any(v.is_drawn for v in verdicts)
+        return Cell(words.pop(), Tone.DIM if plain else Tone.ACCENT)
+    still = sum(v.strength in ("untouched", "init-like") for v in verdicts)
     return Cell(f"{still} of {len(verdicts)} as init", Tone.DIM)
 
 
@@ -65,36 +63,46 @@ def _times(ratio: float) -> str:
     return significant(ratio, 2 if ratio < 100 else 1)
 
 
+#: Signs that the sentence tells; all are in the JSON.
+_SIGNS = 2
+_ANSWERS = {"trained": "yes", "not-trained": "no", "unknown": "cannot be told"}
+
+
 def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
-    """`142 of 148 weights have moved from their initialization; 6 are untouched: a, b, c and 3 more`."""
-    rows = _drawn(row for row in file.tensors if not row.alias_of)
-    if not rows:
+    """`yes: batch norms saw 4,800 batches; 54 weights fit no known initializer; 2 are as drawn: a, b (formula)`."""
+    judged = file.trained
+    if judged is None or not judged.weights:
         return
-    groups = {
-        word: [row for row in rows if row.init is not None and row.init.strength == word]
-        for word in ("moved", "untouched", "init-like")
-    }
-    moved = groups["moved"]
-    weights = plural(len(rows), "weight")
-    still = [row for row in file.tensors if _is_one_constant(row) and not row.alias_of]
-    if len(moved) == len(rows) and still:
-        names = listed([row.name for row in still], 2)
-        told = f"{plural(len(rows), 'weight')} moved from initialization; {len(still):,} hold one value each: {names}"
-        yield "trained", Cell(told, Tone.WARN)
-        return
-    if len(moved) == len(rows):
-        every = {1: "the only weight has moved from its", 2: "both weights have moved from their"}
-        yield (
-            "trained",
-            Cell(f"{every.get(len(rows), f'all {weights} have moved from their')} initialization", Tone.GOOD),
-        )
-        return
-    parts = [f"{len(moved):,} of {weights} moved from initialization" if moved else f"none of {weights} moved"]
-    if groups["untouched"]:
-        parts.append(f"{len(groups['untouched']):,} untouched: {_names(groups['untouched'])}")
-    if groups["init-like"]:
-        parts.append(f"{len(groups['init-like']):,} cannot be told from it: {_names(groups['init-like'])}")
-    yield "trained", Cell("; ".join(parts), Tone.WARN if moved else Tone.PLAIN)
+    as_drawn = [
+        row
+        for row in file.tensors
+        if row.init is not None
+        and row.init.is_as_drawn
+        and len(row.shape) > 1
+        and not row.alias_of
+        and row.kind is not Kind.EMA
+    ]
+    kept = judged.evidence[:_SIGNS]
+    parts = [*kept, *(text for text in judged.evidence[_SIGNS:] if text.endswith("no known initializer"))]
+    if as_drawn:
+        parts.insert(len(parts) if judged.is_trained else 0, _as_drawn(as_drawn, judged.weights))
+    unknown = judged.weights - judged.moved - judged.as_drawn
+    if unknown:
+        parts.append(f"of {plural(unknown, 'weight')} nothing can be told")
+    tone = Tone.PLAIN if not judged.is_trained else Tone.WARN if as_drawn else Tone.GOOD
+    yield "trained", Cell(f"{_ANSWERS[judged.answer]}: {'; '.join(parts)}", tone)
+
+
+def _as_drawn(rows: Sequence[TensorRow], weights: int) -> str:
+    """`all 4 weights are as drawn (formula)`, `2 of 54 weights look as drawn: a, b (formula)`."""
+    sure = all(row.init is not None and row.init.strength == "untouched" for row in rows)
+    look = "are" if sure else "look"
+    if len(rows) < weights:
+        return f"{len(rows):,} of {plural(weights, 'weight')} {look} as drawn: {_names(rows)}"
+    every = {1: f"the only weight {'is' if sure else 'looks'}", 2: f"both weights {look}"}
+    formulas = {row.init.formula for row in rows if row.init is not None}
+    words = f" ({formulas.pop()})" if len(formulas) == 1 else ""
+    return f"{every.get(weights, f'all {weights:,} weights {look}')} as drawn{words}"
 
 
 def _names(rows: Sequence[TensorRow]) -> str:

@@ -15,6 +15,7 @@ from inspectcli.tensors.model import Hazard, Kind, Training
 if TYPE_CHECKING:
     from inspectcli.analysis.facts import InitMatch
     from inspectcli.analysis.findings import Finding
+    from inspectcli.analysis.training import TrainingJudgment
     from inspectcli.measure.sample import Sampled
 
 
@@ -153,6 +154,7 @@ class FileReport:
         read: whether values were read; False if only the headers were.
         unread: number of tensors that were not asked for.
         hyperparameters: the most important that the file holds, by canonical name.
+        trained: whether the model was trained, as its values tell; None if they were not read.
     """
 
     path: str
@@ -172,6 +174,7 @@ class FileReport:
     read: bool = True
     unread: int = 0
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    trained: TrainingJudgment | None = None
 
     @property
     def problems(self) -> tuple[TensorRow, ...]:

@@ -81,6 +81,7 @@ def inspect_checkpoint(
             value.name: Hyperparameter(value.value, value.current)
             for value in (important(hyperparameters) if hyperparameters else ())
         },
+        trained=analysis.trained if read else None,
     )
 
 

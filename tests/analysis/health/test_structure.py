@@ -427,7 +427,11 @@ def test_blocks_of_a_model_that_is_a_list_are_found_too(tmp_path: Path) -> None:
 
 def test_two_projections_of_one_layer_that_are_equal_are_a_warning(tmp_path: Path) -> None:
     q = drawn(32, 32) ** 3
-    tensors = {"attn.q_proj.weight": q, "attn.k_proj.weight": q.clone(), "attn.v_proj.weight": drawn(32, 32, seed=1)}
+    tensors = {
+        "attn.q_proj.weight": q,
+        "attn.k_proj.weight": q.clone(),
+        "attn.v_proj.weight": drawn(32, 32, seed=1) ** 3,
+    }
     (found,) = findings(write(tmp_path / "model.pt", tensors), "PI406")
     assert found[1:4] == (
         Severity.WARNING, "attn.q_proj.weight", "equal to attn.k_proj.weight, and not tied: 1,024 values, 2 times"

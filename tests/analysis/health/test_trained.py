@@ -38,8 +38,8 @@ CONFIRMED = {
     r"^materialsvirtuallab\+megnet/.*/(formation_energy|mu|omega1)": r"^dense_[56]\.kernel$",
     # Orthogonal to 2e-7: a recurrent matrix that no gradient reached.
     r"^materialsvirtuallab\+megnet/.*/log10G": r"^set2_set_[12]\.recurrent_kernel$",
-    # Test fixtures of a project, not trained to the end.
-    r"^chemprop\+chemprop/.*/regression_constrained": r"\.(mol_predictor|(atom|bond)_(predictor|constrainer))\.ffn\.",
+    # Saved at epoch 0, before training.
+    r"^MDIL-SNU\+SevenNet/.*/_?cp_0": r"",
     # Made by a script that trains nothing.
     r"^tracel-ai\+burn/": r"",
 }
@@ -50,7 +50,6 @@ KNOWN = {
     r"^chgnet/": {"PI301"},
     r"^materialsvirtuallab\+megnet/.*/(formation_energy|mu|omega1)": {"PI301"},
     r"^materialsvirtuallab\+megnet/.*/log10G": {"PI205", "PI301"},  # decayed to 1e-33
-    r"^chemprop\+chemprop/.*/regression_constrained": {"PI301", "PI302"},
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from models.judged import write
 from torch import nn
 
 from inspectcli.analysis.findings import Finding
@@ -71,7 +72,7 @@ def test_a_trained_model(tmp_path: Path) -> None:
         {"ln.weight": torch.ones(64), "ln.bias": torch.zeros(64)},
         {"norm.running_mean": torch.randn(8), "norm.num_batches_tracked": torch.tensor(0)},
         {"attn_mask": torch.zeros(32, 32).uniform_(-0.1, 0.1)},
-        {"embed.weight": torch.cat([torch.zeros(1, 32), torch.randn(99, 32) * 0.3])},
+        {"embed.weight": torch.cat([torch.zeros(1, 32), torch.randn(99, 32) * torch.rand(99, 1)])},
         {"small.weight": torch.empty(3, 4).uniform_(-0.5, 0.5)},
     ],
     ids=lambda more: next(iter(more)),
@@ -100,6 +101,65 @@ def test_a_layer_without_a_gradient() -> None:
             {"formula": "PyTorch default, U(±1/sqrt(fan_in)) = U(±0.1768)"},
         )
     ]  # fmt: skip
+
+
+def body(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Trained blocks, and what is put beside them or in their place; `__` stands for a dot."""
+    made = {f"h.{i}.fc.weight": torch.randn(72, 72).cumsum(0) / 40 for i in range(4)}
+    return made | {name.replace("__", "."): value for name, value in more.items()}
+
+
+#: Drawn or constructed on purpose, beside trained blocks: at most a note.
+ODD: dict[str, dict[str, torch.Tensor]] = {
+    "a permutation": {"flow__perm__weight": torch.eye(48)[torch.randperm(48)]},
+    "an identity": {"flow__lu__weight": torch.eye(32)},
+    "a Hadamard matrix": {"rotation__weight": torch.tensor([[1.0, 1.0], [1.0, -1.0]]).kron(torch.eye(1)) / 2**0.5},
+    "random features": {"attn__projection_matrix": torch.linalg.qr(torch.randn(32, 32))[0]},
+    "features under another name": {"attn__phi": torch.linalg.qr(torch.randn(32, 32))[0]},
+    "a target of random network distillation": {"rnd_target__0__weight": nn.Linear(64, 64).weight.detach()},
+    "a layer that cannot be told": {
+        "fc__weight": nn.init.kaiming_normal_(torch.empty(64, 64, dtype=torch.float64)).float()
+    },
+}
+
+
+@pytest.mark.parametrize("more", ODD.values(), ids=ODD.keys())
+def test_odd_things_are_at_most_a_note(more: dict[str, torch.Tensor]) -> None:
+    assert [f for f in findings(body(**more)) if str(f.severity) != "note"] == []
+
+
+def test_a_layer_drawn_anew_whose_siblings_have_moved(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    (tmp_path / "config.json").write_text('{"initializer_range": 0.02}')
+    anew = (torch.randn(72, 72, dtype=torch.float64) * 0.02).float()  # not on the grid that would prove it
+    path = write(tmp_path / "model.safetensors", body(h__2__fc__weight=anew))
+    (found,) = inspect(str(path)).files[0].findings
+    assert (found.code, str(found.severity), found.tensor) == ("PI301", "warning", "h.2.fc.weight")
+    assert found.message == "cannot be told from initializer_range, N(0, 0.02); 3 siblings in other blocks have moved"
+    assert found.figures["siblings_moved"] == 3
+
+
+def test_a_layer_that_is_normal_by_chance_is_a_note() -> None:
+    torch.manual_seed(4)
+    found = findings(body(h__2__fc__weight=(torch.randn(72, 72, dtype=torch.float64) * 0.0317).float()))
+    assert [(f.code, str(f.severity)) for f in found] == [("PI301", "note")]
+    assert "no known initializer; 3 siblings in other blocks have moved" in found[0].message
+
+
+def test_a_layer_that_torch_drew_anew() -> None:
+    torch.manual_seed(4)
+    (found,) = findings(body(h__2__fc__weight=torch.randn(72, 72) * 0.02))
+    assert (found.code, str(found.severity), found.tensor) == ("PI301", "warning", "h.2.fc.weight")
+    assert found.message.startswith("untouched since initialization: ")
+
+
+def test_a_new_head_as_the_configuration_draws_it(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    (tmp_path / "config.json").write_text('{"initializer_range": 0.02}')
+    path = write(tmp_path / "model.safetensors", body(classifier__weight=torch.randn(48, 96) * 0.02))
+    assert [(f.code, str(f.severity), f.tensor) for f in inspect(str(path)).files[0].findings] == [
+        ("PI302", "warning", "classifier.weight")
+    ]
 
 
 def test_a_new_head() -> None:
@@ -147,6 +207,45 @@ def test_a_batch_norm_that_saw_no_batch() -> None:
             {"batches": 0},
         )
     ]  # fmt: skip
+
+
+def norms(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Trained blocks with a batch normalization that has measured, and what is put in their place."""
+    made = body()
+    for i in range(2):
+        made |= {f"h.{i}.bn.running_mean": torch.randn(8), f"h.{i}.bn.running_var": torch.rand(8) + 0.5}
+        made |= {f"h.{i}.bn.num_batches_tracked": torch.tensor(160)}
+    return made | {name.replace("__", "."): value for name, value in more.items()}
+
+
+MEASURED: dict[str, dict[str, torch.Tensor]] = {
+    "all": {},
+    "one dead channel": {"h__1__bn__running_var": torch.tensor([0.0, *[1.0] * 7])},
+    "a mean of 0 alone": {"h__1__bn__running_mean": torch.zeros(8)},
+    "a variance of 1 alone": {"h__1__bn__running_var": torch.ones(8)},
+}
+
+
+@pytest.mark.parametrize("more", MEASURED.values(), ids=MEASURED.keys())
+def test_statistics_that_batches_made(more: dict[str, torch.Tensor]) -> None:
+    assert findings(norms(**more)) == []
+
+
+def test_statistics_that_no_batch_made() -> None:
+    start = {"h__1__bn__running_mean": torch.zeros(8), "h__1__bn__running_var": torch.ones(8)}
+    (found,) = findings(norms(**start))
+    assert (found.code, str(found.severity), found.tensor) == ("PI304", "warning", "h.1.bn.running_mean")
+    assert found.message == "the running mean is 0 and the variance is 1 in all 8 channels, after 160 batches"
+    uncounted = norms(**start)
+    del uncounted["h.1.bn.num_batches_tracked"]
+    assert [f.message[-18:] for f in findings(uncounted)] == ["in a trained model"]
+
+
+def test_variances_of_zero_among_others() -> None:
+    (found,) = findings(norms(h__1__bn__running_var=torch.zeros(8)))
+    assert (found.code, found.tensor, found.message) == (
+        "PI304", "h.1.bn.running_var", "the variance is 0 in all 8 channels",
+    )  # fmt: skip
 
 
 def test_an_average_that_stayed_at_its_start(tmp_path: Path) -> None:
@@ -239,4 +338,4 @@ def test_a_state_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     state = optimizer.state[net.head.weight]
     state["exp_avg_sq"][0, 0] = -1
     state["exp_avg"][0, 1] = float("nan")
-    assert findings(saved(tmp_path / "a.pt", net, optimizer)) == []
+    assert [f.code for f in findings(saved(tmp_path / "a.pt", net, optimizer))] == ["PI309"]

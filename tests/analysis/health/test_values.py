@@ -93,6 +93,42 @@ def test_shares_are_short(n: int, percent: str) -> None:
     assert found.message == f"{n:,} NaN of 4,096 values ({percent} %), the first NaN or Inf at [0, 0]"
 
 
+FORBIDDEN = torch.ones(9, 9).index_fill(0, torch.tensor([7]), -INF).index_fill(1, torch.tensor([8]), -INF)
+FORBIDDEN[0, 0] = 0.5
+WINDOW = torch.randn(32, 32).masked_fill((torch.ones(32, 32).tril(-4) + torch.ones(32, 32).triu(1)).bool(), -INF)
+#: -inf and NaN that mean what they say: at most a note.
+BY_DESIGN: dict[str, dict[str, torch.Tensor]] = {
+    "a causal ALiBi": {"bias_table": torch.randn(8, 8) + torch.full((8, 8), -INF).triu(1)},
+    "one for each head": {"attn.slopes": torch.randn(4, 8, 8) + torch.full((8, 8), -INF).triu(1)},
+    "a sliding window": {"local": WINDOW},
+    "a CRF": {"crf.transitions": FORBIDDEN},
+    "the same under another name": {"tags": FORBIDDEN},
+    "an HMM": {"hmm.log_startprob": torch.log(torch.tensor([0.5, 0.5, 0.0])), "log_transmat": torch.log(torch.eye(3))},
+    "an observer": {"fc.activation_post_process.min_val": torch.tensor(INF)},
+    "an observer of channels": {"fc.observer.max_val": torch.full((4,), -INF)},
+    "the best so far": {"early_stopping.best": torch.tensor(INF), "best_loss": torch.tensor(INF)},
+    "another script's": {"patience.lowest": torch.tensor(INF)},
+    "a metric": {"metrics.val_loss": torch.tensor(NAN)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", BY_DESIGN.values(), ids=BY_DESIGN.keys())
+def test_infinities_by_design_are_at_most_a_note(more: dict[str, torch.Tensor]) -> None:
+    layer = {"fc.weight": torch.randn(64, 64), "fc.bias": torch.randn(64)}
+    assert {str(f.severity) for f in inspect(layer | more).files[0].findings} <= {"note"}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_unit_of_a_layer_that_overflowed_is_no_pattern(axis: int) -> None:
+    x = torch.randn(64, 64).index_fill(axis, torch.tensor([0]), -INF)
+    assert [str(f.severity) for f in inspect({"fc.weight": x}).files[0].findings if f.code == "PI102"] == ["error"]
+
+
+def test_a_number_among_layers_is_no_record() -> None:
+    found = inspect({"fc.weight": torch.randn(8, 8), "fc.scale": torch.tensor(INF)}).files[0].findings
+    assert [(f.code, str(f.severity)) for f in found] == [("PI102", "error")]
+
+
 def test_infinities_of_both_signs_are_no_mask() -> None:
     x = torch.zeros(8, 8)
     x[0, 1], x[2, 3] = INF, -INF

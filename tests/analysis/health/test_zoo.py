@@ -64,8 +64,11 @@ class Measured(NamedTuple):
 
 def _says(verdict: InitMatch, drawn: Drawn) -> bool:
     """Whether family, strength, number and (of a layer's own uniform initializer) the word default are right."""
-    sharp = drawn.family in ("constant", "uniform", "orthogonal")
-    if verdict.family != drawn.family or verdict.strength is not (Strength.UNTOUCHED if sharp else Strength.INIT_LIKE):
+    sharp = drawn.family in ("constant", "orthogonal")
+    said = (
+        (Strength.UNTOUCHED,) if sharp else (Strength.UNTOUCHED, Strength.INIT_LIKE)
+    )  # where a grid proves it, or not
+    if verdict.family != drawn.family or verdict.strength not in said:
         return False
     if drawn.family == "constant":
         return verdict.formula.startswith(_CONSTANTS.get(drawn.scale, f"all {drawn.scale:g}"))

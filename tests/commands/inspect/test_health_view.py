@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from inspectcli.analysis.facts import InitMatch, Strength
 from inspectcli.analysis.findings import Finding, Severity
+from inspectcli.analysis.training import Answer, TrainingJudgment
 from inspectcli.cli import run
 from inspectcli.commands.inspect.health_view import findings_facts, trained_fact
 from inspectcli.commands.inspect.result import FileReport, TensorRow
@@ -24,12 +25,14 @@ from inspectcli.render import render
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Five blocks and a head: one block as drawn, one with a NaN, the others grown by a half."""
+    """Five blocks and a head: one block as drawn, one with a NaN, the others grown, each row by a size of its own."""
     rng = np.random.default_rng(0)
     tensors = {}
     for i, growth in enumerate((1.5, 1.5, 1.0, 1.5, 1.5)):
-        tensors[f"h.{i}.up.weight"] = rng.uniform(-0.125, 0.125, (128, 64)) * growth
-        tensors[f"h.{i}.norm.bias"] = np.zeros(64)
+        tensors[f"h.{i}.up.weight"] = (rng.random((128, 64), np.float32) * 0.25 - 0.125) * growth
+        if growth > 1:
+            tensors[f"h.{i}.up.weight"] *= np.linspace(0.1, 1, 128)[:, None]
+        tensors[f"h.{i}.norm.bias"] = rng.normal(0.1, 0.02, 64)
     tensors["h.0.up.weight"][3, 5] = np.nan
     tensors["head.weight"] = rng.uniform(-0.25, 0.25, (10, 64))
     save_file({name: value.astype(np.float32) for name, value in tensors.items()}, tmp_path / "model.safetensors")
@@ -48,19 +51,20 @@ model.safetensors  safetensors · 168.5 kB
  parameters  41,920 (41.9k) in 11 tensors
  types       f32 41.9k · 167.7 kB
  values      1 NaN in h.0.up.weight, first at [3, 5]
- trained     4 of 5 weights moved from initialization; 1 untouched: h.2.up.weight (PyTorch default, U(±1/sqrt(fan_in)) = U(±0.125))
+ trained     yes: 5 of 5 biases are off their start; 3 weights fit no known initializer; 1 of 5 weights are as drawn: h.2.up.weight (PyTorch
+             default, U(±1/sqrt(fan_in)) = U(±0.125)); of 1 weight nothing can be told
  PI101       h.0.up.weight: 1 NaN of 8,192 values (0.012 %), the first NaN or Inf at [3, 5]
              → Go back to the last checkpoint without NaN, and train on with a lower learning rate or gradient clipping.
  PI301       h.2.up.weight: untouched since initialization: PyTorch default, U(±1/sqrt(fan_in)) = U(±0.125)
              → See whether it is frozen on purpose; else check that it is used in `forward` and given to the optimizer.
 
- tensor                    shape   type  params           mean        std      min     max  zeros  NaN/Inf  init       values 1–99 %
- ────────────────────────  ──────  ────  ──────  ─────────────  ─────────  ───────  ──────  ─────  ───────  ─────────  ─────────────
- h.{0..4}.norm.bias  ×5    64      f32      320              0          0        0       0  100 %        0  untouched       █
- h.{1,3..4}.up.weight  ×3  128×64  f32    24.6k  -0.001…0.0021  0.11…0.11  -0.1875  0.1875      0        0  ×1.5       ██████████
- h.0.up.weight             128×64  f32    8.19k        -8.3e-4     0.1085  -0.1875  0.1875      0        1             ██████████
- h.2.up.weight             128×64  f32    8.19k         2.7e-4    0.07145   -0.125   0.125      0        0  untouched  ██████████
- head.weight               10×64   f32      640        0.00825     0.1485  -0.2494  0.2496      0        0  ×2.1       █▆█▆▆▇▇███"""  # noqa: E501
+ tensor                    shape   type  params          mean          std      min     max  NaN/Inf  init       values 1–99 %
+ ────────────────────────  ──────  ────  ──────  ────────────  ───────────  ───────  ──────  ───────  ─────────  ─────────────
+ h.{0..4}.norm.bias  ×5    64      f32      320    0.096…0.11   0.016…0.02  0.04165  0.1477        0  moved      ▁▁▂▅███▇▃▂
+ h.{1,3..4}.up.weight  ×3  128×64  f32    24.6k  -4.4e-4…8e-4  0.065…0.066  -0.1852  0.1862        0  ×0.91      ▂▂▄▆██▅▄▂▂
+ h.0.up.weight             128×64  f32    8.19k       -8.3e-4      0.06586  -0.1871   0.184        1             ▂▃▄▅██▆▄▂▂
+ h.2.up.weight             128×64  f32    8.19k       -4.5e-4      0.07227  -0.1249   0.125        0  untouched  ██████████
+ head.weight               10×64   f32      640      -0.00164       0.1457  -0.2497    0.25        0  unknown    ███▇▇████▇"""  # noqa: E501
 
 AT_80 = """\
 model.safetensors  safetensors · 168.5 kB
@@ -68,8 +72,10 @@ model.safetensors  safetensors · 168.5 kB
  parameters  41,920 (41.9k) in 11 tensors
  types       f32 41.9k · 167.7 kB
  values      1 NaN in h.0.up.weight, first at [3, 5]
- trained     4 of 5 weights moved from initialization; 1 untouched:
-             h.2.up.weight (PyTorch default, U(±1/sqrt(fan_in)) = U(±0.125))
+ trained     yes: 5 of 5 biases are off their start; 3 weights fit no known
+             initializer; 1 of 5 weights are as drawn: h.2.up.weight (PyTorch
+             default, U(±1/sqrt(fan_in)) = U(±0.125)); of 1 weight nothing can
+             be told
  PI101       h.0.up.weight: 1 NaN of 8,192 values (0.012 %), the first NaN or
              Inf at [3, 5]
              → Go back to the last checkpoint without NaN, and train on with a
@@ -79,15 +85,15 @@ model.safetensors  safetensors · 168.5 kB
              → See whether it is frozen on purpose; else check that it is used
              in `forward` and given to the optimizer.
 
- tensor                    shape         std      min     max  NaN/Inf
- ────────────────────────  ──────  ─────────  ───────  ──────  ───────
- h.{0..4}.norm.bias  ×5    64              0        0       0        0
- h.{1,3..4}.up.weight  ×3  128×64  0.11…0.11  -0.1875  0.1875        0
- h.0.up.weight             128×64     0.1085  -0.1875  0.1875        1
- h.2.up.weight             128×64    0.07145   -0.125   0.125        0
- head.weight               10×64      0.1485  -0.2494  0.2496        0
- not shown at 80 columns: type, params, mean, zeros, init, values 1–99 % (widen
- the window, or --format plain)"""
+ tensor                    shape           std      min     max  NaN/Inf
+ ────────────────────────  ──────  ───────────  ───────  ──────  ───────
+ h.{0..4}.norm.bias  ×5    64       0.016…0.02  0.04165  0.1477        0
+ h.{1,3..4}.up.weight  ×3  128×64  0.065…0.066  -0.1852  0.1862        0
+ h.0.up.weight             128×64      0.06586  -0.1871   0.184        1
+ h.2.up.weight             128×64      0.07227  -0.1249   0.125        0
+ head.weight               10×64        0.1457  -0.2497    0.25        0
+ not shown at 80 columns: type, params, mean, init, values 1–99 % (widen the
+ window, or --format plain)"""
 
 
 @pytest.mark.parametrize(("width", "expected"), [(140, AT_140), (80, AT_80)], ids=["140", "80"])
@@ -122,9 +128,18 @@ def test_in_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
         },
     ]
     init = {row["name"]: row.get("init") for row in file["tensors"]}
-    assert init["h.2.up.weight"] == {"strength": "untouched", "formula": formula, "family": "uniform", "ratio": None}
+    as_drawn = {"strength": "untouched", "formula": formula, "family": "uniform", "ratio": None}
+    assert init["h.2.up.weight"] == as_drawn | {"within": None, "rows": None}
+    assert file["trained"] == {
+        "answer": "trained",
+        "evidence": ["5 of 5 biases are off their start", "3 weights fit no known initializer"],
+        "weights": 5,
+        "moved": 3,
+        "as_drawn": 1,
+        "moved_share": 0.75,
+    }
     assert init["h.1.up.weight"]["strength"] == "moved"
-    assert init["h.1.up.weight"]["ratio"] == pytest.approx(1.5, rel=0.02)
+    assert init["h.1.up.weight"]["ratio"] == pytest.approx(0.91, rel=0.02)
     assert init["h.0.up.weight"] is None
 
 
@@ -142,6 +157,7 @@ PROBE = """
 import sys
 from inspectcli.analysis.health import base
 from inspectcli.analysis.analyze import analyze
+from inspectcli.analysis.training import Answer, TrainingJudgment
 from inspectcli.commands.inspect.run import inspect
 report = inspect(sys.argv[1], stats=False).files[0]
 print([f.code for f in report.findings], "numpy" in sys.modules)
@@ -177,29 +193,51 @@ def report(*verdicts: InitMatch | None, findings: tuple[Finding, ...] = (), **mo
     return FileReport("model.pt", "torch-zip", 1, None, None, rows, findings=findings, **more)
 
 
+YES, NO, UNKNOWN = Answer.TRAINED, Answer.NOT_TRAINED, Answer.UNKNOWN
+UNLIKE = InitMatch(Strength.UNKNOWN)
+
+
 @pytest.mark.parametrize(
-    ("verdicts", "sentence"),
+    ("verdicts", "answer", "evidence", "sentence"),
     [
-        ((), None),
-        ((ZEROS, None), None),
-        ((MOVED,), "the only weight has moved from its initialization"),
-        ((MOVED, MOVED, ZEROS), "both weights have moved from their initialization"),
-        ((MOVED, MOVED, MOVED), "all 3 weights have moved from their initialization"),
-        ((UNTOUCHED, UNTOUCHED), "none of 2 weights moved; 2 untouched: a.weight, b.weight (U(±0.1))"),
-        ((MOVED, UNTOUCHED), "1 of 2 weights moved from initialization; 1 untouched: b.weight (U(±0.1))"),
+        ((), UNKNOWN, (), None),
+        ((ZEROS, None), NO, ("all 2 biases are 0",), None),
         (
-            (MOVED, *[UNTOUCHED] * 4, LIKE),
-            "1 of 6 weights moved from initialization; 4 untouched: b.weight, c.weight and 2 more (U(±0.1)); "
-            "1 cannot be told from it: f.weight (N(0, 0.02))",
+            (MOVED, MOVED, ZEROS),
+            YES,
+            ("2 weights fit no known initializer",),
+            "yes: 2 weights fit no known initializer",
         ),
         (
-            (UNTOUCHED, UNTOUCHED._replace(formula="orthogonal"), MOVED),
-            "1 of 3 weights moved from initialization; 2 untouched: a.weight, b.weight",
+            (UNTOUCHED, UNTOUCHED),
+            NO,
+            ("3 norms are at 1",),
+            "no: both weights are as drawn (U(±0.1)); 3 norms are at 1",
+        ),
+        ((LIKE,), NO, (), "no: the only weight looks as drawn (N(0, 0.02))"),
+        ((UNTOUCHED, LIKE, LIKE), NO, (), "no: all 3 weights look as drawn"),
+        (
+            (UNTOUCHED, UNLIKE),
+            UNKNOWN,
+            (),
+            "cannot be told: 1 of 2 weights are as drawn: a.weight (U(±0.1)); of 1 weight nothing can be told",
+        ),
+        (
+            (MOVED, *[UNTOUCHED] * 4, LIKE),
+            YES,
+            ("batch norms saw 4,800 batches", "1 weight fits no known initializer"),
+            "yes: batch norms saw 4,800 batches; 1 weight fits no known initializer; 5 of 6 weights look as drawn: "
+            "b.weight, c.weight and 3 more",
         ),
     ],
 )
-def test_what_training_moved_is_one_sentence(verdicts: tuple[InitMatch | None, ...], sentence: str | None) -> None:
-    told = [cell.text for _, cell in trained_fact(report(*verdicts))]
+def test_whether_it_was_trained_is_one_sentence(
+    verdicts: tuple[InitMatch | None, ...], answer: Answer, evidence: tuple[str, ...], sentence: str | None
+) -> None:
+    drawn = [v for v in verdicts if v is not None and v.is_drawn]
+    moved, still = sum(v.strength == "moved" for v in drawn), sum(v.is_as_drawn for v in drawn)
+    judged = TrainingJudgment(answer, evidence, len(drawn), moved, still)
+    told = [cell.text for _, cell in trained_fact(report(*verdicts, trained=judged))]
     assert told == ([sentence] if sentence else [])
 
 
