@@ -22,6 +22,7 @@ class How(Word):
     NAME = "name"
     SEPARATOR = "separator"  # `a.b` and `a/b`
     PREFIX = "prefix"
+    WRAPPER = "wrapper"  # a wrapper's part inside the name
     CONVENTION = "convention"  # Keras's and torch's words
     CONTENT = "content"  # equal values
     MODULE = "module"  # its module was renamed
@@ -80,7 +81,7 @@ class Matching:
 
 
 def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str, str]) -> Matching:
-    """Match by the user's map, by name, by separator, by prefix, and by the naming of the other framework.
+    """Match by the user's map, by name, separator, wrapper and prefix, and by the naming of the other framework.
 
     Raises:
         UsageError: the map names a tensor that does not exist.
@@ -88,10 +89,10 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     made = Matching(list(a), list(b))
     _by_map(made, mapped)
     made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), How.NAME)
-    for words, how in ((parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
+    for words, how, prefixed in _NAMINGS:
         made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
-        for state in (False, True):
-            _by_prefix(made, words, state, How.PREFIX if how is How.SEPARATOR else how)
+        for state in (False, True) if prefixed else ():
+            _by_prefix(made, words, state, prefixed)
     return made
 
 
@@ -99,8 +100,20 @@ def _is_state(ref: TensorRef) -> bool:
     return ref.kind in TRAINING_STATE
 
 
+def _unwrapped(name: str) -> Parts:
+    return names.unwrapped(parts(name))
+
+
 def _torch_parts(name: str) -> Parts:
-    return names.in_torch_words(parts(name))
+    return names.in_torch_words(_unwrapped(name))
+
+
+#: How names are read, by what tensors are then matched, and by what if a prefix was changed besides.
+_NAMINGS: tuple[tuple[Callable[[str], Parts], How, How], ...] = (
+    (parts, How.SEPARATOR, How.ALONE),
+    (_unwrapped, How.WRAPPER, How.PREFIX),
+    (_torch_parts, How.CONVENTION, How.CONVENTION),
+)
 
 
 def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:

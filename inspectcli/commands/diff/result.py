@@ -20,7 +20,8 @@ from inspectcli.words import Word
 
 @written(
     quiet=(
-        "layout", "rounded_to", "rounded_side", "rank", "rank_at_least", "note", "problem", "nonfinite_index",
+        "layout", "rounded_to", "rounded_side", "rounded_via", "zero_signs", "tied", "copy_of", "part", "rank",
+        "rank_at_least", "note", "problem", "nonfinite_index",
         "within_tolerance",
     )
 )  # fmt: skip
@@ -57,8 +58,14 @@ class TensorDiff(NamedTuple):
         nonfinite_changed: places where one side is NaN or infinite, and the other is not the same.
         nonfinite_index: the first of them.
         within_tolerance: whether all values are close; None if no tolerance was given.
-        rounded_to: the element type of the cast that makes one side the other.
-        rounded_side: `a` or `b`, the side that was cast.
+        rounded_to: the element type of the cast that makes one side the other. With `nonfinite_changed`, finite
+            values became infinite or NaN in it: no rounding.
+        rounded_side: `a` or `b`, the side that was cast; `both` if each holds the same values in its own rounding.
+        rounded_via: the element type to which they were cast before that.
+        zero_signs: places where one side holds +0 and the other -0, of equal values.
+        tied: whether it is another tensor's second name on every side that has it: its elements are counted there.
+        copy_of: the tensor of A, another one than `a`, whose values stand here in B, bit for bit.
+        part: which part of a larger tensor is meant, of one that holds several tensors of the other side.
         rank: of the difference, above the rounding of the stored values.
         rank_at_least: whether the rank may be larger: no more were looked for.
         note: what else a reader should know: tied tensors.
@@ -96,6 +103,11 @@ class TensorDiff(NamedTuple):
     within_tolerance: bool | None = None
     rounded_to: str = ""
     rounded_side: str = ""
+    rounded_via: str = ""
+    zero_signs: int = 0
+    tied: bool = False
+    copy_of: str = ""
+    part: str = ""
     rank: int | None = None
     rank_at_least: bool = False
     note: str = ""
@@ -179,7 +191,9 @@ class VerdictCode(Word):
     OTHER_NAMES = "same-weights-other-names"
     OTHER_TYPE = "same-weights-other-type"
     OTHER_LAYOUT = "same-weights-other-layout"
+    OTHER_ZEROS = "same-weights-other-zeros"  # the sign of zero differs
     ROUNDED = "same-weights-rounded"
+    OVERFLOWED = "cast-with-overflow"
     AND_MORE = "same-weights-and-more"
     WITHIN_TOLERANCE = "same-within-tolerance"
     FINE_TUNE = "fine-tune"
@@ -278,8 +292,8 @@ class DiffReport:
 
     @property
     def names_agree(self) -> bool:
-        """Whether all names are the same, but for one wrapper's prefix on all of them or the container's separator."""
-        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR)
+        """Whether all names are the same, but for wrappers' parts or the container's separator."""
+        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR, How.WRAPPER)
         if all(t.how_matched in allowed for t in self.tensors):
             return True
         model = [t for t in self.tensors if not t.is_state]

@@ -194,10 +194,10 @@ def _noted(row: TensorDiff, ties: Mapping[tuple[str, str], str]) -> TensorDiff:
     in_a, in_b = ties.get(("a", row.a or "")), ties.get(("b", row.b or ""))
     if row.a is None or row.b is None:
         first, side = (in_a, "A") if row.b is None else (in_b, "B")
-        return row._replace(note=f"tied to {first} in {side}") if first else row
+        return row._replace(note=f"tied to {first} in {side}", tied=True) if first else row
     if bool(in_a) != bool(in_b):
         return row._replace(note=f"tied to {in_a} in A only" if in_a else f"tied to {in_b} in B only")
-    return row
+    return row._replace(tied=bool(in_a))
 
 
 # -- all pairs ------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _compared(m: Match, options: Options, tools: Tools) -> TensorDiff:
     a, b = m.a, m.b
     assert a is not None
     assert b is not None
-    problem = a.problem or b.problem
+    problem = a.problem or b.problem or _without_values(a, b)
     if problem:
         return row._replace(problem=problem)
     try:
@@ -271,6 +271,14 @@ def _compared(m: Match, options: Options, tools: Tools) -> TensorDiff:
     return row
 
 
+def _without_values(a: TensorRef, b: TensorRef) -> str:
+    """Return that nothing was compared, of tensors of which a file has only the shape and the type."""
+    sides = [side for side, ref in (("A", a), ("B", b)) if not ref.has_values]
+    if not sides:
+        return ""
+    return f"{' and '.join(sides)} {'hold' if len(sides) > 1 else 'holds'} no values of it, only its shape and type"
+
+
 def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, tools: Tools) -> TensorDiff:
     """Return the row of tensors of different shapes; of equally many elements, with a comparison in C order."""
     row = row._replace(status=Status.RESHAPED)
@@ -283,7 +291,7 @@ def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, too
 
 def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> TensorDiff:
     f = found.figures
-    row = row._replace(status=found.status, nan_a=found.nan, nan_b=found.nan)
+    row = row._replace(status=found.status, nan_a=found.nan, nan_b=found.nan, zero_signs=found.zero_signs)
     if f is None:
         same = found.status in (Status.IDENTICAL, Status.EQUAL_VALUES)
         if not same:
@@ -315,6 +323,7 @@ def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> Tenso
         within_tolerance=f.beyond == 0 if options.tolerance else None,
         rounded_to="" if rounded is None else rounded.dtype,
         rounded_side="" if rounded is None else rounded.side,
+        rounded_via="" if rounded is None else rounded.via,
     )
 
 

@@ -10,7 +10,7 @@ from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.result import Correlation, DiffVerdict, TensorDiff, VerdictCode
-from inspectcli.display.text import plural, significant
+from inspectcli.display.text import listed, plural, significant
 from inspectcli.tensors.model import Kind
 
 #: Least number of values: smaller tensors correlate by chance.
@@ -100,6 +100,9 @@ def _equal(t: Tally) -> Claim:
     if types:
         told = ", ".join(f"{a} as {b}" for a, b in types[:3])
         return VerdictCode.OTHER_TYPE, f"Same weights, stored in another type: {told}"
+    signs = sum(x.zero_signs for x in t.pairs)
+    if signs and all(x.zero_signs or x.status is Status.IDENTICAL for x in t.pairs):
+        return VerdictCode.OTHER_ZEROS, f"Equal values; the sign of {plural(signs, 'zero')} differs (+0 and -0)"
     return VerdictCode.OTHER_LAYOUT, "Same weights, stored in another layout"
 
 
@@ -108,10 +111,39 @@ def _rounded(t: Tally) -> Claim:
     if t.added or t.removed or not rounded or len(t.same) + len(rounded) < len(t.pairs):
         return None
     sides = {x.rounded_side for x in rounded}
-    types = sorted({x.rounded_to for x in rounded})
+    types = sorted({_type_of_cast(x) for x in rounded})
     names = ", other names" if _renamed(t) else ""
+    if "both" in sides:
+        # What moved by less than the coarser type's step cannot be told from a rounding.
+        pairs = sorted({f"{x.dtype_a} in A, {x.dtype_b} in B" for x in rounded if x.rounded_side == "both"})
+        return VerdictCode.ROUNDED, f"Same weights within two roundings{names}: {'; '.join(pairs)}"
     side = "" if sides == {"b"} else "; A is the rounded one" if sides == {"a"} else "; some in A, some in B"
     return VerdictCode.ROUNDED, f"Same weights rounded to {' and '.join(types)}{names}{side}"
+
+
+def _type_of_cast(x: TensorDiff) -> str:
+    """`f16`, `f16 by way of bf16`, `bf16 in A and f16 in B`."""
+    if x.rounded_side == "both":
+        return f"{x.dtype_a} in A and {x.dtype_b} in B"
+    return f"{x.rounded_to} by way of {x.rounded_via}" if x.rounded_via else x.rounded_to
+
+
+def _overflowed(t: Tally) -> Claim:
+    """Claim a cast that made infinities or NaN of finite values, and changed nothing else."""
+    broken = [x for x in t.changed if x.rounded_to and x.nonfinite_changed]
+    alike = len(t.same) + sum(x.status is Status.EQUAL_ROUNDED for x in t.pairs)
+    if t.added or t.removed or not broken or alike + len(broken) < len(t.pairs):
+        return None
+    types = sorted({x.rounded_to for x in broken})
+    parts = []
+    for side, other in (("a", "A"), ("b", "B")):
+        lost = [x for x in broken if x.rounded_side == side]
+        if lost:
+            n = sum(x.nonfinite_changed for x in lost)
+            verb = "is" if n == 1 else "are"
+            where = listed([x.name for x in lost], 3, "tensor")
+            parts.append(f"{plural(n, 'finite value')} {verb} Inf or NaN in {other} ({where})")
+    return VerdictCode.OVERFLOWED, f"Cast to {' and '.join(types)} with overflow: {'; '.join(parts)}"
 
 
 def _close(t: Tally) -> Claim:
@@ -150,7 +182,9 @@ def _fine_tune(t: Tally) -> Claim:
 def _untouched(t: Tally) -> str:
     rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
     text = f"{len(t.same) + len(rounded):,} of {plural(len(t.pairs), 'tensor')} untouched"
-    return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
+    return (
+        f"{text} but for rounding to {' and '.join(sorted({_type_of_cast(x) for x in rounded}))}" if rounded else text
+    )
 
 
 def _relatives(t: Tally) -> Claim:
@@ -179,8 +213,8 @@ def _unsure(t: Tally) -> Claim:
 
 
 _RULES: tuple[Callable[[Tally], Claim], ...] = (
-    _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _relatives, _strangers,
-    _unsure,
+    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _more_or_less, _architecture, _fine_tune, _relatives,
+    _strangers, _unsure,
 )  # fmt: skip
 
 #: Verdicts whose sentence must mention other differences.
@@ -191,6 +225,7 @@ _ABOUT_EQUAL = frozenset(
         VerdictCode.OTHER_NAMES,
         VerdictCode.OTHER_TYPE,
         VerdictCode.OTHER_LAYOUT,
+        VerdictCode.OTHER_ZEROS,
         VerdictCode.ROUNDED,
         VerdictCode.WITHIN_TOLERANCE,
         VerdictCode.AND_MORE,
@@ -199,7 +234,7 @@ _ABOUT_EQUAL = frozenset(
 
 
 def _renamed(t: Tally) -> bool:
-    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR) for x in t.pairs)
+    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR, How.WRAPPER) for x in t.pairs)
 
 
 def _shares_most(t: Tally) -> bool:

@@ -101,7 +101,13 @@ def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
         return t.status is not None and t.status.value in view.only
     renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION)
     return (
-        view.all_rows or not t.is_same or renamed or bool(t.note) or t.dtype_a != t.dtype_b or bool(t.nan_a or t.nan_b)
+        view.all_rows
+        or not t.is_same
+        or renamed
+        or bool(t.note)
+        or bool(t.zero_signs)
+        or t.dtype_a != t.dtype_b
+        or bool(t.nan_a or t.nan_b)
     )
 
 
@@ -113,6 +119,9 @@ def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
     yield "B", Cell(_side(report.b))
     for prefix in report.prefixes:
         yield "names", Cell(_prefix(prefix, report))
+    wrapped = sum(t.how_matched is How.WRAPPER for t in report.tensors)
+    if wrapped:
+        yield "names", Cell(f"{plural(wrapped, 'name')} alike but for a wrapper's part inside")
     counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts.items() if n]
     if counted:
         yield "tensors", Cell(" · ".join(counted), Tone.STRONG)
@@ -162,7 +171,7 @@ def _parameters(report: DiffReport) -> Iterable[str]:
         ("rounded", (Status.EQUAL_ROUNDED,)),
         ("untouched", (Status.IDENTICAL, Status.EQUAL_VALUES)),
     ):
-        n = sum(t.numel for t in model if t.status in statuses)
+        n = sum(t.numel for t in model if t.status in statuses and not t.tied)
         if n:
             yield f"{short(n)} {word}"
 
@@ -211,6 +220,9 @@ def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
             t.layout,
             t.note,
             t.rank,
+            t.rounded_to,
+            t.rounded_side,
+            t.rounded_via,
         ),
         lambda t: bool(t.problem or t.nan_a or t.nan_b or t.nonfinite_changed),
         _odd,
@@ -285,7 +297,9 @@ def _status(line: Line) -> Cell:
         return Cell("unreadable", Tone.BAD)
     text = _WORDS[status]
     if status is Status.EQUAL_ROUNDED:
-        text += f" to {line.first.rounded_to}"
+        first = line.first
+        text += " on both sides" if first.rounded_side == "both" else f" to {first.rounded_to}"
+        text += f" by way of {first.rounded_via}" if first.rounded_via else ""
     return Cell(text, _TONES[status])
 
 
@@ -354,6 +368,12 @@ def _remark(line: Line) -> str:
     if first.a is not None and first.b is not None and first.how_matched in _HOW:
         was = f"was {first.a}" if len(line.members) == 1 else "was named otherwise"
         parts.append(", ".join(p for p in (was, _HOW[first.how_matched]) if p))
+    if any(t.zero_signs for t in line.members):
+        parts.append(f"the sign of {plural(sum(t.zero_signs for t in line.members), 'zero')} differs")
+    if first.rounded_to and first.nonfinite_changed:
+        side, other = ("B", "A") if first.rounded_side == "b" else ("A", "B")
+        n = first.nonfinite_changed
+        parts.append(f"{plural(n, 'finite value')} of {other} became Inf or NaN in {side}")
     if first.nan_a != first.nan_b:
         parts.append(f"{first.nan_a:,} → {first.nan_b:,} NaN")
     if line.odd:

@@ -1,0 +1,149 @@
+"""A verdict says no more than the values do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from models.pairs import gpt, write
+
+from inspectcli import DiffReport, diff
+from inspectcli.commands.diff.compare import Status
+
+State = dict[str, torch.Tensor]
+
+
+def compared(tmp_path: Path, a: State, b: State, suffix: str = "safetensors", **options: object) -> DiffReport:
+    return diff(write(a, tmp_path, "a", suffix), write(b, tmp_path, "b", suffix), **options)  # type: ignore[arg-type]
+
+
+def nudged(state: State, size: float = 0.01, seed: int = 5) -> State:
+    g = torch.Generator().manual_seed(seed)
+    return {n: v + size * v.abs().mean() * torch.randn(v.shape, generator=g) for n, v in state.items()}
+
+
+# -- casts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e5m2, torch.float8_e4m3fn])
+def test_a_cast_that_overflows_is_no_rounding(dtype: torch.dtype, tmp_path: Path) -> None:
+    a = gpt()
+    a["wte.weight"][0, :3] = torch.tensor([7e4, -8.5e4, 6.6e4])
+    b = {n: v.numpy().astype(_ml(dtype)) for n, v in a.items()}
+    report = compared(tmp_path, a, {n: _torch(v, dtype) for n, v in b.items()}, allow_rounding=True)
+    assert not report.same
+    assert report.verdict.code == "cast-with-overflow"
+    assert "3 finite values are Inf or NaN in B (wte.weight)" in report.verdict.text
+    assert report["wte.weight"].status is Status.CHANGED
+    assert report["ln_f.bias"].status is Status.EQUAL_ROUNDED
+
+
+def _ml(dtype: torch.dtype) -> type:
+    import ml_dtypes
+    import numpy as np
+
+    return {
+        torch.float16: np.float16,
+        torch.float8_e5m2: ml_dtypes.float8_e5m2,
+        torch.float8_e4m3fn: ml_dtypes.float8_e4m3fn,
+    }[dtype]
+
+
+def _torch(values: object, dtype: torch.dtype) -> torch.Tensor:
+    import numpy as np
+
+    bits = np.asarray(values).view(np.int16 if dtype.itemsize == 2 else np.uint8)
+    return torch.from_numpy(bits.copy()).view(dtype)
+
+
+def test_two_roundings_of_one_model(tmp_path: Path) -> None:
+    a, b = ({n: v.to(t) for n, v in gpt().items()} for t in (torch.bfloat16, torch.float16))
+    report = compared(tmp_path, a, b)
+    assert not report.same
+    assert report.verdict.text == "Same weights within two roundings: bf16 in A, f16 in B"
+    assert report["wte.weight"].rounded_side == "both"
+    assert compared(tmp_path, a, b, allow_rounding=True).same
+
+
+def test_a_fine_tune_in_another_type_is_no_rounding(tmp_path: Path) -> None:
+    a = {n: v.bfloat16() for n, v in gpt().items()}
+    b = {n: v.half() for n, v in nudged(gpt(), 0.002).items()}
+    assert compared(tmp_path, a, b).verdict.code == "fine-tune"
+
+
+@pytest.mark.parametrize("widened", [False, True])
+def test_a_model_that_was_rounded_twice(widened: bool, tmp_path: Path) -> None:
+    b = {n: v.bfloat16().half() for n, v in gpt().items()}
+    if widened:
+        b = {n: v.float() for n, v in b.items()}
+    # Where float16 has no smaller values, its own rounding shows; elsewhere it keeps what bfloat16 left.
+    report = compared(tmp_path, gpt(), b)
+    assert report.verdict.code == "same-weights-rounded"
+    assert "bf16" in report.verdict.text
+
+
+def test_the_sign_of_zero_is_not_the_layout(tmp_path: Path) -> None:
+    a, b = gpt(), gpt()
+    a["wte.weight"][:, :2] = -0.0
+    b["wte.weight"][:, :2] = 0.0
+    report = compared(tmp_path, a, b)
+    assert report.same
+    assert report["wte.weight"].zero_signs == 80
+    assert report.verdict.text == "Equal values; the sign of 80 zeros differs (+0 and -0)"
+
+
+# -- nothing to compare ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_both", [True, False])
+def test_tensors_without_values_are_not_compared(on_both: bool, tmp_path: Path) -> None:
+    meta = {n: v.to("meta") for n, v in gpt().items()}
+    report = compared(tmp_path, meta, meta if on_both else gpt(), "pt")
+    assert report.exit_code == 2
+    assert report.verdict.code == "not-compared"
+    assert not re.search("same|bit for bit", report.verdict.text, re.I)
+    sides = "A and B hold" if on_both else "A holds"
+    assert report["wte.weight"].problem == f"{sides} no values of it, only its shape and type"
+
+
+# -- names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"])
+def test_wrappers_inside_names(wrapper: str, tmp_path: Path) -> None:
+    b = {re.sub(r"(h\.\d+)\.", rf"\1.{wrapper}.", n): v for n, v in gpt().items()}
+    report = compared(tmp_path, gpt(), b)
+    assert report.same
+    assert {t.how_matched for t in report.tensors} == {"name", "wrapper"}
+    assert not compared(tmp_path, gpt(), b, strict_names=True).same
+    tuned = compared(tmp_path, gpt(), nudged(b))
+    assert tuned.verdict.code == "fine-tune"
+    assert tuned.counts["added"] == tuned.counts["removed"] == 0
+
+
+def test_wrappers_before_and_inside_names(tmp_path: Path) -> None:
+    b = {"module." + re.sub(r"(h\.\d+)\.", r"\1._orig_mod.", n): v for n, v in gpt().items()}
+    report = compared(tmp_path, gpt(), b)
+    assert report.same
+    assert [(p.a, p.b) for p in report.prefixes] == [("", "module")]
+
+
+# -- tied tensors ---------------------------------------------------------------------------------------
+
+
+def test_a_second_name_of_a_tensor_is_counted_once(tmp_path: Path) -> None:
+    from inspectcli.commands.diff.view import View, present
+    from inspectcli.display.blocks import Facts
+    from inspectcli.display.text import short
+
+    a = gpt()
+    a["lm_head.weight"] = a["wte.weight"]
+    b = {**a, "ln_f.bias": a["ln_f.bias"] + 1}
+    report = compared(tmp_path, a, b, "pt")
+    assert report["lm_head.weight"].tied
+    assert not report["wte.weight"].tied
+    facts = next(block for block in present(report, View()).blocks if isinstance(block, Facts))
+    parameters = next(cell.text for name, cell in facts.rows if name == "parameters")
+    assert parameters.endswith(f"{short(sum(v.numel() for n, v in gpt().items() if n != 'ln_f.bias'))} untouched")
