@@ -65,7 +65,8 @@ class TensorDiff(NamedTuple):
         zero_signs: places where one side holds +0 and the other -0, of equal values.
         tied: whether it is another tensor's second name on every side that has it: its elements are counted there.
         copy_of: the tensor of A, another one than `a`, whose values stand here in B, bit for bit.
-        part: which part of a larger tensor is meant, of one that holds several tensors of the other side.
+        part: what the figures are of, if not of the whole: the rows that both sides have, or a slice of a tensor that
+            holds several of the other side.
         rank: of the difference, above the rounding of the stored values.
         rank_at_least: whether the rank may be larger: no more were looked for.
         note: what else a reader should know: tied tensors.
@@ -196,6 +197,11 @@ class VerdictCode(Word):
     OVERFLOWED = "cast-with-overflow"
     AND_MORE = "same-weights-and-more"
     WITHIN_TOLERANCE = "same-within-tolerance"
+    MOVED = "weights-moved"
+    RESIZED = "same-weights-resized"
+    ADAPTER = "adapter"
+    OTHER_NAMES_SAME_SHAPES = "other-names-same-shapes"
+    PARTLY_REPLACED = "partly-replaced"
     FINE_TUNE = "fine-tune"
     RELATED = "related-models"
     DIFFERENT = "different-models"
@@ -294,15 +300,17 @@ class DiffReport:
     def names_agree(self) -> bool:
         """Whether all names are the same, but for wrappers' parts or the container's separator."""
         allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR, How.WRAPPER)
-        if all(t.how_matched in allowed for t in self.tensors):
-            return True
         model = [t for t in self.tensors if not t.is_state]
         rest = [t for t in self.tensors if t.is_state]
+        # Formats name the state of an optimizer in ways of their own: equal values are enough.
+        of_state = allowed if self.asked.names_strict else (*allowed, How.CONTENT)
+        if all(t.how_matched in allowed for t in model) and all(t.how_matched in of_state for t in rest):
+            return True
         return not self.asked.names_strict and (
             len(self.prefixes) == 1
             and self.prefixes[0].is_wrapper
             and all(t.how_matched is How.PREFIX for t in model)
-            and all(t.how_matched in (*allowed, How.PREFIX) for t in rest)
+            and all(t.how_matched in (*allowed, How.PREFIX, How.CONTENT) for t in rest)
         )
 
     @property

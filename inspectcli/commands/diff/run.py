@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from inspectcli.commands.diff import content, match
-from inspectcli.commands.diff.compare import Comparison, Status, Tools, compare
+from inspectcli.commands.diff import content, copies, match, resized, slices
+from inspectcli.commands.diff.compare import SAME, Comparison, Status, Tools, compare
 from inspectcli.commands.diff.difference import Tolerance
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
@@ -123,12 +123,16 @@ def diff_checkpoints(
     if not _is_listed_alike(made):
         content.by_content(made, tools)
         match.by_module(made)
+        slices.by_slices(made, tools)
+        content.state_by_values(made, tools, positions=a.format != b.format)
         match.by_position(made)
+        match.by_order(made)
     content.resolve_layouts(made, tools)
     matches = _in_file_order(made, left)
     found = _all_compared(matches, options, progress)
     notes = _ties(a, b)
-    tensors = tuple(_noted(row, notes) for row in found)
+    origins = copies.sources(matches, found, left, tools)
+    tensors = tuple(_noted(row._replace(copy_of=origin), notes) for row, origin in zip(found, origins, strict=True))
     metadata = tuple(changes(a, b))
     return DiffReport(
         a=_side(a),
@@ -158,8 +162,10 @@ def _is_listed_alike(made: Matching) -> bool:
 def _in_file_order(made: Matching, left: Sequence[TensorRef]) -> list[Match]:
     """Return the matches in A's order, followed by the tensors that only B has."""
     order = {id(ref): i for i, ref in enumerate(left)}
+    places = {ref.name: i for i, ref in enumerate(left)}
     matches = [*made.pairs, *(Match(ref, None) for ref in made.left)]
-    matches.sort(key=lambda m: order.get(id(m.a), len(order)))
+    # A part of a tensor stands where the tensor does.
+    matches.sort(key=lambda m: order.get(id(m.a), places.get(m.a.name, len(order)) if m.a else len(order)))
     return [*matches, *(Match(None, ref) for ref in made.right)]
 
 
@@ -248,6 +254,7 @@ def _listed(m: Match) -> TensorDiff:
         dtype_a=None if m.a is None else m.a.dtype.name,
         dtype_b=None if m.b is None else m.b.dtype.name,
         layout="" if m.layout is None else m.layout.words,
+        part=m.part,
     )
 
 
@@ -282,6 +289,11 @@ def _without_values(a: TensorRef, b: TensorRef) -> str:
 def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, tools: Tools) -> TensorDiff:
     """Return the row of tensors of different shapes; of equally many elements, with a comparison in C order."""
     row = row._replace(status=Status.RESHAPED)
+    grown = resized.overlap(a, b)
+    if grown is not None:
+        found = compare(grown.a, grown.b, None, options.tolerance, tools)
+        row = _with_figures(row, found, options)._replace(status=Status.RESHAPED)
+        return row._replace(part=grown.words, note=resized.described(grown, found.status in SAME, tools))
     if a.numel != b.numel or a.strides or b.strides or a.held != a.numel or b.held != b.numel:
         return row
     found = compare(a, b, None, options.tolerance, tools)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from inspectcli.commands.diff import copies
+from inspectcli.commands.diff.adapters import DOWN, adapter_name, is_adapter, module_key
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
@@ -90,6 +93,12 @@ def _nothing(t: Tally) -> Claim:
 def _equal(t: Tally) -> Claim:
     if t.added or t.removed or len(t.same) < len(t.pairs):
         return None
+    parts = [x for x in t.pairs if x.how_matched is How.SLICE]
+    if parts:
+        counts = Counter(x.b for x in parts)
+        wholes = {("b", x.b) if counts[x.b] > 1 else ("a", x.a) for x in parts}
+        text = f"Same weights, fused or stacked otherwise: {plural(len(parts), 'tensor')} of one side"
+        return VerdictCode.OTHER_LAYOUT, f"{text} stand as slices of {plural(len(wholes), 'tensor')} of the other"
     renamed = _renamed(t)
     if renamed:
         turned = " and layout" if any(x.layout for x in t.pairs) else ""
@@ -162,6 +171,81 @@ def _more_or_less(t: Tally) -> Claim:
     return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
 
 
+def _moved(t: Tally) -> Claim:
+    """Claim that tensors of A stand elsewhere in B, if nothing else shows a common base."""
+    moved = [x for x in (*t.pairs, *t.added) if x.copy_of]
+    rest = t._replace(pairs=tuple(x for x in t.changed if not x.copy_of))
+    if not moved or kinship(rest) is True:
+        return None
+    told = listed(copies.in_words(copies.moves({x.name: x.copy_of for x in moved})), 3, "move", "; ")
+    others = f"; {plural(len(rest.pairs), 'other tensor')} changed" if rest.pairs else ""
+    structure = _structure(t._replace(added=tuple(x for x in t.added if not x.copy_of)))
+    return VerdictCode.MOVED, f"Weights moved, bit for bit: {told}; {_untouched(t)}{others}{structure}"
+
+
+def _resized(t: Tally) -> Claim:
+    """Claim that the only difference is the length of some tensors."""
+    resized = [x for x in t.reshaped if x.part]
+    alike = [x for x in t.pairs if x.status in SAME or (x.part and x.changed == 0)]
+    if t.added or t.removed or not resized or len(alike) < len(t.pairs):
+        return None
+    where = listed([x.name for x in resized], 3, "tensor")
+    return VerdictCode.RESIZED, f"Same weights in what both have; another length of {where} ({resized[0].note})"
+
+
+def _adapter(t: Tally) -> Claim:
+    """Claim that one side is an adapter, by its names, for weights of the other."""
+    for side, other, own, base in (("B", "A", t.added, t.removed), ("A", "B", t.removed, t.added)):
+        if not own or not is_adapter(x.name for x in own):
+            continue
+        known = {module_key(x.name) for x in base}
+        tensors = [(x, name) for x in own if (name := adapter_name(x.name)) is not None]
+        targets = {name.target for _, name in tensors}
+        ranks = sorted({x.shape[0] for x, name in tensors if name.what in DOWN and x.shape})
+        found = len(targets & known)
+        if not found:
+            continue
+        rank = f", of rank {', '.join(map(str, ranks[:4]))}" if ranks else ""
+        missing = f"; {len(targets) - found:,} of its targets are not in {other}" if found < len(targets) else ""
+        text = f"{side} is an adapter for {plural(found, 'weight')} of {other}{rank}{missing}"
+        return VerdictCode.ADAPTER, text
+    return None
+
+
+def _other_names(t: Tally) -> Claim:
+    """Claim that the shapes are the same in the same order, of models whose values are no proof of kinship."""
+    ordered = sum(x.how_matched is How.ORDER for x in t.pairs)
+    if not ordered or 2 * ordered < len(t.pairs) or kinship(t) is True:
+        return None
+    smaller, other = (t.added, "A") if len(t.added) <= len(t.removed) else (t.removed, "B")
+    n, side = len(t.pairs) + len(smaller), "B" if other == "A" else "A"
+    text = f"Other names for the same shapes: {len(t.pairs):,} of {plural(n, 'tensor')} of {side} fit {other} in order"
+    return VerdictCode.OTHER_NAMES_SAME_SHAPES, f"{text}; {len(t.same):,} equal, {len(t.changed):,} changed"
+
+
+def _no_names(t: Tally) -> Claim:
+    """Claim that the names do not tell which tensors belong together, though the shapes are alike."""
+    if _shares_most(t):
+        return None
+    a, b = (Counter(x.shape for x in side) for side in (t.removed, t.added))
+    common, larger = (a & b).total(), max(a.total(), b.total())
+    if 2 * common < larger or not common:
+        return None
+    text = f"Other names: {common:,} of {plural(larger, 'tensor')} have a shape that the other side has too"
+    return VerdictCode.OTHER_NAMES_SAME_SHAPES, f"{text}, but nothing tells which belong together"
+
+
+def _replaced(t: Tally) -> Claim:
+    """Claim that what changed is unrelated to what was there, of models that share the rest."""
+    changed = t._replace(pairs=t.changed)
+    if not t.same or kinship(t) is not True or kinship(changed) is not False:
+        return None
+    where = listed([x.name for x in t.changed], 3, "tensor")
+    n, verb = plural(len(t.changed), "tensor"), "holds" if len(t.changed) == 1 else "hold"
+    text = f"Partly replaced: {_untouched(t)}; {n} of the same names {verb} unrelated values ({where})"
+    return VerdictCode.PARTLY_REPLACED, text + _structure(t)
+
+
 def _architecture(t: Tally) -> Claim:
     if _shares_most(t):
         return None
@@ -213,8 +297,8 @@ def _unsure(t: Tally) -> Claim:
 
 
 _RULES: tuple[Callable[[Tally], Claim], ...] = (
-    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _more_or_less, _architecture, _fine_tune, _relatives,
-    _strangers, _unsure,
+    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _moved, _more_or_less, _resized, _adapter,
+    _other_names, _no_names, _architecture, _replaced, _fine_tune, _relatives, _strangers, _unsure,
 )  # fmt: skip
 
 #: Verdicts whose sentence must mention other differences.

@@ -47,6 +47,8 @@ _HOW = {
     How.CONTENT: "found by its values",
     How.MODULE: "its module was renamed",
     How.POSITION: "matched by position",
+    How.ORDER: "matched by the order of the shapes",
+    How.SLICE: "",
     How.CONVENTION: "",
     How.MAP: "by --map",
 }
@@ -99,7 +101,7 @@ def _verdict_tone(report: DiffReport) -> Tone:
 def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
     if view.only:
         return t.status is not None and t.status.value in view.only
-    renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION)
+    renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION, How.ORDER, How.SLICE)
     return (
         view.all_rows
         or not t.is_same
@@ -223,6 +225,7 @@ def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
             t.rounded_to,
             t.rounded_side,
             t.rounded_via,
+            bool(t.copy_of),
         ),
         lambda t: bool(t.problem or t.nan_a or t.nan_b or t.nonfinite_changed),
         _odd,
@@ -368,12 +371,18 @@ def _remark(line: Line) -> str:
     if first.a is not None and first.b is not None and first.how_matched in _HOW:
         was = f"was {first.a}" if len(line.members) == 1 else "was named otherwise"
         parts.append(", ".join(p for p in (was, _HOW[first.how_matched]) if p))
+    if first.how_matched is How.SLICE and len(line.members) == 1:
+        parts.append(first.part)
+    elif first.how_matched is How.SLICE:
+        parts.append("as slices of larger tensors")
     if any(t.zero_signs for t in line.members):
         parts.append(f"the sign of {plural(sum(t.zero_signs for t in line.members), 'zero')} differs")
     if first.rounded_to and first.nonfinite_changed:
         side, other = ("B", "A") if first.rounded_side == "b" else ("A", "B")
         n = first.nonfinite_changed
         parts.append(f"{plural(n, 'finite value')} of {other} became Inf or NaN in {side}")
+    if first.copy_of:
+        parts.append(f"values of {first.copy_of} in A" if len(line.members) == 1 else "values of other tensors of A")
     if first.nan_a != first.nan_b:
         parts.append(f"{first.nan_a:,} → {first.nan_b:,} NaN")
     if line.odd:

@@ -147,3 +147,107 @@ def test_a_second_name_of_a_tensor_is_counted_once(tmp_path: Path) -> None:
     facts = next(block for block in present(report, View()).blocks if isinstance(block, Facts))
     parameters = next(cell.text for name, cell in facts.rows if name == "parameters")
     assert parameters.endswith(f"{short(sum(v.numel() for n, v in gpt().items() if n != 'ln_f.bias'))} untouched")
+
+
+# -- moves ------------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_is_a_copy_of_another_is_no_fine_tune(tmp_path: Path) -> None:
+    a = gpt()
+    b = {n: a[n.replace("h.2.", "h.1.")] for n in a}
+    report = compared(tmp_path, a, b)
+    assert report.verdict.code == "weights-moved"
+    assert "h.2 of B is a copy of h.1 of A" in report.verdict.text
+    copied = {t.name: t.copy_of for t in report.tensors if t.copy_of}
+    assert copied == {n: n.replace("h.2.", "h.1.") for n in a if n.startswith("h.2.")}
+
+
+def test_two_matrices_that_changed_places(tmp_path: Path) -> None:
+    a = gpt()
+    x, y = "h.0.attn.weight", "h.3.attn.weight"
+    report = compared(tmp_path, a, {**a, x: a[y], y: a[x]})
+    assert report.verdict.code == "weights-moved"
+    assert "changed places" in report.verdict.text
+    assert (report[x].copy_of, report[y].copy_of) == (y, x)
+
+
+def test_layers_that_were_added_as_copies(tmp_path: Path) -> None:
+    a = gpt()
+    b = a | {n.replace("h.1.", "h.9."): v for n, v in a.items() if n.startswith("h.1.")}
+    report = compared(tmp_path, a, b)
+    assert report.verdict.code == "weights-moved"
+    assert "h.9 of B is a copy of h.1 of A" in report.verdict.text
+
+
+def test_a_fine_tune_has_no_copies(tmp_path: Path) -> None:
+    report = compared(tmp_path, gpt(), nudged(gpt()))
+    assert report.verdict.code == "fine-tune"
+    assert not any(t.copy_of for t in report.tensors)
+
+
+def test_unrelated_values_in_some_tensors_are_no_fine_tune(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(9)
+    a = gpt()
+    report = compared(tmp_path, a, a | {"wte.weight": torch.randn(a["wte.weight"].shape, generator=g)})
+    assert report.verdict.code == "partly-replaced"
+    assert "1 tensor of the same names holds unrelated values (wte.weight)" in report.verdict.text
+
+
+# -- shapes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_both_have_of_a_tensor_that_grew(axis: int, tmp_path: Path) -> None:
+    a = gpt()
+    old = a["wte.weight"]
+    more = torch.full((5, old.shape[1]) if axis == 0 else (old.shape[0], 5), 0.25)
+    report = compared(tmp_path, a, a | {"wte.weight": torch.cat([old, more], axis)})
+    unit = "rows" if axis == 0 else "columns"
+    assert report.verdict.code == "same-weights-resized"
+    assert report["wte.weight"].note == f"first {old.shape[axis]} {unit} identical; 5 more in B: all 0.25"
+    assert (report["wte.weight"].changed, report["wte.weight"].part) == (0, f"first {old.shape[axis]} {unit}")
+
+
+def test_the_same_shapes_in_the_same_order_are_one_architecture(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(11)
+    shapes = [(16, 8, 3), (16,), (24, 16, 3), (24,), (40, 24), (40,)]
+    a = {f"m{i}.left": torch.randn(s, generator=g) for i, s in enumerate(shapes)}
+    b = {f"z{i}.right": torch.randn(s, generator=g) for i, s in enumerate(shapes)}
+    b["z2.right"] = a["m2.left"].clone()
+    report = compared(tmp_path, a | {"a.more": torch.randn(9, 9, generator=g)}, b)
+    assert report.verdict.code == "other-names-same-shapes"
+    assert "architecture" not in report.verdict.text
+    assert {t.a: t.b for t in report.tensors if t.b} == {f"m{i}.left": f"z{i}.right" for i in range(6)}
+
+
+def test_shapes_in_another_order_are_not_matched(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(12)
+    shapes = [(16, 8), (16,), (24, 16), (24,), (40, 24), (40,)]
+    a = {f"m{i}.left": torch.randn(s, generator=g) for i, s in enumerate(shapes)}
+    b = {f"z{i}.right": torch.randn(s, generator=g) for i, s in enumerate(reversed(shapes))}
+    report = compared(tmp_path, a, b)
+    assert report.verdict.code == "other-names-same-shapes"
+    assert "nothing tells which belong together" in report.verdict.text
+
+
+# -- adapters -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "down", "up"),
+    [
+        ("base_model.model.h.{}.attn", "lora_A.weight", "lora_B.weight"),
+        ("base_model.model.h.{}.attn", "lora_A.default.weight", "lora_B.default.weight"),
+        ("lora_unet_h_{}_attn", "lora_down.weight", "lora_up.weight"),
+        ("unet.h.{}.attn", "lora.down.weight", "lora.up.weight"),
+    ],
+)
+def test_an_adapter_is_no_other_architecture(target: str, down: str, up: str, tmp_path: Path) -> None:
+    adapter = {}
+    for i in range(3):
+        rows, columns = gpt()[f"h.{i}.attn.weight"].shape
+        adapter[f"{target.format(i)}.{down}"] = torch.randn(4, columns)
+        adapter[f"{target.format(i)}.{up}"] = torch.randn(rows, 4)
+    report = compared(tmp_path, gpt(), adapter)
+    assert report.verdict.code == "adapter"
+    assert report.verdict.text == "B is an adapter for 3 weights of A, of rank 4"
