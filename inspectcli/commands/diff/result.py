@@ -20,8 +20,8 @@ from inspectcli.words import Word
 
 @written(
     quiet=(
-        "layout", "rounded_to", "rounded_side", "rounded_via", "zero_signs", "tied", "copy_of", "part", "rank",
-        "rank_at_least", "note", "problem", "nonfinite_index",
+        "layout", "rounded_to", "rounded_side", "rounded_via", "zero_signs", "tied", "copy_of", "kept_in", "part",
+        "rank", "rank_at_least", "note", "problem", "nonfinite_index",
         "within_tolerance",
     )
 )  # fmt: skip
@@ -65,6 +65,7 @@ class TensorDiff(NamedTuple):
         zero_signs: places where one side holds +0 and the other -0, of equal values.
         tied: whether it is another tensor's second name on every side that has it: its elements are counted there.
         copy_of: the tensor of A, another one than `a`, whose values stand here in B, bit for bit.
+        kept_in: the tensor of B, another one than `b`, that holds the values that A has here, bit for bit.
         part: what the figures are of, if not of the whole: the rows that both sides have, or a slice of a tensor that
             holds several of the other side.
         rank: of the difference, above the rounding of the stored values.
@@ -108,6 +109,7 @@ class TensorDiff(NamedTuple):
     zero_signs: int = 0
     tied: bool = False
     copy_of: str = ""
+    kept_in: str = ""
     part: str = ""
     rank: int | None = None
     rank_at_least: bool = False

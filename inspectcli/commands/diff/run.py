@@ -131,8 +131,12 @@ def diff_checkpoints(
     matches = _in_file_order(made, left)
     found = _all_compared(matches, options, progress)
     notes = _ties(a, b)
-    origins = copies.sources(matches, found, left, tools)
-    tensors = tuple(_noted(row._replace(copy_of=origin), notes) for row, origin in zip(found, origins, strict=True))
+    found = [_noted(row, notes) for row in found]
+    origins = copies.sources(matches, found, left, tools, "b")
+    ends = copies.sources(matches, found, right, tools, "a")
+    tensors = tuple(
+        row._replace(copy_of=origin, kept_in=end) for row, origin, end in zip(found, origins, ends, strict=True)
+    )
     metadata = tuple(changes(a, b))
     return DiffReport(
         a=_side(a),

@@ -168,19 +168,24 @@ def _more_or_less(t: Tally) -> Claim:
         return None
     parts = [f"{side} has {plural(len(x), 'tensor')} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
     names = ", other names" if _renamed(t) else ""
-    return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
+    moved = f" ({told})" if (told := _moves(t)) else ""
+    return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}{moved}"
 
 
 def _moved(t: Tally) -> Claim:
     """Claim that tensors of A stand elsewhere in B, if nothing else shows a common base."""
-    moved = [x for x in (*t.pairs, *t.added) if x.copy_of]
-    rest = t._replace(pairs=tuple(x for x in t.changed if not x.copy_of))
-    if not moved or kinship(rest) is True:
+    rest = t._replace(pairs=tuple(x for x in t.changed if not (x.copy_of or x.kept_in)))
+    told = _moves(t)
+    if not told or kinship(rest) is True:
         return None
-    told = listed(copies.in_words(copies.moves({x.name: x.copy_of for x in moved})), 3, "move", "; ")
     others = f"; {plural(len(rest.pairs), 'other tensor')} changed" if rest.pairs else ""
-    structure = _structure(t._replace(added=tuple(x for x in t.added if not x.copy_of)))
-    return VerdictCode.MOVED, f"Weights moved, bit for bit: {told}; {_untouched(t)}{others}{structure}"
+    return VerdictCode.MOVED, f"Weights moved, bit for bit: {told}; {_untouched(t)}{others}{_structure(t)}"
+
+
+def _moves(t: Tally) -> str:
+    """Return which modules stand elsewhere; empty if none does."""
+    moved = [x for x in (*t.pairs, *t.added, *t.removed) if x.copy_of or x.kept_in]
+    return listed(copies.in_words(copies.moves(moved)), 3, "move", "; ") if moved else ""
 
 
 def _resized(t: Tally) -> Claim:
@@ -297,7 +302,7 @@ def _unsure(t: Tally) -> Claim:
 
 
 _RULES: tuple[Callable[[Tally], Claim], ...] = (
-    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _moved, _more_or_less, _resized, _adapter,
+    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _more_or_less, _moved, _resized, _adapter,
     _other_names, _no_names, _architecture, _replaced, _fine_tune, _relatives, _strangers, _unsure,
 )  # fmt: skip
 

@@ -225,7 +225,7 @@ def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
             t.rounded_to,
             t.rounded_side,
             t.rounded_via,
-            bool(t.copy_of),
+            bool(t.copy_of or t.kept_in),
         ),
         lambda t: bool(t.problem or t.nan_a or t.nan_b or t.nonfinite_changed),
         _odd,
@@ -252,7 +252,7 @@ def _rank(line: Line) -> tuple[float, int, str]:
 
 def _fields(lines: Sequence[Line]) -> Iterator[Field[Line]]:
     rows = [t for line in lines for t in line.members]
-    yield Field(Column("name", "tensor", keep=100, flexible=True, min_width=30), _name)
+    yield Field(Column("name", "tensor", keep=100, flexible=True, min_width=60), _name)
     yield Field(Column("shape", keep=60), _shape)
     yield Field(Column("dtype", "type", keep=40), _dtype)
     yield Field(Column("status", keep=99), _status)
@@ -381,6 +381,8 @@ def _remark(line: Line) -> str:
         side, other = ("B", "A") if first.rounded_side == "b" else ("A", "B")
         n = first.nonfinite_changed
         parts.append(f"{plural(n, 'finite value')} of {other} became Inf or NaN in {side}")
+    if first.kept_in and len(line.members) == 1:
+        parts.append(f"its values are {first.kept_in} in B")
     if first.copy_of:
         parts.append(f"values of {first.copy_of} in A" if len(line.members) == 1 else "values of other tensors of A")
     if first.nan_a != first.nan_b:
