@@ -291,7 +291,8 @@ def test_members_of_an_ensemble_are_different_models(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.corpus
-def test_strangers_get_no_renames(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_shapes_in_the_same_order_are_matched_under_other_names(capsys: pytest.CaptureFixture[str]) -> None:
     found = real(capsys, f"{SILERO}/silero_vad.jit", f"{SILERO}/silero_vad_16k.safetensors", 1)
-    assert {t["status"] for t in found["tensors"]} == {"added", "removed"}  # type: ignore[attr-defined]
-    assert found["verdict"]["code"] == "different-architectures"  # type: ignore[index]
+    assert found["counts"]["added"] == 0  # type: ignore[index]
+    # The values correlate by 0.95: trained from the same start.
+    assert found["verdict"]["code"] == "fine-tune"  # type: ignore[index]

@@ -10,10 +10,9 @@ import numpy as np
 
 from inspectcli.commands.diff import rounding
 from inspectcli.commands.diff.difference import Difference, Tolerance, Workspace, difference
-from inspectcli.errors import NotReadableError
 from inspectcli.measure import pairing
 from inspectcli.measure.base import is_averaged
-from inspectcli.tensors.dtypes import NumberClass
+from inspectcli.tensors.dtypes import DType, NumberClass
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TensorRef
 from inspectcli.tensors.values import Array, Bytes, natural, new_buffer
@@ -44,10 +43,17 @@ SAME = (Status.IDENTICAL, Status.EQUAL_VALUES)
 
 
 class Rounded(NamedTuple):
-    """A cast that leads from one side to the other."""
+    """A cast that leads from one side to the other, or two casts from values that neither side holds.
 
-    side: str  # "a" or "b": the one that was rounded
+    Attributes:
+        side: the one that was rounded: `a`, `b` or `both`.
+        dtype: the type to which it was rounded last.
+        via: the type to which it was rounded before that; empty if to none.
+    """
+
+    side: str
     dtype: str
+    via: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class Comparison(NamedTuple):
         max_at, nonfinite_at: positions in A, in C order, of the largest difference and of the first non-finite one.
         nan: number of NaN, of tensors that are equal.
         varied: whether tensors of equal bits hold more than one value.
+        zero_signs: number of zeros that have the other sign, of equal values.
     """
 
     status: Status
@@ -76,6 +83,7 @@ class Comparison(NamedTuple):
     nonfinite_at: int | None = None
     nan: int = 0
     varied: bool = False
+    zero_signs: int = 0
 
 
 def compare(
@@ -85,7 +93,7 @@ def compare(
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     tools: Tools | None = None,
 ) -> Comparison:
-    """Compare two tensors with the same number of elements, in C order or under a layout.
+    """Compare two tensors with the same number of elements, in C order or under a layout. Both must have values.
 
     Raises:
         PinspectError: the bytes of one cannot be read.
@@ -102,14 +110,21 @@ def compare(
         if equal:
             return Comparison(Status.EQUAL_VALUES if permutation else Status.IDENTICAL, nan=nan, varied=varied)
     found = _measured(p, tolerance, tools)
-    if (
-        found.status is Status.EQUAL_VALUES
-        and permutation is None
-        and _same_encoding(p, tools)
-        and _equal_bits(p, tools)[0]
-    ):
-        return found._replace(status=Status.IDENTICAL)
+    if found.status is Status.EQUAL_VALUES and permutation is None and _same_encoding(p, tools):
+        if _equal_bits(p, tools)[0]:
+            return found._replace(status=Status.IDENTICAL)
+        return found._replace(zero_signs=_zero_signs(p, tools))
     return found
+
+
+def _zero_signs(p: pairing.Pair, tools: Tools) -> int:
+    """Return at how many places one side holds +0 and the other -0."""
+    if not p.a.dtype.family is p.b.dtype.family is NumberClass.FLOAT:
+        return 0
+    return sum(
+        int(np.count_nonzero((piece.a == 0) & (piece.b == 0) & (np.signbit(piece.a) != np.signbit(piece.b))))
+        for piece in pairing.pieces(p, tools.buffers)
+    )
 
 
 def _same_encoding(p: pairing.Pair, tools: Tools) -> bool:
@@ -133,14 +148,7 @@ def _is_decoded(ref: TensorRef) -> bool:
 
 
 def _words(a: TensorRef, b: TensorRef, tools: Tools) -> Comparison:
-    """Compare packed words, and bits without a numeric meaning: equal or not.
-
-    Raises:
-        NotReadableError: one has no values.
-    """
-    if not (a.has_values and b.has_values):
-        side = "either side" if a.has_values == b.has_values else "B" if a.has_values else "A"
-        raise NotReadableError(f"no values in the file of {side}: a tensor of the meta device")
+    """Compare packed words, and bits without a numeric meaning: equal or not."""
     if a.dtype != b.dtype or a.held != b.held:
         return Comparison(Status.CHANGED)
     equal = _equal_bits(pairing.pair(a, b), tools)[0]
@@ -204,11 +212,13 @@ def _count_nan(raw: Array, ref: TensorRef) -> int:
 def _measured(p: pairing.Pair, tolerance: Tolerance, tools: Tools) -> Comparison:
     total = Difference()
     casts = _possible_casts(p.a, p.b)
-    places: dict[str, int] = {}
+    one_origin = not (p.a.affine or p.b.affine) and rounding.can_have_one_origin(p.a.dtype.name, p.b.dtype.name)
     for piece in pairing.pieces(p, tools.buffers):
         found = difference(piece.a, piece.b, piece.start, tolerance, tools.workspace, total.max_abs)
         if found.changed and casts:
             casts = [r for r in casts if _holds(r, piece)]
+        if found.changed and one_origin and not casts:
+            one_origin = _is_of_one_origin(p, piece)
         if piece.places is not None:
             found = _placed(found, piece.places)
         total = total.merge(found)
@@ -217,7 +227,10 @@ def _measured(p: pairing.Pair, tolerance: Tolerance, tools: Tools) -> Comparison
         return Comparison(Status.EQUAL_VALUES, total, nan=total.nan_a)
     if p.a.dtype == p.b.dtype and total.changed < _CAST_CHANGES * total.count:
         casts = []
-    status = Status.EQUAL_ROUNDED if casts else Status.CHANGED
+    elif one_origin:
+        casts = casts or [Rounded("both", p.b.dtype.name)]
+    # A cast beyond the largest value of its type is no rounding: it made infinities or NaN of finite values.
+    status = Status.EQUAL_ROUNDED if casts and not total.nonfinite else Status.CHANGED
     if not casts and tolerance and not total.beyond:
         status = Status.WITHIN_TOLERANCE
     places = {
@@ -255,16 +268,32 @@ def _possible_casts(a: TensorRef, b: TensorRef) -> list[Rounded]:
     if families != {NumberClass.FLOAT} or a.affine or b.affine:
         return []
     if a.dtype == b.dtype:
-        names = [n for n in rounding.WIDENED_FROM if a.dtype.bits > 16] + (["f32"] if a.dtype.bits == 64 else [])
-        return [Rounded(side, name) for name in names for side in ("b", "a")]
+        wide = [Rounded(side, "f32") for side in ("b", "a") if a.dtype.bits == 64]
+        return wide + [r for through in _twice(a.dtype) for side in ("b", "a") for r in [Rounded(side, *through)]]
     sides = [Rounded("b", b.dtype.name), Rounded("a", a.dtype.name)]
-    sides += [Rounded("b", n) for n in rounding.WIDENED_FROM if b.dtype.bits > 16]
-    sides += [Rounded("a", n) for n in rounding.WIDENED_FROM if a.dtype.bits > 16]
+    sides += [Rounded(side, *through) for side, ref in (("b", b), ("a", a)) for through in _twice(ref.dtype)]
     return [r for r in dict.fromkeys(sides) if r.dtype in rounding.ROUNDED_TO]
+
+
+def _twice(stored: DType) -> list[tuple[str, str]]:
+    """Return (last type, the one before) of values rounded to another type than the one that holds them."""
+    names = rounding.WIDENED_FROM
+    if stored.bits > 16:
+        return [(n, "") for n in names] + [("f16", "bf16"), ("bf16", "f16")]
+    return [(stored.name, n) for n in names if n != stored.name] if stored.bits == 16 else []
+
+
+def _is_of_one_origin(p: pairing.Pair, piece: pairing.Piece) -> bool:
+    types = p.a.dtype.name, p.b.dtype.name
+    head = rounding.have_one_origin(piece.a[:_HEAD], piece.b[:_HEAD], *types)
+    return head and rounding.have_one_origin(piece.a, piece.b, *types)
 
 
 def _holds(rounded: Rounded, piece: pairing.Piece) -> bool:
     x, y = (piece.a, piece.b) if rounded.side == "b" else (piece.b, piece.a)
     head = y[:_HEAD]
-    could_be = rounding.is_short(head) and rounding.is_cast(x[:_HEAD], head, rounded.dtype)
-    return could_be and rounding.is_cast(x, y, rounded.dtype)
+    return rounding.is_short(head) and _leads(rounded, x[:_HEAD], head) and _leads(rounded, x, y)
+
+
+def _leads(rounded: Rounded, x: Array, y: Array) -> bool:
+    return rounding.is_cast(rounding.cast(x, rounded.via) if rounded.via else x, y, rounded.dtype)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice, takewhile
 from operator import itemgetter
@@ -24,7 +24,7 @@ from inspectcli.measure.scan import stats_of
 from inspectcli.measure.stats import Stats
 from inspectcli.tensors.layout import Layout
 from inspectcli.tensors.model import TRAINING_STATE, Kind, TensorRef
-from inspectcli.tensors.names import parts
+from inspectcli.tensors.names import is_index, parts
 
 #: Least cosine of the values under a layout that no framework uses.
 LIKELY_CORRELATION = 0.5
@@ -109,13 +109,13 @@ def by_content(made: Matching, tools: Tools) -> None:
     channels = _channels(made)
     known: dict[int, Stats | None] = {}
     found = []
-    sizes = {ref.numel for ref in made.left if _can_tell(ref)}
+    sizes = {ref.numel for ref in made.left if can_tell(ref)}
     right = _ByFigures(
-        ((i, r) for i, r in enumerate(made.right) if r.numel in sizes and _can_tell(r)),
+        ((i, r) for i, r in enumerate(made.right) if r.numel in sizes and can_tell(r)),
         lambda r: _figures(r, known, tools),
     )
     for i, a in enumerate(made.left):
-        if not _can_tell(a):
+        if not can_tell(a):
             continue
         for place, b in islice(right.like(a, i, _figures(a, known, tools)), _MOST_TRIED):
             match = _verified(a, b, channels, known, tools)
@@ -250,9 +250,63 @@ def _key(ref: TensorRef, stats: Stats) -> _Key:
     return (ref.numel, ref.dtype.name, stats.nan, stats.low, stats.high, stats.zeros)
 
 
-def _can_tell(ref: TensorRef) -> bool:
+def can_tell(ref: TensorRef) -> bool:
     """Return whether equal values are evidence. A buffer may be computed (a mask, a window) and equal in any model."""
     return is_averaged(ref) and ref.numel > 1 and ref.kind not in (*TRAINING_STATE, Kind.BUFFER)
+
+
+def state_by_values(made: Matching, tools: Tools, *, positions: bool) -> None:
+    """Match the remaining tensors of the training by equal values, and those that are the only ones of their shape.
+
+    Formats number them in different orders. Constant ones count too: any of them is as good as another.
+
+    Args:
+        made: what is matched so far.
+        tools: buffers.
+        positions: whether names that only count are no names, as between two formats.
+    """
+    if positions:
+        made.release(lambda m: _is_numbered_state(m.a) and _is_numbered_state(m.b))
+    waiting: defaultdict[Hashable, list[TensorRef]] = defaultdict(list)
+    shapes = {_of_state(ref) for ref in made.left if _is_state(ref)}
+    for ref in reversed([r for r in made.right if _is_state(r) and _of_state(r) in shapes]):
+        waiting[_state_key(ref, tools)].append(ref)
+    found = []
+    for a in made.left if waiting else ():
+        rest = waiting.get(_state_key(a, tools)) if _is_state(a) else None
+        with suppress(PinspectError):  # an unreadable tensor is matched by nothing
+            if rest and agrees(a, rest[-1], None, tools):
+                found.append(Match(a, rest.pop(), How.CONTENT))
+    made.take(found)
+    if positions:
+        made.by_key(lambda r: r.name if _is_state(r) else None, lambda r: r.name, How.NAME)
+    alone = [Counter(_of_state(r) for r in side if _is_state(r)) for side in (made.left, made.right)]
+    single = {key for key, n in alone[0].items() if n == alone[1].get(key) == 1}
+    made.by_key(
+        lambda r: _of_state(r) if _is_state(r) and _of_state(r) in single else None,
+        lambda r: _of_state(r) if _is_state(r) else None,
+        How.POSITION,
+    )
+
+
+def _is_state(ref: TensorRef | None) -> bool:
+    return ref is not None and ref.kind in TRAINING_STATE
+
+
+def _is_numbered_state(ref: TensorRef | None) -> bool:
+    return ref is not None and _is_state(ref) and is_index(parts(ref.name)[-1])
+
+
+def _of_state(ref: TensorRef) -> tuple[tuple[int, ...], str]:
+    return ref.shape, ref.dtype.name
+
+
+def _state_key(ref: TensorRef, tools: Tools) -> Hashable:
+    try:
+        s = stats_of(ref, tools.buffers[0])
+    except PinspectError:
+        return id(ref)
+    return (*_of_state(ref), s.nan, s.low, s.high, s.zeros)
 
 
 def _leaf(ref: TensorRef) -> str:

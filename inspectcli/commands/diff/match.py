@@ -23,10 +23,13 @@ class How(Word):
     PLACE = "place"  # where the library counts it, as one side has no name for it
     SEPARATOR = "separator"  # `a.b` and `a/b`
     PREFIX = "prefix"
+    WRAPPER = "wrapper"  # a wrapper's part inside the name
     CONVENTION = "convention"  # Keras's and torch's words
     CONTENT = "content"  # equal values
     MODULE = "module"  # its module was renamed
     POSITION = "position"  # among numbered siblings
+    ORDER = "order"  # the same shapes in the same order
+    SLICE = "slice"  # a part of a larger tensor
     MAP = "map"  # the user's
     ALONE = ""  # on one side only
 
@@ -37,12 +40,14 @@ class Match(NamedTuple):
     Attributes:
         how: by what they were matched.
         layout: how A's elements lie in B, if not in the same order.
+        part: which part of a larger tensor one side is.
     """
 
     a: TensorRef | None
     b: TensorRef | None
     how: How = How.ALONE
     layout: Layout | None = None
+    part: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,20 @@ class Matching:
         self.right = [ref for ref in self.right if id(ref) not in gone_b]
         return len(made)
 
+    def take_parts(self, found: Iterable[Match], wholes: Iterable[TensorRef]) -> None:
+        """Add pairs of tensors with parts of larger ones, which are then no longer left."""
+        self.take(found)
+        gone = set(map(id, wholes))
+        self.left = [ref for ref in self.left if id(ref) not in gone]
+        self.right = [ref for ref in self.right if id(ref) not in gone]
+
+    def release(self, which: Callable[[Match], bool]) -> None:
+        """Take pairs apart again: their tensors are left, behind the others."""
+        freed = [m for m in self.pairs if which(m)]
+        self.pairs = [m for m in self.pairs if not which(m)] if freed else self.pairs
+        self.left += [m.a for m in freed if m.a is not None]
+        self.right += [m.b for m in freed if m.b is not None]
+
     def by_key(self, key_a: Callable[[TensorRef], Hashable], key_b: Callable[[TensorRef], Hashable], how: How) -> int:
         """Pair tensors with equal keys; several with one key are paired in order. A key of None matches nothing."""
         waiting: defaultdict[Hashable, list[TensorRef]] = defaultdict(list)
@@ -81,7 +100,7 @@ class Matching:
 
 
 def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str, str]) -> Matching:
-    """Match by the user's map, by name, by separator, by prefix, and by the naming of the other framework.
+    """Match by the user's map, by name, separator, wrapper and prefix, and by the naming of the other framework.
 
     Raises:
         UsageError: the map names a tensor that does not exist.
@@ -91,10 +110,10 @@ def by_names(a: Sequence[TensorRef], b: Sequence[TensorRef], mapped: Mapping[str
     _by_place(made)
     apart = _set_aside(made)
     made.by_key(lambda r: (r.name, _is_state(r)), lambda r: (r.name, _is_state(r)), How.NAME)
-    for words, how in ((parts, How.SEPARATOR), (_torch_parts, How.CONVENTION)):
+    for words, how, prefixed in _NAMINGS:
         made.by_key(lambda r: (words(r.name), _is_state(r)), lambda r: (words(r.name), _is_state(r)), how)  # noqa: B023
-        for state in (False, True):
-            _by_prefix(made, words, state, How.PREFIX if how is How.SEPARATOR else how)
+        for state in (False, True) if prefixed else ():
+            _by_prefix(made, words, state, prefixed)
     made.left += apart[0]
     made.right += apart[1]
     return made
@@ -129,8 +148,20 @@ def _is_state(ref: TensorRef) -> bool:
     return ref.kind in TRAINING_STATE
 
 
+def _unwrapped(name: str) -> Parts:
+    return names.unwrapped(parts(name))
+
+
 def _torch_parts(name: str) -> Parts:
-    return names.in_torch_words(parts(name))
+    return names.in_torch_words(_unwrapped(name))
+
+
+#: How names are read, by what tensors are then matched, and by what if a prefix was changed besides.
+_NAMINGS: tuple[tuple[Callable[[str], Parts], How, How], ...] = (
+    (parts, How.SEPARATOR, How.ALONE),
+    (_unwrapped, How.WRAPPER, How.PREFIX),
+    (_torch_parts, How.CONVENTION, How.CONVENTION),
+)
 
 
 def _by_map(made: Matching, mapped: Mapping[str, str]) -> None:
@@ -147,11 +178,14 @@ def _by_prefix(made: Matching, words: Callable[[str], Parts], state: bool, how: 
     right = [words(r.name) for r in made.right if _is_state(r) is state]
     for rewrite in names.rewrites(left, right):
         moved = {r.name: names.applied(rewrite, words(r.name)) for r in made.left if _is_state(r) is state}
-        found = made.by_key(
-            lambda r: moved.get(r.name),  # noqa: B023
-            lambda r: words(r.name) if _is_state(r) is state else (),
-            how,
-        )
+        # Another number of dimensions and of elements: `layers.0.w` is no `layers.w` that holds all layers.
+        found = 0
+        for size in (lambda r: len(r.shape), lambda r: (r.numel,)):
+            found += made.by_key(
+                lambda r: (path, size(r)) if (path := moved.get(r.name)) else None,  # noqa: B023
+                lambda r: (words(r.name) if _is_state(r) is state else (), size(r)),  # noqa: B023
+                how,
+            )
         if found and rewrite not in made.prefixes:
             made.prefixes.append(rewrite)
 
@@ -198,6 +232,45 @@ def by_position(made: Matching) -> None:
         for x, y in zip(members, sides[1][family], strict=True)
     ]
     made.take(found)
+
+
+def by_order(made: Matching) -> None:
+    """Match what is left of the model if one side's shapes follow each other on the other side too, at one place only.
+
+    One matrix and a bias are in any model: at least `_LEAST_ORDERED` shapes in a row are asked for.
+    """
+    a, b = ([r for r in side if not _is_state(r)] for side in (made.left, made.right))
+    short, long = (a, b) if len(a) <= len(b) else (b, a)
+    if len(short) < _LEAST_ORDERED:
+        return
+    places = _places([r.shape for r in short], [r.shape for r in long])
+    if len(places) == 1:
+        run = long[places[0] : places[0] + len(short)]
+        pairs = zip(short, run, strict=True) if short is a else zip(run, short, strict=True)
+        made.take([Match(x, y, How.ORDER) for x, y in pairs])
+
+
+#: Least number of shapes whose order is evidence.
+_LEAST_ORDERED = 4
+
+
+def _places(what: Sequence[Hashable], where: Sequence[Hashable]) -> list[int]:
+    """Return where a sequence stands in a longer one (Knuth, Morris and Pratt: each element is looked at twice)."""
+    back, k = [0] * len(what), 0
+    for i in range(1, len(what)):
+        while k and what[i] != what[k]:
+            k = back[k - 1]
+        k += what[i] == what[k]
+        back[i] = k
+    found, k = [], 0
+    for i, value in enumerate(where):
+        while k and value != what[k]:
+            k = back[k - 1]
+        k += value == what[k]
+        if k == len(what):
+            found.append(i - k + 1)
+            k = back[k - 1]
+    return found
 
 
 def _family(ref: TensorRef) -> Hashable:

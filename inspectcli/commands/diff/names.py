@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from inspectcli.tensors.names import Parts
@@ -12,6 +12,9 @@ from inspectcli.tensors.names import Parts
 WRAPPERS = frozenset(
     "module _orig_mod model net network state_dict model_state_dict _model base_model transformer".split()
 )
+
+#: Parts that torch.compile, FSDP, activation checkpointing and data parallelism put before the names of one block.
+_INNER = frozenset("_orig_mod _fsdp_wrapped_module _checkpoint_wrapped_module module".split())
 
 #: Name of a weight in Keras -> in torch.
 _CONVENTIONS = {
@@ -53,6 +56,18 @@ def in_torch_words(path: Parts) -> Parts:
     return (*path[:-2], *cell) if cell else (*path[:-1], _CONVENTIONS.get(path[-1], path[-1]))
 
 
+def unwrapped(path: Parts) -> Parts:
+    """Return the components without those of wrappers inside the name; what stands before the whole name stays.
+
+    >>> unwrapped(("module", "layers", "0", "_orig_mod", "weight"))
+    ('module', 'layers', '0', 'weight')
+    """
+    start = next((i for i, part in enumerate(path) if part not in WRAPPERS and part not in _INNER), len(path))
+    if _INNER.isdisjoint(path[start:-1]):
+        return path
+    return (*path[:start], *(part for part in path[start:-1] if part not in _INNER), path[-1])
+
+
 def is_kernel(name: str) -> bool:
     """Return whether this is a kernel, for which Keras puts inputs first, and torch outputs."""
     return name.endswith("kernel") or name.endswith("kernel:0")
@@ -60,7 +75,8 @@ def is_kernel(name: str) -> bool:
 
 def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
     """Return changes of prefix, each of which explains most of the names that no earlier one explains."""
-    left, right, found = list(a), set(b), []
+    # Dictionaries keep the order of the names: a tie is decided by it, not by the hashes of strings.
+    left, right, found = list(a), dict.fromkeys(b), []
     for _ in range(_MAX_ROUNDS):
         best = _best(left, right)
         if best is None:
@@ -68,7 +84,8 @@ def rewrites(a: Sequence[Parts], b: Sequence[Parts]) -> list[Rewrite]:
         found.append(best)
         made = {path: moved for path in left if (moved := applied(best, path)) in right}
         left = [path for path in left if path not in made]
-        right -= set(made.values())
+        used = set(made.values())
+        right = {path: None for path in right if path not in used}
     return found
 
 
@@ -78,8 +95,7 @@ def applied(rewrite: Rewrite, path: Parts) -> Parts | None:
     return (*rewrite.after, *path[n:]) if path[:n] == rewrite.before else None
 
 
-def _best(left: Sequence[Parts], right: Iterable[Parts]) -> Rewrite | None:
-    right = set(right)
+def _best(left: Sequence[Parts], right: Mapping[Parts, None]) -> Rewrite | None:
     if not left or not right:
         return None
     votes: Counter[Rewrite] = Counter()
@@ -89,7 +105,8 @@ def _best(left: Sequence[Parts], right: Iterable[Parts]) -> Rewrite | None:
             votes[rewrite] += 1
             deep[rewrite] += len(path) - len(rewrite.before) > 1
     smaller = min(len(left), len(right))
-    for rewrite, n in sorted(votes.items(), key=lambda item: (-item[1], len(item[0].before) + len(item[0].after))):
+    ranked = sorted(votes.items(), key=lambda item: (-item[1], len(item[0].before) + len(item[0].after), item[0]))
+    for rewrite, n in ranked:
         known = rewrite.is_wrapper and set(rewrite.before + rewrite.after) <= WRAPPERS
         # That `weight` of one layer is `weight` of another is no evidence: module names must agree below the prefix.
         if n * 2 > smaller and (rewrite.is_wrapper or deep[rewrite] * 2 > smaller):
@@ -99,7 +116,7 @@ def _best(left: Sequence[Parts], right: Iterable[Parts]) -> Rewrite | None:
     return None
 
 
-def _shared(left: Sequence[Parts], right: set[Parts]) -> Mapping[Parts, set[Rewrite]]:
+def _shared(left: Sequence[Parts], right: Mapping[Parts, None]) -> Mapping[Parts, set[Rewrite]]:
     """For each name of A the changes of prefix that lead to a name of B with the longest common ending."""
     endings: defaultdict[Parts, list[Parts]] = defaultdict(list)
     for path in right:

@@ -20,7 +20,8 @@ from inspectcli.words import Word
 
 @written(
     quiet=(
-        "layout", "rounded_to", "rounded_side", "rank", "rank_at_least", "note", "problem", "nonfinite_index",
+        "layout", "rounded_to", "rounded_side", "rounded_via", "zero_signs", "tied", "copy_of", "kept_in", "part",
+        "rank", "rank_at_least", "note", "problem", "nonfinite_index",
         "within_tolerance",
     )
 )  # fmt: skip
@@ -57,8 +58,16 @@ class TensorDiff(NamedTuple):
         nonfinite_changed: places where one side is NaN or infinite, and the other is not the same.
         nonfinite_index: the first of them.
         within_tolerance: whether all values are close; None if no tolerance was given.
-        rounded_to: the element type of the cast that makes one side the other.
-        rounded_side: `a` or `b`, the side that was cast.
+        rounded_to: the element type of the cast that makes one side the other. With `nonfinite_changed`, finite
+            values became infinite or NaN in it: no rounding.
+        rounded_side: `a` or `b`, the side that was cast; `both` if each holds the same values in its own rounding.
+        rounded_via: the element type to which they were cast before that.
+        zero_signs: places where one side holds +0 and the other -0, of equal values.
+        tied: whether it is another tensor's second name on every side that has it: its elements are counted there.
+        copy_of: the tensor of A, another one than `a`, whose values stand here in B, bit for bit.
+        kept_in: the tensor of B, another one than `b`, that holds the values that A has here, bit for bit.
+        part: what the figures are of, if not of the whole: the rows that both sides have, or a slice of a tensor that
+            holds several of the other side.
         rank: of the difference, above the rounding of the stored values.
         rank_at_least: whether the rank may be larger: no more were looked for.
         note: what else a reader should know: tied tensors.
@@ -96,6 +105,12 @@ class TensorDiff(NamedTuple):
     within_tolerance: bool | None = None
     rounded_to: str = ""
     rounded_side: str = ""
+    rounded_via: str = ""
+    zero_signs: int = 0
+    tied: bool = False
+    copy_of: str = ""
+    kept_in: str = ""
+    part: str = ""
     rank: int | None = None
     rank_at_least: bool = False
     note: str = ""
@@ -179,9 +194,16 @@ class VerdictCode(Word):
     OTHER_NAMES = "same-weights-other-names"
     OTHER_TYPE = "same-weights-other-type"
     OTHER_LAYOUT = "same-weights-other-layout"
+    OTHER_ZEROS = "same-weights-other-zeros"  # the sign of zero differs
     ROUNDED = "same-weights-rounded"
+    OVERFLOWED = "cast-with-overflow"
     AND_MORE = "same-weights-and-more"
     WITHIN_TOLERANCE = "same-within-tolerance"
+    MOVED = "weights-moved"
+    RESIZED = "same-weights-resized"
+    ADAPTER = "adapter"
+    OTHER_NAMES_SAME_SHAPES = "other-names-same-shapes"
+    PARTLY_REPLACED = "partly-replaced"
     FINE_TUNE = "fine-tune"
     RELATED = "related-models"
     DIFFERENT = "different-models"
@@ -278,17 +300,19 @@ class DiffReport:
 
     @property
     def names_agree(self) -> bool:
-        """Whether all names are the same, but for one wrapper's prefix on all of them or the container's separator."""
-        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR, How.PLACE)
-        if all(t.how_matched in allowed for t in self.tensors):
-            return True
+        """Whether all names are the same, but for wrappers' parts or the container's separator."""
+        allowed = (How.NAME,) if self.asked.names_strict else (How.NAME, How.SEPARATOR, How.WRAPPER, How.PLACE)
         model = [t for t in self.tensors if not t.is_state]
         rest = [t for t in self.tensors if t.is_state]
+        # Formats name the state of an optimizer in ways of their own: equal values are enough.
+        of_state = allowed if self.asked.names_strict else (*allowed, How.CONTENT)
+        if all(t.how_matched in allowed for t in model) and all(t.how_matched in of_state for t in rest):
+            return True
         return not self.asked.names_strict and (
             len(self.prefixes) == 1
             and self.prefixes[0].is_wrapper
             and all(t.how_matched is How.PREFIX for t in model)
-            and all(t.how_matched in (*allowed, How.PREFIX) for t in rest)
+            and all(t.how_matched in (*allowed, How.PREFIX, How.CONTENT) for t in rest)
         )
 
     @property

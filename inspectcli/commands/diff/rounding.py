@@ -66,6 +66,44 @@ def saturated(values: Array, dtype: str) -> Array:
     return cast(np.clip(values, -top, top), dtype)
 
 
+#: Type -> (bits of the significand, with the implicit one; exponent of the distance between subnormal values).
+_GRIDS = {
+    "bf16": (8, -133),
+    "f16": (11, -24),
+    "f8_e4m3": (4, -9),
+    "f8_e5m2": (3, -16),
+    "f8_e4m3fnuz": (4, -10),
+    "f8_e5m2fnuz": (3, -17),
+}
+
+
+def have_one_origin(a: Array, b: Array, dtype_a: str, dtype_b: str) -> bool:
+    """Return whether some value rounds to `a` in one type and to `b` in the other, at every place.
+
+    The values that round to x are those within half a step of x: the two ranges must touch.
+    """
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    odd = ~(np.isfinite(x) & np.isfinite(y))
+    if odd.any():
+        if not _same(x[odd], y[odd]):
+            return False
+        x, y = x[~odd], y[~odd]
+    return bool(np.all(np.abs(x - y) <= (_step(x, dtype_a) + _step(y, dtype_b)) / 2))
+
+
+def _step(values: Array, dtype: str) -> npt.NDArray[np.float64]:
+    """Return the distance to the next value of the type."""
+    bits, least = _GRIDS[dtype]
+    _, exponent = np.frexp(values)
+    step: npt.NDArray[np.float64] = np.ldexp(1.0, np.maximum(exponent - bits, least))
+    return step
+
+
+def can_have_one_origin(dtype_a: str, dtype_b: str) -> bool:
+    """Return whether both are types to which one model may have been rounded, each for itself."""
+    return dtype_a != dtype_b and dtype_a in _GRIDS and dtype_b in _GRIDS
+
+
 #: Last bits of a float that are 0 if it was widened: from f32, and from f16 or less.
 _TAILS: dict[int, np.unsignedinteger] = {8: np.uint64((1 << 29) - 1), 4: np.uint32((1 << 13) - 1)}
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from inspectcli.commands.diff import content, match
-from inspectcli.commands.diff.compare import Comparison, Status, Tools, compare
+from inspectcli.commands.diff import content, copies, match, resized, slices
+from inspectcli.commands.diff.compare import SAME, Comparison, Status, Tools, compare
 from inspectcli.commands.diff.difference import Tolerance
 from inspectcli.commands.diff.match import Match, Matching
 from inspectcli.commands.diff.metadata import changes
@@ -123,12 +123,20 @@ def diff_checkpoints(
     if not _is_listed_alike(made):
         content.by_content(made, tools)
         match.by_module(made)
+        slices.by_slices(made, tools)
+        content.state_by_values(made, tools, positions=a.format != b.format)
         match.by_position(made)
+        match.by_order(made)
     content.resolve_layouts(made, tools)
     matches = _in_file_order(made, left)
     found = _all_compared(matches, options, progress)
     notes = _ties(a, b)
-    tensors = tuple(_noted(row, notes) for row in found)
+    found = [_noted(row, notes) for row in found]
+    origins = copies.sources(matches, found, left, tools, "b")
+    ends = copies.sources(matches, found, right, tools, "a")
+    tensors = tuple(
+        row._replace(copy_of=origin, kept_in=end) for row, origin, end in zip(found, origins, ends, strict=True)
+    )
     metadata = tuple(changes(a, b))
     return DiffReport(
         a=_side(a),
@@ -158,8 +166,10 @@ def _is_listed_alike(made: Matching) -> bool:
 def _in_file_order(made: Matching, left: Sequence[TensorRef]) -> list[Match]:
     """Return the matches in A's order, followed by the tensors that only B has."""
     order = {id(ref): i for i, ref in enumerate(left)}
+    places = {ref.name: i for i, ref in enumerate(left)}
     matches = [*made.pairs, *(Match(ref, None) for ref in made.left)]
-    matches.sort(key=lambda m: order.get(id(m.a), len(order)))
+    # A part of a tensor stands where the tensor does.
+    matches.sort(key=lambda m: order.get(id(m.a), places.get(m.a.name, len(order)) if m.a else len(order)))
     return [*matches, *(Match(None, ref) for ref in made.right)]
 
 
@@ -194,10 +204,10 @@ def _noted(row: TensorDiff, ties: Mapping[tuple[str, str], str]) -> TensorDiff:
     in_a, in_b = ties.get(("a", row.a or "")), ties.get(("b", row.b or ""))
     if row.a is None or row.b is None:
         first, side = (in_a, "A") if row.b is None else (in_b, "B")
-        return row._replace(note=f"tied to {first} in {side}") if first else row
+        return row._replace(note=f"tied to {first} in {side}", tied=True) if first else row
     if bool(in_a) != bool(in_b):
         return row._replace(note=f"tied to {in_a} in A only" if in_a else f"tied to {in_b} in B only")
-    return row
+    return row._replace(tied=bool(in_a))
 
 
 # -- all pairs ------------------------------------------------------------------------------------------
@@ -248,6 +258,7 @@ def _listed(m: Match) -> TensorDiff:
         dtype_a=None if m.a is None else m.a.dtype.name,
         dtype_b=None if m.b is None else m.b.dtype.name,
         layout="" if m.layout is None else m.layout.words,
+        part=m.part,
     )
 
 
@@ -256,7 +267,7 @@ def _compared(m: Match, options: Options, tools: Tools) -> TensorDiff:
     a, b = m.a, m.b
     assert a is not None
     assert b is not None
-    problem = a.problem or b.problem
+    problem = a.problem or b.problem or _without_values(a, b)
     if problem:
         return row._replace(problem=problem)
     try:
@@ -271,9 +282,22 @@ def _compared(m: Match, options: Options, tools: Tools) -> TensorDiff:
     return row
 
 
+def _without_values(a: TensorRef, b: TensorRef) -> str:
+    """Return that nothing was compared, of tensors of which a file has only the shape and the type."""
+    sides = [side for side, ref in (("A", a), ("B", b)) if not ref.has_values]
+    if not sides:
+        return ""
+    return f"{' and '.join(sides)} {'hold' if len(sides) > 1 else 'holds'} no values of it, only its shape and type"
+
+
 def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, tools: Tools) -> TensorDiff:
     """Return the row of tensors of different shapes; of equally many elements, with a comparison in C order."""
     row = row._replace(status=Status.RESHAPED)
+    grown = resized.overlap(a, b)
+    if grown is not None:
+        found = compare(grown.a, grown.b, None, options.tolerance, tools)
+        row = _with_figures(row, found, options)._replace(status=Status.RESHAPED)
+        return row._replace(part=grown.words, note=resized.described(grown, found.status in SAME, tools))
     if a.numel != b.numel or a.strides or b.strides or a.held != a.numel or b.held != b.numel:
         return row
     found = compare(a, b, None, options.tolerance, tools)
@@ -283,7 +307,7 @@ def _reshaped(row: TensorDiff, a: TensorRef, b: TensorRef, options: Options, too
 
 def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> TensorDiff:
     f = found.figures
-    row = row._replace(status=found.status, nan_a=found.nan, nan_b=found.nan)
+    row = row._replace(status=found.status, nan_a=found.nan, nan_b=found.nan, zero_signs=found.zero_signs)
     if f is None:
         same = found.status in (Status.IDENTICAL, Status.EQUAL_VALUES)
         if not same:
@@ -315,6 +339,7 @@ def _with_figures(row: TensorDiff, found: Comparison, options: Options) -> Tenso
         within_tolerance=f.beyond == 0 if options.tolerance else None,
         rounded_to="" if rounded is None else rounded.dtype,
         rounded_side="" if rounded is None else rounded.side,
+        rounded_via="" if rounded is None else rounded.via,
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from inspectcli.commands.diff import copies
+from inspectcli.commands.diff.adapters import DOWN, adapter_name, is_adapter, module_key
 from inspectcli.commands.diff.compare import SAME, Status
 from inspectcli.commands.diff.match import How
 from inspectcli.commands.diff.metadata import Changed
 from inspectcli.commands.diff.result import Correlation, DiffVerdict, TensorDiff, VerdictCode
-from inspectcli.display.text import plural, significant
+from inspectcli.display.text import listed, plural, significant
 from inspectcli.tensors.model import Kind
 
 #: Least number of values: smaller tensors correlate by chance.
@@ -90,6 +93,12 @@ def _nothing(t: Tally) -> Claim:
 def _equal(t: Tally) -> Claim:
     if t.added or t.removed or len(t.same) < len(t.pairs):
         return None
+    parts = [x for x in t.pairs if x.how_matched is How.SLICE]
+    if parts:
+        counts = Counter(x.b for x in parts)
+        wholes = {("b", x.b) if counts[x.b] > 1 else ("a", x.a) for x in parts}
+        text = f"Same weights, fused or stacked otherwise: {plural(len(parts), 'tensor')} of one side"
+        return VerdictCode.OTHER_LAYOUT, f"{text} stand as slices of {plural(len(wholes), 'tensor')} of the other"
     renamed = _renamed(t)
     if renamed:
         turned = " and layout" if any(x.layout for x in t.pairs) else ""
@@ -100,6 +109,9 @@ def _equal(t: Tally) -> Claim:
     if types:
         told = ", ".join(f"{a} as {b}" for a, b in types[:3])
         return VerdictCode.OTHER_TYPE, f"Same weights, stored in another type: {told}"
+    signs = sum(x.zero_signs for x in t.pairs)
+    if signs and all(x.zero_signs or x.status is Status.IDENTICAL for x in t.pairs):
+        return VerdictCode.OTHER_ZEROS, f"Equal values; the sign of {plural(signs, 'zero')} differs (+0 and -0)"
     return VerdictCode.OTHER_LAYOUT, "Same weights, stored in another layout"
 
 
@@ -108,10 +120,39 @@ def _rounded(t: Tally) -> Claim:
     if t.added or t.removed or not rounded or len(t.same) + len(rounded) < len(t.pairs):
         return None
     sides = {x.rounded_side for x in rounded}
-    types = sorted({x.rounded_to for x in rounded})
+    types = sorted({_type_of_cast(x) for x in rounded})
     names = ", other names" if _renamed(t) else ""
+    if "both" in sides:
+        # What moved by less than the coarser type's step cannot be told from a rounding.
+        pairs = sorted({f"{x.dtype_a} in A, {x.dtype_b} in B" for x in rounded if x.rounded_side == "both"})
+        return VerdictCode.ROUNDED, f"Same weights within two roundings{names}: {'; '.join(pairs)}"
     side = "" if sides == {"b"} else "; A is the rounded one" if sides == {"a"} else "; some in A, some in B"
     return VerdictCode.ROUNDED, f"Same weights rounded to {' and '.join(types)}{names}{side}"
+
+
+def _type_of_cast(x: TensorDiff) -> str:
+    """`f16`, `f16 by way of bf16`, `bf16 in A and f16 in B`."""
+    if x.rounded_side == "both":
+        return f"{x.dtype_a} in A and {x.dtype_b} in B"
+    return f"{x.rounded_to} by way of {x.rounded_via}" if x.rounded_via else x.rounded_to
+
+
+def _overflowed(t: Tally) -> Claim:
+    """Claim a cast that made infinities or NaN of finite values, and changed nothing else."""
+    broken = [x for x in t.changed if x.rounded_to and x.nonfinite_changed]
+    alike = len(t.same) + sum(x.status is Status.EQUAL_ROUNDED for x in t.pairs)
+    if t.added or t.removed or not broken or alike + len(broken) < len(t.pairs):
+        return None
+    types = sorted({x.rounded_to for x in broken})
+    parts = []
+    for side, other in (("a", "A"), ("b", "B")):
+        lost = [x for x in broken if x.rounded_side == side]
+        if lost:
+            n = sum(x.nonfinite_changed for x in lost)
+            verb = "is" if n == 1 else "are"
+            where = listed([x.name for x in lost], 3, "tensor")
+            parts.append(f"{plural(n, 'finite value')} {verb} Inf or NaN in {other} ({where})")
+    return VerdictCode.OVERFLOWED, f"Cast to {' and '.join(types)} with overflow: {'; '.join(parts)}"
 
 
 def _close(t: Tally) -> Claim:
@@ -127,7 +168,87 @@ def _more_or_less(t: Tally) -> Claim:
         return None
     parts = [f"{side} has {plural(len(x), 'tensor')} more" for side, x in (("A", t.removed), ("B", t.added)) if x]
     names = ", other names" if _renamed(t) else ""
-    return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}"
+    moved = f" ({told})" if (told := _moves(t)) else ""
+    return VerdictCode.AND_MORE, f"Same weights{names} in what both have; {', '.join(parts)}{moved}"
+
+
+def _moved(t: Tally) -> Claim:
+    """Claim that tensors of A stand elsewhere in B, if nothing else shows a common base."""
+    rest = t._replace(pairs=tuple(x for x in t.changed if not (x.copy_of or x.kept_in)))
+    told = _moves(t)
+    if not told or kinship(rest) is True:
+        return None
+    others = f"; {plural(len(rest.pairs), 'other tensor')} changed" if rest.pairs else ""
+    return VerdictCode.MOVED, f"Weights moved, bit for bit: {told}; {_untouched(t)}{others}{_structure(t)}"
+
+
+def _moves(t: Tally) -> str:
+    """Return which modules stand elsewhere; empty if none does."""
+    moved = [x for x in (*t.pairs, *t.added, *t.removed) if x.copy_of or x.kept_in]
+    return listed(copies.in_words(copies.moves(moved)), 3, "move", "; ") if moved else ""
+
+
+def _resized(t: Tally) -> Claim:
+    """Claim that the only difference is the length of some tensors."""
+    resized = [x for x in t.reshaped if x.part]
+    alike = [x for x in t.pairs if x.status in SAME or (x.part and x.changed == 0)]
+    if t.added or t.removed or not resized or len(alike) < len(t.pairs):
+        return None
+    where = listed([x.name for x in resized], 3, "tensor")
+    return VerdictCode.RESIZED, f"Same weights in what both have; another length of {where} ({resized[0].note})"
+
+
+def _adapter(t: Tally) -> Claim:
+    """Claim that one side is an adapter, by its names, for weights of the other."""
+    for side, other, own, base in (("B", "A", t.added, t.removed), ("A", "B", t.removed, t.added)):
+        if not own or not is_adapter(x.name for x in own):
+            continue
+        known = {module_key(x.name) for x in base}
+        tensors = [(x, name) for x in own if (name := adapter_name(x.name)) is not None]
+        targets = {name.target for _, name in tensors}
+        ranks = sorted({x.shape[0] for x, name in tensors if name.what in DOWN and x.shape})
+        found = len(targets & known)
+        if not found:
+            continue
+        rank = f", of rank {', '.join(map(str, ranks[:4]))}" if ranks else ""
+        missing = f"; {len(targets) - found:,} of its targets are not in {other}" if found < len(targets) else ""
+        text = f"{side} is an adapter for {plural(found, 'weight')} of {other}{rank}{missing}"
+        return VerdictCode.ADAPTER, text
+    return None
+
+
+def _other_names(t: Tally) -> Claim:
+    """Claim that the shapes are the same in the same order, of models whose values are no proof of kinship."""
+    ordered = sum(x.how_matched is How.ORDER for x in t.pairs)
+    if not ordered or 2 * ordered < len(t.pairs) or kinship(t) is True:
+        return None
+    smaller, other = (t.added, "A") if len(t.added) <= len(t.removed) else (t.removed, "B")
+    n, side = len(t.pairs) + len(smaller), "B" if other == "A" else "A"
+    text = f"Other names for the same shapes: {len(t.pairs):,} of {plural(n, 'tensor')} of {side} fit {other} in order"
+    return VerdictCode.OTHER_NAMES_SAME_SHAPES, f"{text}; {len(t.same):,} equal, {len(t.changed):,} changed"
+
+
+def _no_names(t: Tally) -> Claim:
+    """Claim that the names do not tell which tensors belong together, though the shapes are alike."""
+    if _shares_most(t):
+        return None
+    a, b = (Counter(x.shape for x in side) for side in (t.removed, t.added))
+    common, larger = (a & b).total(), max(a.total(), b.total())
+    if 2 * common < larger or not common:
+        return None
+    text = f"Other names: {common:,} of {plural(larger, 'tensor')} have a shape that the other side has too"
+    return VerdictCode.OTHER_NAMES_SAME_SHAPES, f"{text}, but nothing tells which belong together"
+
+
+def _replaced(t: Tally) -> Claim:
+    """Claim that what changed is unrelated to what was there, of models that share the rest."""
+    changed = t._replace(pairs=t.changed)
+    if not t.same or kinship(t) is not True or kinship(changed) is not False:
+        return None
+    where = listed([x.name for x in t.changed], 3, "tensor")
+    n, verb = plural(len(t.changed), "tensor"), "holds" if len(t.changed) == 1 else "hold"
+    text = f"Partly replaced: {_untouched(t)}; {n} of the same names {verb} unrelated values ({where})"
+    return VerdictCode.PARTLY_REPLACED, text + _structure(t)
 
 
 def _architecture(t: Tally) -> Claim:
@@ -150,7 +271,9 @@ def _fine_tune(t: Tally) -> Claim:
 def _untouched(t: Tally) -> str:
     rounded = [x for x in t.pairs if x.status is Status.EQUAL_ROUNDED]
     text = f"{len(t.same) + len(rounded):,} of {plural(len(t.pairs), 'tensor')} untouched"
-    return f"{text} but for rounding to {' and '.join(sorted({x.rounded_to for x in rounded}))}" if rounded else text
+    return (
+        f"{text} but for rounding to {' and '.join(sorted({_type_of_cast(x) for x in rounded}))}" if rounded else text
+    )
 
 
 def _relatives(t: Tally) -> Claim:
@@ -179,8 +302,8 @@ def _unsure(t: Tally) -> Claim:
 
 
 _RULES: tuple[Callable[[Tally], Claim], ...] = (
-    _unreadable, _nothing, _equal, _rounded, _close, _more_or_less, _architecture, _fine_tune, _relatives, _strangers,
-    _unsure,
+    _unreadable, _nothing, _equal, _rounded, _overflowed, _close, _more_or_less, _moved, _resized, _adapter,
+    _other_names, _no_names, _architecture, _replaced, _fine_tune, _relatives, _strangers, _unsure,
 )  # fmt: skip
 
 #: Verdicts whose sentence must mention other differences.
@@ -191,6 +314,7 @@ _ABOUT_EQUAL = frozenset(
         VerdictCode.OTHER_NAMES,
         VerdictCode.OTHER_TYPE,
         VerdictCode.OTHER_LAYOUT,
+        VerdictCode.OTHER_ZEROS,
         VerdictCode.ROUNDED,
         VerdictCode.WITHIN_TOLERANCE,
         VerdictCode.AND_MORE,
@@ -199,7 +323,7 @@ _ABOUT_EQUAL = frozenset(
 
 
 def _renamed(t: Tally) -> bool:
-    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR, How.PLACE) for x in t.pairs)
+    return any(x.how_matched not in (How.NAME, How.PREFIX, How.SEPARATOR, How.WRAPPER, How.PLACE) for x in t.pairs)
 
 
 def _shares_most(t: Tally) -> bool:

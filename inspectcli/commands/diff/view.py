@@ -48,6 +48,8 @@ _HOW = {
     How.CONTENT: "found by its values",
     How.MODULE: "its module was renamed",
     How.POSITION: "matched by position",
+    How.ORDER: "matched by the order of the shapes",
+    How.SLICE: "",
     How.CONVENTION: "",
     How.MAP: "by --map",
 }
@@ -107,9 +109,15 @@ def _verdict_tone(report: DiffReport) -> Tone:
 def _is_wanted(t: TensorDiff, report: DiffReport, view: View) -> bool:
     if view.only:
         return t.status is not None and t.status.value in view.only
-    renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION)
+    renamed = t.how_matched in (How.CONTENT, How.MODULE, How.POSITION, How.ORDER, How.SLICE)
     return (
-        view.all_rows or not t.is_same or renamed or bool(t.note) or t.dtype_a != t.dtype_b or bool(t.nan_a or t.nan_b)
+        view.all_rows
+        or not t.is_same
+        or renamed
+        or bool(t.note)
+        or bool(t.zero_signs)
+        or t.dtype_a != t.dtype_b
+        or bool(t.nan_a or t.nan_b)
     )
 
 
@@ -121,6 +129,9 @@ def _facts(report: DiffReport) -> Iterator[tuple[str, Cell]]:
     yield "B", Cell(_side(report.b))
     for prefix in report.prefixes:
         yield "names", Cell(_prefix(prefix, report))
+    wrapped = sum(t.how_matched is How.WRAPPER for t in report.tensors)
+    if wrapped:
+        yield "names", Cell(f"{plural(wrapped, 'name')} alike but for a wrapper's part inside")
     counted = [f"{n:,} {_WORDS[Status(name)]}" for name, n in report.counts.items() if n]
     if counted:
         yield "tensors", Cell(" · ".join(counted), Tone.STRONG)
@@ -170,7 +181,7 @@ def _parameters(report: DiffReport) -> Iterable[str]:
         ("rounded", (Status.EQUAL_ROUNDED,)),
         ("untouched", (Status.IDENTICAL, Status.EQUAL_VALUES)),
     ):
-        n = sum(t.numel for t in model if t.status in statuses)
+        n = sum(t.numel for t in model if t.status in statuses and not t.tied)
         if n:
             yield f"{short(n)} {word}"
 
@@ -219,6 +230,10 @@ def _folded(tensors: Sequence[TensorDiff]) -> list[Line]:
             t.layout,
             t.note,
             t.rank,
+            t.rounded_to,
+            t.rounded_side,
+            t.rounded_via,
+            bool(t.copy_of or t.kept_in),
         ),
         lambda t: bool(t.problem or t.nan_a or t.nan_b or t.nonfinite_changed),
         _odd,
@@ -245,7 +260,7 @@ def _rank(line: Line) -> tuple[float, int, str]:
 
 def _fields(lines: Sequence[Line]) -> Iterator[Field[Line]]:
     rows = [t for line in lines for t in line.members]
-    yield Field(Column("name", "tensor", keep=100, flexible=True, min_width=30), _name)
+    yield Field(Column("name", "tensor", keep=100, flexible=True, min_width=60), _name)
     yield Field(Column("shape", keep=60), _shape)
     yield Field(Column("dtype", "type", keep=40), _dtype)
     yield Field(Column("status", keep=99), _status)
@@ -293,7 +308,9 @@ def _status(line: Line) -> Cell:
         return Cell("unreadable", Tone.BAD)
     text = _WORDS[status]
     if status is Status.EQUAL_ROUNDED:
-        text += f" to {line.first.rounded_to}"
+        first = line.first
+        text += " on both sides" if first.rounded_side == "both" else f" to {first.rounded_to}"
+        text += f" by way of {first.rounded_via}" if first.rounded_via else ""
     return Cell(text, _TONES[status])
 
 
@@ -362,6 +379,20 @@ def _remark(line: Line) -> str:
     if first.a is not None and first.b is not None and first.how_matched in _HOW:
         was = f"was {first.a}" if len(line.members) == 1 else "was named otherwise"
         parts.append(", ".join(p for p in (was, _HOW[first.how_matched]) if p))
+    if first.how_matched is How.SLICE and len(line.members) == 1:
+        parts.append(first.part)
+    elif first.how_matched is How.SLICE:
+        parts.append("as slices of larger tensors")
+    if any(t.zero_signs for t in line.members):
+        parts.append(f"the sign of {plural(sum(t.zero_signs for t in line.members), 'zero')} differs")
+    if first.rounded_to and first.nonfinite_changed:
+        side, other = ("B", "A") if first.rounded_side == "b" else ("A", "B")
+        n = first.nonfinite_changed
+        parts.append(f"{plural(n, 'finite value')} of {other} became Inf or NaN in {side}")
+    if first.kept_in and len(line.members) == 1:
+        parts.append(f"its values are {first.kept_in} in B")
+    if first.copy_of:
+        parts.append(f"values of {first.copy_of} in A" if len(line.members) == 1 else "values of other tensors of A")
     if first.nan_a != first.nan_b:
         parts.append(f"{first.nan_a:,} → {first.nan_b:,} NaN")
     if line.odd:

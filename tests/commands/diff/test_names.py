@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from inspectcli.commands.diff.names import Rewrite, in_torch_words, rewrites
+from inspectcli.commands.diff.names import Rewrite, in_torch_words, rewrites, unwrapped
 from inspectcli.tensors.names import parts
 
 
@@ -61,3 +64,39 @@ def test_a_wrapper_only_adds_or_takes() -> None:
 )
 def test_words(keras: str, torch: str) -> None:
     assert ".".join(in_torch_words(parts(keras))) == torch
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "plain"),
+    [
+        ("layers.0._orig_mod.weight", "layers.0.weight"),
+        ("layers.0._fsdp_wrapped_module._checkpoint_wrapped_module.fc.weight", "layers.0.fc.weight"),
+        ("encoder.module.fc.bias", "encoder.fc.bias"),
+        ("module._orig_mod.layers.1._orig_mod.fc.bias", "module._orig_mod.layers.1.fc.bias"),
+        ("layers.0.module", "layers.0.module"),
+        ("module.weight", "module.weight"),
+    ],
+)
+def test_wrappers_inside_a_name(wrapped: str, plain: str) -> None:
+    assert ".".join(unwrapped(parts(wrapped))) == plain
+
+
+def test_ties_do_not_depend_on_the_hashes_of_strings() -> None:
+    code = (
+        "from inspectcli.commands.diff.names import rewrites\n"
+        "body = ['h.0.w', 'h.1.w', 'ln.w']\n"
+        "a = [(p, *n.split('.')) for p in ('model', 'ema') for n in body]\n"
+        "b = [(p, *n.split('.')) for p in ('net', 'shadow', 'teacher') for n in body]\n"
+        "print(rewrites(a, b))"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": str(seed), "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(6)
+    }
+    assert len(made) == 1

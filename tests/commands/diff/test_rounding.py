@@ -68,3 +68,24 @@ def test_a_saturating_cast_is_a_cast_too() -> None:
     x = np.array([1e6, -1e6, 0.3], np.float32)
     assert rounding.is_cast(x, np.array([448.0, -448.0, 0.3125], np.float32), "f8_e4m3")
     assert not rounding.is_cast(x, np.array([448.0, -448.0, 0.28125], np.float32), "f8_e4m3")
+
+
+@pytest.mark.parametrize(("first", "second"), [("bf16", "f16"), ("f16", "f8_e4m3"), ("f8_e5m2", "f8_e4m3")])
+def test_two_roundings_of_one_value_have_one_origin(first: str, second: str) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=100_000).astype(np.float32) * 0.1)
+    a, b = (x.to(TORCH[dtype]).float().numpy() for dtype in (first, second))
+    assert rounding.have_one_origin(a, b, first, second)
+
+
+@pytest.mark.parametrize(("first", "second", "size"), [("bf16", "f16", 1e-3), ("bf16", "f8_e4m3", 1e-2)])
+def test_values_that_moved_further_have_none(first: str, second: str, size: float) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=10_000).astype(np.float32)
+    y = (x * (1 + size * random.normal(size=x.size))).astype(np.float32)
+    a, b = torch.from_numpy(x).to(TORCH[first]).float().numpy(), torch.from_numpy(y).to(TORCH[second]).float().numpy()
+    assert not rounding.have_one_origin(a, b, first, second)
+
+
+def test_infinity_and_a_number_have_no_origin() -> None:
+    a, b = np.array([1.0, np.inf], np.float32), np.array([1.0, 3.0e38], np.float32)
+    assert not rounding.have_one_origin(a, b, "f16", "bf16")
