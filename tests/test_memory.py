@@ -44,5 +44,9 @@ def test_dead_rows_of_a_large_matrix_are_found_in_little_memory(rows: int, tmp_p
     write(path, rows, 8192, dead)
     done = subprocess.run([sys.executable, "-c", PROBE, str(path)], capture_output=True, text=True, check=True)
     peak, findings = json.loads(done.stdout)
-    assert findings == [["PI207", "fc.weight", {"axis": 0, "count": 8, "indices": dead}]]
+    # Its rows are the same 64 over and over.
+    assert findings == [
+        ["PI207", "fc.weight", {"axis": 0, "count": 8, "indices": dead}],
+        ["PI208", "fc.weight", {"rows": rows - 8, "different": 64}],
+    ]
     assert peak < 80 * MIB

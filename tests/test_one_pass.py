@@ -176,7 +176,9 @@ def test_what_stands_before_the_first_difference_is_read_again(place: int, tmp_p
     save_file({"x": x}, tmp_path / "b.safetensors")
     assert inspectcli.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors")["x"].changed == 1
     again = 4 * place // BLOCK + 1
-    assert counted.counts == {"first": 2 * (x.nbytes + again * BLOCK)}
+    read = 2 * (x.nbytes + again * BLOCK)
+    assert set(counted.counts) == {"first"}
+    assert read <= counted.counts["first"] <= read + 4096  # a few values, to see whether it is a copy of another tensor
 
 
 @pytest.mark.parametrize(
