@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
+from inspectcli.storage import locate
 from inspectcli.storage.local import LocalFile
 
 DATA = bytes(range(256)) * 4
@@ -168,3 +169,45 @@ def test_a_closed_file_stays_closed(tmp_path: Path) -> None:
     made.close()
     with pytest.raises(OSError):
         made.read_at(0, 1)
+
+
+# -- links that are found ---------------------------------------------------------------------------------
+
+
+def test_a_place_that_is_found_is_bound_to_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "m" / "inner").mkdir(parents=True)
+    (tmp_path / "m" / "model.pt").write_bytes(DATA)
+    (tmp_path / "m" / "other.json").write_text("[]")
+    for name, target in (("out", "../secret.json"), ("within", "other.json"), ("up", "..")):
+        (tmp_path / "m" / name).symlink_to(target)
+    (tmp_path / "m" / "inner" / "back").symlink_to("../other.json")
+    folder = locate(tmp_path / "m")
+    for named in (folder, locate(tmp_path / "m" / "model.pt").parent, folder.absolute()):
+        for out in (named.join("out"), named.join("up", "secret.json"), named.join("..", "secret.json")):
+            assert out.leads_out()
+            assert not (out.exists())
+            assert not (out.is_file())
+            assert not (out.size())
+            for read in (out.open, lambda out=out: out.head(2), out.identity, out.on_disk):
+                with pytest.raises(NotReadableError, match="leads out of its folder"):
+                    read()
+        assert not named.join("up").is_folder()
+        with pytest.raises(NotReadableError, match="leads out of its folder"):
+            list(named.join("up").list())
+        assert named.join("within").head(2) == named.join("inner", "back").head(2) == b"[]"
+    # What the user names is read wherever it leads; and the folder above may be asked for as itself.
+    assert locate(tmp_path / "m" / "out").head(2) == b"{}"
+    assert folder.join("..").join("secret.json").head(2) == folder.parent.join("secret.json").head(2) == b"{}"
+
+
+def test_the_cache_of_hugging_face_is_links_to_its_own_blobs(tmp_path: Path) -> None:
+    for name, target in (("a", "../../blobs/1"), ("b", "../../../other/blobs/1")):
+        blob = tmp_path / "m" / "snapshots" / "c0ffee" / target
+        blob.resolve().parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / "snapshots" / "c0ffee").mkdir(parents=True, exist_ok=True)
+        blob.resolve().write_text("{}")
+        (tmp_path / "m" / "snapshots" / "c0ffee" / name).symlink_to(target)
+    folder = locate(tmp_path / "m" / "snapshots" / "c0ffee")
+    assert folder.join("a").is_file()
+    assert folder.join("b").leads_out()

@@ -105,7 +105,7 @@ def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) 
     """
     now = {place(file, path): findings for file, findings in found.items()}
     home = locate(path).absolute().parent
-    counted = Counter({k: n for k, n in old.items() if k.path not in now and home.join(k.path).exists()})
+    counted = Counter({k: n for k, n in old.items() if k.path not in now and locate(str(home.join(k.path))).exists()})
     counted.update(Key.of(finding, where) for where, findings in now.items() for finding in findings)
     try:
         write_settings(path, _text(counted))
