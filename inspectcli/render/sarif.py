@@ -12,7 +12,7 @@ from typing import Any
 
 from inspectcli import __version__
 from inspectcli.display.blocks import Content, Report
-from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence
+from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence, settings_of, told
 from inspectcli.render.base import Renderer, escape, inert
 from inspectcli.storage.names import from_here, uri
 
@@ -36,6 +36,10 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
             {
                 "executionSuccessful": not unread,
                 "toolExecutionNotifications": [_notification(file) for file in unread],
+                "toolConfigurationNotifications": [
+                    {"level": "note", "message": {"text": told(found)}, "descriptor": {"id": "settings"}}
+                    for found in settings_of(report)
+                ],
             }
         ],
         "artifacts": [

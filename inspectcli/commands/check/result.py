@@ -50,6 +50,10 @@ class CheckedFile:
         ignored: those that are meant to be there.
         known: how many are in the baseline.
         hazards: what would act on a careless loader, whichever rules ran.
+        fail_on: findings this bad, or worse, fail.
+        settings: the configuration that was found for it; empty without one.
+        set_aside: how many findings that configuration, or a baseline that it names, keeps from counting.
+        kept: how many it would have, if it had been named.
     """
 
     path: str
@@ -60,6 +64,30 @@ class CheckedFile:
     ignored: tuple[Ignored, ...] = ()
     known: int = 0
     hazards: tuple[Hazard, ...] = ()
+    fail_on: Severity = Severity.ERROR
+    settings: str = ""
+    set_aside: int = 0
+    kept: int = 0
+
+    def fails(self, fail_on: Severity) -> bool:
+        """Whether one of its findings is this bad, or worse."""
+        return any(RANK[finding.severity] <= RANK[fail_on] for finding in self.findings)
+
+
+class FoundSettings(NamedTuple):
+    """A configuration that nobody named, and what it did.
+
+    Attributes:
+        path: of the file.
+        changed: whether the report would say anything else without it.
+        set_aside: how many findings it keeps from counting.
+        kept: how many it would have, if it had been named: they are of safety, or of what could not be read.
+    """
+
+    path: str
+    changed: bool
+    set_aside: int
+    kept: int
 
 
 @written(also=("exit_code", "statistics"))
@@ -72,12 +100,14 @@ class CheckReport:
         rules: those that ran.
         fail_on: findings this bad, or worse, fail.
         passed_over: files that a hook was given and that are no checkpoints.
+        settings: the configurations that were found, and what they did.
     """
 
     files: tuple[CheckedFile, ...]
     rules: tuple[Rule, ...]
     fail_on: Severity = Severity.ERROR
     passed_over: tuple[str, ...] = ()
+    settings: tuple[FoundSettings, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -88,7 +118,7 @@ class CheckReport:
         """2 if a file could not be read, 1 if a finding is bad enough, else 0."""
         if any(file.error for file in self.files):
             return EXIT_FAILED
-        return EXIT_FOUND if any(RANK[f.severity] <= RANK[self.fail_on] for f in self.findings) else EXIT_CLEAN
+        return EXIT_FOUND if any(file.fails(file.fail_on) for file in self.files) else EXIT_CLEAN
 
     @property
     def statistics(self) -> Mapping[str, int]:
