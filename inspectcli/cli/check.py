@@ -13,6 +13,7 @@ from inspectcli.cli.output import choose_renderer, complain, errors_for_programs
 from inspectcli.cli.progress import Meter
 from inspectcli.display.blocks import Content
 from inspectcli.errors import UsageError
+from inspectcli.plugins import use_plugins
 from inspectcli.render.base import escape
 from inspectcli.storage import locate
 
@@ -110,7 +111,10 @@ def _named(config_path: str | None, no_config: bool) -> Mapping[str, object]:
         return said
     if no_config:
         raise UsageError("--config and --no-config exclude each other", "leave one out")
-    return merged(said, named_config(config_path).settings)
+    settings = named_config(config_path).settings
+    if settings.get("plugins"):
+        use_plugins()
+    return merged(said, settings)
 
 
 def _by_configuration(paths: tuple[str, ...], named: bool) -> list[tuple[Config, tuple[str, ...]]]:
@@ -150,6 +154,8 @@ def _checked(
         compared = compare(report, known, run.update_baseline, found=True)
         report = compared.report
         notes += _baseline_notes(compared, known)
+    if config.settings.get("plugins"):
+        notes.append(f"the plug-ins that {config.path} asks for are not loaded: --plugins does")
     return under(report, config.path, alone)
 
 

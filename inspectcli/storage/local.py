@@ -8,12 +8,16 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.errors import DamagedFileError, NotReadableError
+from inspectcli.errors import DamagedFileError, NotReadableError, UsageError
 from inspectcli.storage.location import Entry, EntryKind, Location
 from inspectcli.storage.source import ByIdentity, Identity, Source, check_span
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_BINARY exists on Windows only, the others on POSIX only.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -338,10 +342,47 @@ def read_settings(path: str, limit: int) -> bytes:
 
 
 def write_settings(path: str, text: str) -> None:
-    """Write one, as UTF-8 with plain line ends.
+    """Write one, or a report, as UTF-8 with plain line ends: the whole text, or nothing of it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; what was there before is as it was.
+        UsageError: a symbolic link: what it leads to is not written.
     """
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    data = text.encode("utf-8", "backslashreplace")
+    if _is_written_in_place(path):
+        with open(path, "wb", buffering=0) as stream:
+            _write_all(stream, data)
+        return
+    if os.path.islink(path):
+        raise UsageError("a symbolic link: nothing is written through one", "name the file that it leads to", path)
+    folder, name = os.path.split(path)
+    # Not by `tempfile`, whose files only their owner may read.
+    fresh = os.path.join(folder, f".{name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        with open(fresh, "xb", buffering=0) as file:
+            _write_all(file, data)
+            os.fsync(file.fileno())
+        with suppress(OSError):  # the first writing
+            os.chmod(fresh, stat.S_IMODE(os.stat(path).st_mode))
+        os.replace(fresh, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _is_written_in_place(path: str) -> bool:
+    """Whether it is no file that could be half written: a pipe, a terminal, `/dev/stdout` wherever that leads."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return True
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
-from inspectcli.storage import locate
-from inspectcli.storage.local import LocalFile
+from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError, UsageError
+from inspectcli.storage import local, locate
+from inspectcli.storage.local import LocalFile, write_settings
 
 DATA = bytes(range(256)) * 4
 
@@ -211,3 +212,72 @@ def test_the_cache_of_hugging_face_is_links_to_its_own_blobs(tmp_path: Path) -> 
     folder = locate(tmp_path / "m" / "snapshots" / "c0ffee")
     assert folder.join("a").is_file()
     assert folder.join("b").leads_out()
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_there_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_settings(str(path), "größe\n\ud800")
+    assert path.read_bytes() == "größe\n\\ud800".encode()
+    path.chmod(0o640)
+    write_settings(str(path), "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("fault", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_what_was_there(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("before")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fault == "write":
+        monkeypatch.setattr(local, "_write_all", full)
+    else:
+        monkeypatch.setattr(os, fault, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_settings(str(path), "x" * 10_000)
+    monkeypatch.undo()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("report.json", "before")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are of POSIX")
+def test_a_real_limit_leaves_no_half_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from inspectcli.storage.local import write_settings\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    write_settings(sys.argv[1], 'x' * 100_000)\n"
+        "except OSError as error:\n    sys.exit(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "report")], timeout=60)
+    assert done.returncode == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link").symlink_to("precious")
+    (tmp_path / "nowhere").symlink_to("fresh")
+    for name in ("link", "nowhere"):
+        with pytest.raises(UsageError, match="nothing is written through one"):
+            write_settings(str(tmp_path / name), "theirs")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "fresh").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="the system has no /dev/stdout")
+def test_devices_and_pipes_are_written_as_they_are(tmp_path: Path) -> None:
+    code = "import sys; from inspectcli.storage.local import write_settings; write_settings(sys.argv[1], 'said')"
+    for sink, target in (("/dev/stdout", subprocess.PIPE), ("/dev/null", subprocess.PIPE)):
+        done = subprocess.run([sys.executable, "-c", code, sink], stdout=target, text=True, timeout=60, check=True)
+        assert done.stdout == ("said" if sink == "/dev/stdout" else "")
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", code, "/dev/stdout"], stdout=out, timeout=60, check=True)
+    assert (tmp_path / "out").read_text() == "said"
