@@ -23,6 +23,10 @@ _HOME = "https://pypi.org/project/inspectcli/"
 def render(report: Report, width: int = 80, color: bool = False) -> str:
     places = {rule["code"]: i for i, rule in enumerate(rules_of(report))}
     unread = [file for file in files_of(report) if file["error"] is not None]
+    named = [
+        {"level": "note", "message": {"text": told(found)}, "descriptor": {"id": "settings"}}
+        for found in settings_of(report)
+    ]
     run = {
         "tool": {
             "driver": {
@@ -36,10 +40,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
             {
                 "executionSuccessful": not unread,
                 "toolExecutionNotifications": [_notification(file) for file in unread],
-                "toolConfigurationNotifications": [
-                    {"level": "note", "message": {"text": told(found)}, "descriptor": {"id": "settings"}}
-                    for found in settings_of(report)
-                ],
+                **({"toolConfigurationNotifications": named} if named else {}),
             }
         ],
         "artifacts": [
