@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inspectcli.commands.inspect.run import inspect as inspect
     from inspectcli.errors import PinspectError as PinspectError
     from inspectcli.formats import open_checkpoint as open_checkpoint
+    from inspectcli.plugins import use_plugins as use_plugins
     from inspectcli.tensors.model import Checkpoint as Checkpoint
     from inspectcli.tensors.model import TensorRef as TensorRef
 
@@ -42,6 +43,7 @@ _HOMES = {
     "inspect": "inspectcli.commands.inspect.run",
     "open_checkpoint": "inspectcli.formats",
     "read_hparams": "inspectcli.commands.hparams.run",
+    "use_plugins": "inspectcli.plugins",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "inspect",
     "open_checkpoint",
     "read_hparams",
+    "use_plugins",
 ]
 
 

@@ -18,7 +18,7 @@ FACES = {"inspectcli", "inspectcli.commands", "inspectcli.display"}
 #: `render` shows reports and knows nothing else of the program, but for what paths are called in them.
 RENDER_KNOWS = (
     "inspectcli.render", "inspectcli.display.blocks", "inspectcli.display.text", "inspectcli.errors",
-    "inspectcli.contract", "inspectcli.storage"
+    "inspectcli.contract", "inspectcli.storage", "inspectcli.plugins"
 )  # fmt: skip
 
 LEVEL = {f"inspectcli.{room.name}": number for number, level in enumerate(LEVELS) for room in level}
@@ -129,7 +129,7 @@ FILES = re.compile(
 MAY_USE = {
     "inspectcli.formats.hdf5.child": {"open", "os.path"},  # a program of its own, which is given a path
     "inspectcli.formats.hdf5.process": {"pathlib"},  # where that program lies
-    "inspectcli.cli.output": {"open", "os.path", "shutil.get_terminal_size"},  # -o FILE
+    "inspectcli.cli.output": {"os.path", "shutil.get_terminal_size"},  # -o FILE
     "inspectcli.cli": {"os.open"},  # the null device, when nobody reads stdout any more
 }
 

@@ -17,6 +17,8 @@ from inspectcli.storage.names import file_name
 NAMES = (".pinspect.toml", "pyproject.toml")
 MAX_SIZE = 1 << 20
 
+_NAME_IT = "name it with --config FILE, or leave it aside with --no-config"
+
 
 class Config(NamedTuple):
     """What a configuration file says: name of a setting -> value. `path` is the file; empty without one."""
@@ -25,20 +27,50 @@ class Config(NamedTuple):
     settings: Mapping[str, object] = {}
 
 
-def find_config(path: str) -> Config:
-    """The nearest configuration, from the folder of `path` upwards.
+def named_config(path: str) -> Config:
+    """The configuration that the user named.
 
     Raises:
-        UsageError: it is not TOML, or says something that is not understood.
+        UsageError: it cannot be read, does not speak of pinspect, or says something that is not understood.
+    """
+    table = _table(path)
+    if table is None:
+        raise UsageError("it says nothing of pinspect", "write its settings under [tool.pinspect]", path)
+    return read_config(path, table)
+
+
+def find_config(path: str) -> Config:
+    """The nearest configuration, from the folder of `path` upwards. Nobody named it: it may come with the files.
+
+    Raises:
+        UsageError: it is not TOML, says something that is not understood, or is a link to another folder.
     """
     for folder in _upwards(path):
         for name in NAMES:
             file = folder.join(name)
+            if file.leads_out():
+                raise UsageError("a symbolic link that leads out of its folder", _NAME_IT, str(file))
             if file.is_file():
                 table = _table(str(file))
                 if table is not None:
                     return read_config(str(file), table)
     return Config()
+
+
+def found_baseline(config: Config) -> str | None:
+    """The baseline that a configuration names which nobody named: it lies below it, and no link leads elsewhere.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if "baseline" not in config.settings:
+        return None
+    known = str(config.settings["baseline"])
+    home = locate(config.path).absolute().parent
+    place = locate(known)
+    if place.is_link() or not place.absolute().real().is_below(home.real()):
+        raise UsageError("a baseline that lies outside the folder of its configuration", _NAME_IT, known)
+    return known
 
 
 def _upwards(path: str) -> Iterator[Location]:

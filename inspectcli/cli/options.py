@@ -70,6 +70,12 @@ def _size(value: object) -> str | int:
     raise WrongKindError('a number of bytes, or a string like "500MB"')
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise WrongKindError("true or false")
+    return value
+
+
 def _ignores(value: object) -> object:
     from inspectcli.commands.check.policy import TensorIgnore
 
@@ -131,6 +137,8 @@ SEVERITY = Kind({"type": click.Choice([s.value for s in Severity])}, from_config
 SIZE = Kind({}, from_config=_size, parse=_parse_size)
 #: Relative to the configuration that names it.
 FILE = Kind({"type": click.Path(dir_okay=False)}, from_config=_text)
+#: Only a configuration that is named says it; the command line has a flag of all commands.
+SWITCH = Kind(from_config=_switch)
 TENSOR_IGNORES = Kind(from_config=_ignores)
 
 
@@ -170,6 +178,7 @@ SETTINGS = (
     Setting("max_size", SIZE, "A larger checkpoint is an error: 500MB.", "SIZE"),
     Setting("require_format", WORDS, "Another format is an error: safetensors.", "FORMATS"),
     Setting("allow_unread", WORDS, "Files that may stay unread: 'onnx/*'. Repeatable.", "GLOB"),
+    Setting("plugins", SWITCH, field=None),
     Setting("per_tensor_ignores", TENSOR_IGNORES, field="tensor_ignores"),
 )
 

@@ -14,9 +14,11 @@ from inspectcli.cli.options import F, quiet_option
 from inspectcli.contract import EXIT_CLEAN, EXIT_FAILED
 from inspectcli.display.blocks import Content, Report
 from inspectcli.errors import ErrorReport, FileError, PinspectError
+from inspectcli.plugins import use_plugins
 from inspectcli.render import find_renderer, other_renderers, own_renderers
 from inspectcli.render.base import Renderer, escape
 from inspectcli.render.plain import RENDERER as PLAIN
+from inspectcli.storage.local import write_settings
 
 #: Characters that are written to the terminal or a pipe at a time.
 _WRITTEN = 1 << 16
@@ -51,14 +53,27 @@ class FormatOption(click.Option):
         return value
 
 
+def _use_plugins(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked:
+        use_plugins()
+
+
 def report_options(contents: frozenset[Content]) -> Callable[[F], F]:
-    """--format, of what the reports have, and -o."""
+    """--format, of what the reports have, -o, and --plugins."""
 
     def add(command: F) -> F:
         command = click.option(
             "-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to FILE."
         )(command)
-        return click.option("--format", "format_name", cls=FormatOption, contents=contents)(command)
+        command = click.option("--format", "format_name", cls=FormatOption, contents=contents)(command)
+        return click.option(
+            "--plugins",
+            is_flag=True,
+            is_eager=True,  # the value of --format may be one of them
+            expose_value=False,
+            callback=_use_plugins,
+            help="Load what other packages add: formats, rules.",
+        )(command)
 
     return add
 
@@ -89,7 +104,7 @@ def _by_suffix(suffix: str, contents: frozenset[Content]) -> Renderer | None:
 
 
 def write_report(report: Report, renderer: Renderer, output: str | None) -> None:
-    """Render and write; a file is opened only after the work succeeded."""
+    """Render and write; a file only after the work succeeded, whole or not at all."""
     color = not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
     width = shutil.get_terminal_size((80, 24)).columns
     pieces = renderer.pieces(report, width, color and output is None)
@@ -100,10 +115,7 @@ def write_report(report: Report, renderer: Renderer, output: str | None) -> None
         except BrokenPipeError:  # the reader has seen enough (`| head`)
             raise click.exceptions.Exit(EXIT_CLEAN) from None
         return
-    first = next(pieces, "")  # what cannot be rendered at all leaves the file as it is
-    with open(output, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.write(first)
-        file.writelines(pieces)
+    write_settings(output, pieces)
 
 
 def _together(pieces: Iterable[str]) -> Iterator[str]:

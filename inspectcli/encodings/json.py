@@ -10,6 +10,8 @@ from inspectcli.errors import DamagedFileError, LimitError
 
 MAX_DEPTH = 100
 MAX_DIGITS = 20
+#: Most values: an empty object takes two bytes of the text, and 64 of memory.
+MAX_VALUES = 3_000_000
 
 #: Strings, whole, and brackets. A string without an end reaches to the end of the text, so that no byte is scanned
 #: twice.
@@ -27,10 +29,13 @@ def parse(data: bytes, what: str, *, numbers: bool = False, duplicates: bool = F
         duplicates: accept a name twice in one object; the last value wins.
 
     Raises:
-        LimitError: it is nested more than MAX_DEPTH levels deep.
+        LimitError: it is nested more than MAX_DEPTH levels deep, or holds more than about MAX_VALUES values.
         DamagedFileError: it is not JSON (with the byte offset), repeats a name, or has a number of too many digits.
     """
     _check_depth(data, what)
+    values = sum(map(data.count, (b"{", b"[", b",")))  # in strings too: a text of so many is no config either
+    if values > MAX_VALUES:
+        raise LimitError(f"{what} holds more than {MAX_VALUES:,} values")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

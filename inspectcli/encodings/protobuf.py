@@ -7,7 +7,7 @@ import struct
 from inspectcli.errors import DamagedFileError, LimitError, TruncatedFileError
 from inspectcli.tensors.arithmetic import shortest
 
-#: Most fields of one message: far above what a configuration needs.
+#: Most fields of one message, and numbers of one field: far above what a configuration needs.
 MAX_FIELDS = 1_000_000
 
 
@@ -65,7 +65,11 @@ class Message:
         return found[-1] if found else 0
 
     def integers(self, number: int) -> list[int]:
-        """Return the varints of this field, single or packed, as int64."""
+        """Return the varints of this field, single or packed, as int64.
+
+        Raises:
+            LimitError: there are too many.
+        """
         found: list[int] = []
         for value in self._fields.get(number, ()):
             if isinstance(value, int):
@@ -75,6 +79,8 @@ class Message:
             while at < len(value):
                 item, at = varint(value, at)
                 found.append(item)
+                if len(found) > MAX_FIELDS:
+                    raise LimitError(f"a field of more than {MAX_FIELDS:,} numbers")
         return [value - (1 << 64) if value >> 63 else value for value in found]
 
     def doubles(self, number: int) -> list[float]:

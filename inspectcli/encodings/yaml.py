@@ -13,7 +13,7 @@ from inspectcli.errors import DamagedFileError, LimitError, MissingLibraryError
 
 #: No config is larger, in bytes; the pure-Python parser reads about 200 kB a second.
 MAX_YAML = 2 << 20
-#: Most nodes, with all aliases expanded.
+#: Most nodes, as written and with all aliases expanded.
 MAX_EXPANDED = 200_000
 
 
@@ -128,6 +128,14 @@ def _yaml() -> tuple[Any, Any]:
         loader.flatten_mapping(node)
         return {_key(loader, k): loader.construct_object(v, deep=True) for k, v in node.value}
 
+    def compose_node(loader: Any, parent: Any, index: Any) -> Any:
+        # Each takes a while to make: they are counted as they come, not when all are there.
+        loader.composed = getattr(loader, "composed", 0) + 1
+        if loader.composed > MAX_EXPANDED:
+            raise LimitError(f"more than {MAX_EXPANDED:,} values in a YAML text")
+        return yaml.SafeLoader.compose_node(loader, parent, index)
+
+    Loader.compose_node = compose_node
     Loader.add_constructor(tag + "map", mapping)
     Loader.add_multi_constructor(tag, anything)
     Loader.add_multi_constructor("!", lambda loader, suffix, node: anything(loader, suffix, node))

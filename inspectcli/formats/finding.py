@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from inspectcli.errors import TruncatedFileError
 from inspectcli.formats.base import Format
+from inspectcli.plugins import are_asked_for, plugins
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 
@@ -28,16 +29,18 @@ _LIKELY = (
 _LIKELY_FOLDERS = ("huggingface",)
 
 
-@lru_cache(maxsize=1)
 def formats() -> tuple[Format, ...]:
-    """Every format: those of the modules of this folder that have a FORMAT, and those of other packages."""
+    """Every format: those of the modules of this folder that have a FORMAT; and plug-ins, if they were asked for."""
+    return _formats(are_asked_for())
+
+
+@lru_cache(maxsize=2)
+def _formats(plugged: bool) -> tuple[Format, ...]:
     found: list[Format] = []
     for name in _modules():
         found.extend(_of_module(name))
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group="inspectcli.formats"):
-        found.extend(_declared(point.load()))
+    for plugin in plugins("inspectcli.formats"):
+        found.extend(_declared(plugin))
     return tuple(found)
 
 

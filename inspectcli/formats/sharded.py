@@ -136,10 +136,8 @@ def absent(tensor: str, shard: str) -> TensorRef:
 def inside(folder: Location, name: str) -> Location:
     """The shard; a link may lead within the folder or into the blobs of the same Hugging Face cache."""
     shard = folder.join(name)
-    if shard.is_link():
-        real, home = shard.real(), folder.real()
-        if not (real.is_below(home) or real.is_below(home.parent.parent.join("blobs"))):
-            raise UnsafeFileError(f"shard {name!r} is a link that leads out of its folder", "do not load it")
+    if shard.leads_out():
+        raise UnsafeFileError(f"shard {name!r} is a link that leads out of its folder", "do not load it")
     return shard
 
 

@@ -14,6 +14,9 @@ from inspectcli.hparams.names import hparam, scope_of
 #: No config is larger; beyond it lies data.
 MAX_LEAVES = 20_000
 MAX_DEPTH = 64
+#: Most letters of a key in the places of what lies below it, and of a place: each leaf has one of its own.
+MAX_KEY = 200
+MAX_PLACE = 1000
 
 
 class Attributes(dict[str, object]):
@@ -64,9 +67,16 @@ def _walk(node: object, locator: str, parents: tuple[str, ...], depth: int) -> I
 
 def _entry(key: str, value: object, locator: str, parents: tuple[str, ...], depth: int) -> Iterator[Leaf]:
     if _nested(value):
-        yield from _walk(value, f"{locator}.{key}" if locator else key, (*parents, key), depth + 1)
+        short = _short(key, MAX_KEY)
+        place = _short(f"{locator}.{short}" if locator else short, MAX_PLACE)
+        yield from _walk(value, place, (*parents, short), depth + 1)
     else:
         yield Leaf(locator, key, value, parents)
+
+
+def _short(text: str, most: int) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def _nested(value: object) -> bool:

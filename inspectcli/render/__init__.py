@@ -1,7 +1,7 @@
 """Reports as text: a module for each format, which knows blocks and nothing else of the program.
 
 A module of this folder with a RENDERER is a format, by being there; another package adds one as an entry point in the
-group `inspectcli.renderers`, named as `--format` is to take it, that gives a `Renderer`.
+group `inspectcli.renderers`, named as `--format` is to take it, that gives a `Renderer`: `--plugins` loads it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pkgutil
 from functools import lru_cache
 
 from inspectcli.display.blocks import Report
+from inspectcli.plugins import are_asked_for, plugins
 from inspectcli.render.base import Renderer
 
 __all__ = ["find_renderer", "other_renderers", "own_renderers", "render"]
@@ -50,12 +51,14 @@ def own_renderers() -> tuple[Renderer, ...]:
     return tuple(renderer for name in _modules() if (renderer := _declared(name)) is not None)
 
 
-@lru_cache(maxsize=1)
 def other_renderers() -> tuple[Renderer, ...]:
-    """Those of other packages. To look for them takes longer than a small report: asked when no own one fits."""
-    from importlib.metadata import entry_points
+    """Those of other packages, if they were asked for: when no own one fits."""
+    return _others(are_asked_for())
 
-    return tuple(point.load() for point in entry_points(group="inspectcli.renderers"))
+
+@lru_cache(maxsize=2)
+def _others(plugged: bool) -> tuple[Renderer, ...]:
+    return tuple(plugin for plugin in plugins("inspectcli.renderers") if isinstance(plugin, Renderer))
 
 
 def _modules() -> tuple[str, ...]:

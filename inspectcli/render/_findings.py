@@ -43,6 +43,18 @@ def rule_names(report: Report) -> Mapping[str, str]:
     return {rule["code"]: rule["name"] for rule in rules_of(report)}
 
 
+def settings_of(report: Report) -> list[Mapping[str, Any]]:
+    """The configurations that nobody named."""
+    settings: list[Mapping[str, Any]] = report.document["settings"]  # type: ignore[assignment]
+    return settings
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """A configuration that nobody named, and what it did, escaped."""
+    did = f": {settings['set_aside']:,} findings set aside" if settings["set_aside"] else ""
+    return f"settings of {escape(settings['path'], LIMIT)}{did}"
+
+
 def about(finding: Mapping[str, Any]) -> str:
     """The tensor, or the hyperparameter, escaped; empty if it is the file."""
     name = finding["name"] if finding["tensor"] is None else finding["tensor"]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from inspectcli.display.blocks import Content, Report
-from inspectcli.render._findings import LIMIT, files_of, findings_of, rule_names, sentence
+from inspectcli.render._findings import LIMIT, files_of, findings_of, rule_names, sentence, settings_of, told
 from inspectcli.render.base import Renderer, escape
 from inspectcli.storage.names import from_here
 
@@ -31,6 +31,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         for file in files_of(report)
         if file["error"] is not None
     ]
+    lines += [f"::notice title=settings::{_encoded(told(s), _DATA)}" for s in settings_of(report) if s["changed"]]
     return "".join(f"{line}\n" for line in lines)
 
 

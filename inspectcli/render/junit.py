@@ -18,22 +18,26 @@ from inspectcli.storage.names import from_here
 
 
 def render(report: Report, width: int = 80, color: bool = False) -> str:
-    worst_first = tuple(Severity)
-    failing = worst_first[: worst_first.index(Severity(str(report.document["fail_on"]))) + 1]
     names = rule_names(report)
     root = ET.Element("testsuites", name="pinspect check")
     for file in files_of(report):
-        root.append(_suite(file, names, failing))
+        root.append(_suite(file, names))
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Severity, ...]) -> ET.Element:
+def _suite(file: Mapping[str, Any], names: Mapping[str, str]) -> ET.Element:
+    worst_first = tuple(Severity)
+    failing = worst_first[: worst_first.index(Severity(file["fail_on"])) + 1]
     # Escaped text holds no character that XML forbids: those are all hidden ones.
     path = escape(from_here(file["path"]), LIMIT)
     suite = ET.Element("testsuite", name=path)
+    if file["settings"]:
+        properties = ET.SubElement(suite, "properties")
+        ET.SubElement(properties, "property", name="settings", value=escape(file["settings"], LIMIT))
+        ET.SubElement(properties, "property", name="set-aside", value=str(file["set_aside"]))
     if file["error"] is not None:
         kind = "skipped" if file["allowed"] else "error"
         _case(suite, path, "readable", kind, escape(file["error"]["message"], LIMIT), file["error"]["code"])
@@ -42,9 +46,9 @@ def _suite(file: Mapping[str, Any], names: Mapping[str, str], failing: tuple[Sev
         name = f"{name} {about(finding)}".rstrip()
         kind = "failure" if finding["severity"] in failing else "system-out"
         _case(suite, path, name, kind, sentence(finding), finding["severity"])
-    if not len(suite):
+    if suite.find("testcase") is None:
         ET.SubElement(suite, "testcase", classname=path, name="pinspect check")
-    suite.set("tests", str(len(suite)))
+    suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("errors", str(len(suite.findall("testcase/error"))))
     return suite

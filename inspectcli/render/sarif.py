@@ -12,7 +12,7 @@ from typing import Any
 
 from inspectcli import __version__
 from inspectcli.display.blocks import Content, Report
-from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence
+from inspectcli.render._findings import LIMIT, about, files_of, findings_of, rules_of, sentence, settings_of, told
 from inspectcli.render.base import Renderer, escape, inert
 from inspectcli.storage.names import from_here, uri
 
@@ -23,6 +23,10 @@ _HOME = "https://pypi.org/project/inspectcli/"
 def render(report: Report, width: int = 80, color: bool = False) -> str:
     places = {rule["code"]: i for i, rule in enumerate(rules_of(report))}
     unread = [file for file in files_of(report) if file["error"] is not None]
+    named = [
+        {"level": "note", "message": {"text": told(found)}, "descriptor": {"id": "settings"}}
+        for found in settings_of(report)
+    ]
     run = {
         "tool": {
             "driver": {
@@ -37,6 +41,7 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
                 "executionSuccessful": all(file["allowed"] for file in unread),
                 "toolExecutionNotifications": [_notification(file) for file in unread],
                 "properties": {"coverage": report.document["coverage"]},
+                **({"toolConfigurationNotifications": named} if named else {}),
             }
         ],
         "artifacts": [

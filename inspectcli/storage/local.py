@@ -7,13 +7,17 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.errors import DamagedFileError, NotReadableError
+from inspectcli.errors import DamagedFileError, NotReadableError, UsageError
 from inspectcli.storage.location import Entry, EntryKind, Location
 from inspectcli.storage.source import ByIdentity, Identity, Source, check_span
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_BINARY exists on Windows only, the others on POSIX only.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -27,11 +31,17 @@ _NO_NAMES = ("", os.curdir, os.pardir)
 
 @dataclass(frozen=True, slots=True)
 class LocalPath(Location):
-    """A path as the user wrote it. The empty one is the working folder: the parent of a name alone."""
+    """A path as the user wrote it. The empty one is the working folder: the parent of a name alone.
+
+    What is found from it, by `join` and `parent`, is bound to the folder that it was found in: of a place to which a
+    link leads out of there, nothing is there.
+    """
 
     path: str
     _source: Source | None = field(default=None, repr=False, compare=False)
     _head: bytes = field(default=b"", repr=False, compare=False)
+    #: The folder that links may not lead out of; None for what the user named.
+    _home: str | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.path
@@ -50,28 +60,48 @@ class LocalPath(Location):
     def parent(self) -> LocalPath:
         path = self.path.rstrip(_SEPARATORS) or self.path
         if os.path.basename(path) not in _NO_NAMES:
-            return LocalPath(os.path.dirname(path))
-        if os.path.isabs(path) and os.path.dirname(path) == path:
-            return LocalPath(path)
-        return LocalPath(os.path.join(path, os.pardir))
+            above = os.path.dirname(path)
+        elif os.path.isabs(path) and os.path.dirname(path) == path:
+            above = path
+        else:
+            above = os.path.join(path, os.pardir)
+        inside = self._home is not None and path != self._home.rstrip(_SEPARATORS)
+        return LocalPath(above, _home=self._home if inside else above)
 
     def join(self, *names: str) -> LocalPath:
-        return LocalPath(os.path.join(self.path, *names))
+        joined = os.path.join(self.path, *names)
+        if names == (os.pardir,):
+            return LocalPath(joined, _home=joined)
+        return LocalPath(joined, _home=self.path if self._home is None else self._home)
 
     def absolute(self) -> LocalPath:
-        return LocalPath(os.path.abspath(self._here))
+        home = None if self._home is None else os.path.abspath(self._home or os.curdir)
+        return LocalPath(os.path.abspath(self._here), _home=home)
 
     def exists(self) -> bool:
-        return os.path.exists(self._here)
+        return os.path.exists(self._here) and not self.leads_out()
 
     def is_file(self) -> bool:
-        return os.path.isfile(self._here)
+        return os.path.isfile(self._here) and not self.leads_out()
 
     def is_folder(self) -> bool:
-        return os.path.isdir(self._here)
+        return os.path.isdir(self._here) and not self.leads_out()
 
     def is_link(self) -> bool:
         return os.path.islink(self._here)
+
+    def leads_out(self) -> bool:
+        if self._home is None or self._source is not None:
+            return False
+        real, home = os.path.realpath(self._here), os.path.realpath(self._home or os.curdir)
+        return not any(_is_in(real, folder) for folder in (home, *_blobs(home)))
+
+    def _ensure_inside(self) -> None:
+        """Raise NotReadableError if a link leads out."""
+        if self.leads_out():
+            raise NotReadableError(
+                "a symbolic link that leads out of its folder: it is not followed", "name the file itself", self.path
+            )
 
     def real(self) -> LocalPath:
         return LocalPath(os.path.realpath(self._here))
@@ -84,15 +114,17 @@ class LocalPath(Location):
             status = os.stat(self._here)
         except (OSError, ValueError):
             return 0
-        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return status.st_size if stat.S_ISREG(status.st_mode) and not self.leads_out() else 0
 
     def identity(self) -> Identity:
+        self._ensure_inside()
         try:
             return FileIdentity.of(os.stat(self._here))
         except OSError as error:
             raise not_readable(self.path, error) from None
 
     def list(self) -> Iterator[Entry]:
+        self._ensure_inside()
         try:
             with os.scandir(self._here) as entries:
                 yield from (Entry(entry.name, _kind(entry)) for entry in entries)
@@ -100,16 +132,18 @@ class LocalPath(Location):
             raise not_readable(self.path, error) from None
 
     def open(self) -> Source:
+        self._ensure_inside()
         return LocalFile(self.path) if self._source is None else self._source
 
     def opened(self, source: Source, head: bytes = b"") -> LocalPath:
-        return LocalPath(self.path, source, head)
+        return LocalPath(self.path, source, head, self._home)
 
     def head(self, n: int) -> bytes:
         if n <= len(self._head):
             return self._head[:n]
         if self._source is not None:
             return self._source.read_at(0, min(n, self._source.size))
+        self._ensure_inside()
         source = LocalFile(self.path)
         try:
             return source.read_at(0, min(n, source.size))
@@ -117,7 +151,22 @@ class LocalPath(Location):
             source.close()
 
     def on_disk(self) -> str:
+        self._ensure_inside()
         return os.path.abspath(self._here)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _blobs(folder: str) -> Iterator[str]:
+    """Of a folder in a cache of Hugging Face, where the links of its snapshots lead: `<model>/blobs`.
+
+    <model>/snapshots/<commit>/config.json -> <model>/blobs/<hash>
+    """
+    head, snapshots, _ = f"{folder}{os.sep}".rpartition(f"{os.sep}snapshots{os.sep}")
+    if snapshots:
+        yield os.path.join(head, "blobs")
 
 
 def _kind(entry: os.DirEntry[str]) -> EntryKind:
@@ -292,11 +341,52 @@ def read_settings(path: str, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def write_settings(path: str, text: str) -> None:
-    """Write one, as UTF-8 with plain line ends.
+def write_settings(path: str, text: str | Iterable[str]) -> None:
+    """Write one, or a report, as UTF-8 with plain line ends: the whole text, or nothing of it.
+
+    Args:
+        path: of the file.
+        text: all of it, or its pieces in turn.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; what was there before is as it was.
+        UsageError: a symbolic link: what it leads to is not written.
     """
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    pieces = (text,) if isinstance(text, str) else text
+    if _is_written_in_place(path):
+        with open(path, "wb") as stream:
+            _write_all(stream, pieces)
+        return
+    if os.path.islink(path):
+        raise UsageError("a symbolic link: nothing is written through one", "name the file that it leads to", path)
+    folder, name = os.path.split(path)
+    # Not by `tempfile`, whose files only their owner may read.
+    fresh = os.path.join(folder, f".{name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    try:
+        with open(fresh, "xb") as file:
+            _write_all(file, pieces)
+            os.fsync(file.fileno())
+        with suppress(OSError):  # the first writing
+            os.chmod(fresh, stat.S_IMODE(os.stat(path).st_mode))
+        os.replace(fresh, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _write_all(file: BinaryIO, pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        file.write(piece.encode("utf-8", "backslashreplace"))
+    file.flush()
+
+
+def _is_written_in_place(path: str) -> bool:
+    """Whether it is no file that could be half written: a pipe, a terminal, `/dev/stdout` wherever that leads."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return True
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode))

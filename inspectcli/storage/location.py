@@ -30,7 +30,9 @@ class Entry(NamedTuple):
 class Location(ABC):
     """A file, a folder, or a name of which nothing is there. Plain data: it pickles, and has nothing open.
 
-    `str` of it is what the user named; that of a place found from it begins the same way.
+    `str` of it is what the user named; that of a place found from it begins the same way. Links that the user names
+    are followed; those that are found are, as far as they stay in the folder that was named (or that of the file that
+    was), or lead into the blobs of the same Hugging Face cache. Behind any other nothing is there, nothing opens.
     """
 
     __slots__ = ()
@@ -94,6 +96,10 @@ class Location(ABC):
     @abstractmethod
     def is_link(self) -> bool:
         """Whether the name itself is a link, wherever it leads."""
+
+    def leads_out(self) -> bool:
+        """Whether it was found, and a link on the way to it leads out of the folder it was found in."""
+        return False
 
     @abstractmethod
     def size(self) -> int:

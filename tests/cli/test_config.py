@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.places import FIXTURES, ROOT
@@ -183,3 +185,129 @@ def test_the_readme_shows_every_key() -> None:
     table = tomllib.loads(example)["tool"]["pinspect"]
     assert set(table) == set(KEYS)
     assert len(read_config("/somewhere/pyproject.toml", table).settings) == len(KEYS)
+
+
+# -- what a configuration that nobody named cannot do -----------------------------------------------------
+
+
+@pytest.fixture
+def acting(tmp_path: Path) -> Path:
+    """A folder with a file that acts when it is loaded."""
+    (tmp_path / "theirs").mkdir()
+    shutil.copy(FIXTURES / "hostile" / "files" / "in_nested_tuples.pt", tmp_path / "theirs" / "m.pt")
+    return tmp_path / "theirs"
+
+
+def judged(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    code = run(["check", *args, "--format", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ignore = ['PI5']",
+        "ignore = ['PI501', 'PI1']",
+        "ignore = ['runs-code']",
+        "select = ['PI1']",
+        "per-tensor-ignores = { PI501 = ['*'] }",
+        "baseline = 'known.json'",
+    ],
+)
+def test_safety_stays(text: str, acting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(acting, text)
+    known = {"path": "m.pt", "code": "PI501", "tensor": None, "count": 99}
+    (acting / "known.json").write_text(json.dumps({"pinspect-baseline": 1, "findings": [known]}))
+    code, document = judged([str(acting)], capsys)
+    assert code == 1
+    assert any(finding["code"] == "PI501" for finding in document["files"][0]["findings"])
+    # The person who runs it may say the same.
+    assert judged([str(acting), "--config", str(path)], capsys)[0] == (1 if "per-tensor" in text else 0)
+
+
+def test_what_could_not_be_read_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.ones(3, np.float32)}, tmp_path / "model-00001-of-00002.safetensors")
+    weights = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    config(tmp_path, "ignore = ['PI4']")
+    code, document = judged([str(tmp_path / "model.safetensors.index.json")], capsys)
+    assert code == 2
+    assert "PI401" in {finding["code"] for finding in document["files"][0]["findings"]}
+
+
+def test_it_does_not_choose_what_is_read(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config(tmp_path, "select = ['PI4']")
+    code, document = judged([model], capsys)
+    assert (code, document["settings"][0]["set_aside"]) == (0, 2)
+
+
+def test_it_speaks_of_what_lies_below_it_only(
+    acting: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(acting, "ignore = ['PI1']\nmax-size = 1\nfail-on = 'note'")
+    for paths in ([str(acting), model], [model, str(acting)]):
+        code, document = judged(paths, capsys)
+        files = {Path(file["path"]).name: file for file in document["files"]}
+        assert code == 1
+        assert {finding["code"] for finding in files["m.safetensors"]["findings"]} == {"PI101", "PI102"}
+        assert "PI490" in {finding["code"] for finding in files["m.pt"]["findings"]}
+        assert (files["m.safetensors"]["settings"], files["m.pt"]["settings"]) == ("", str(path))
+        assert (files["m.safetensors"]["fail_on"], files["m.pt"]["fail_on"]) == ("error", "note")
+        assert [file["path"] for file in document["files"]] == [
+            str(acting / "m.pt") if p == str(acting) else p for p in paths
+        ]
+
+
+@pytest.mark.parametrize("format_name", ["plain", "terminal", "markdown", "json", "yaml", "sarif", "junit", "github"])
+def test_every_format_names_it(
+    format_name: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(tmp_path, "ignore = ['PI1']")
+    assert run(["check", model, "--format", format_name]) == 0
+    assert ".pinspect.toml" in "".join(capsys.readouterr().out.split("\n "))
+
+
+def test_quiet_names_it_if_it_changed_anything(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, "ignore = ['PI1']")
+    assert run(["check", "-q", model]) == 0
+    assert capsys.readouterr().err == f"pinspect: settings of {path}: 2 findings set aside\n"
+    config(tmp_path, "ignore = ['PI503']")
+    assert run(["check", "-q", model]) == 1
+    assert capsys.readouterr().err == ""
+    config(tmp_path, "max-size = 1\nfail-on = 'error'")
+    assert run(["check", "-q", model, "--select", "PI4"]) == 1
+    assert capsys.readouterr().err == f"pinspect: settings of {path}\n"
+
+
+def test_a_configuration_that_is_named_applies_to_all(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path / "elsewhere", "[tool.pinspect]\nignore = ['PI1']", "ci.toml")
+    config(tmp_path, "max-size = 1")
+    assert run(["check", model, "--config", str(path)]) == 0
+    assert f"settings of {path}" in capsys.readouterr().out
+    assert run(["check", model, "--config", str(path), "--no-config"]) == 2
+    assert run(["check", model, "--config", str(tmp_path / "none.toml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_links_and_baselines_out_of_its_folder(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "theirs"
+    home.mkdir()
+    shutil.move(model, home / "m.safetensors")
+    (tmp_path / "settings.toml").write_text("ignore = ['PI1']")
+    (home / ".pinspect.toml").symlink_to("../settings.toml")
+    assert run(["check", str(home)]) == 2
+    assert "leads out of its folder\n  name it with --config" in capsys.readouterr().err
+    (home / ".pinspect.toml").unlink()
+    mine = tmp_path / "mine.json"
+    for text, place in (("../mine.json", None), (str(mine), None), ("known.json", "../mine.json")):
+        config(home, f"baseline = '{text}'")
+        if place is not None:
+            (home / text).symlink_to(place)
+        assert run(["check", str(home), "--update-baseline"]) == 2
+        assert "a baseline that lies outside" in capsys.readouterr().err
+        assert not mine.exists()

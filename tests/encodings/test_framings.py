@@ -74,6 +74,9 @@ def test_a_message_of_too_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     Message(b"\x08\x00" * 3)
     with pytest.raises(LimitError):
         Message(b"\x08\x00" * 4)
+    assert Message(field(1, bytes(3))).integers(1) == [0, 0, 0]
+    with pytest.raises(LimitError):
+        Message(field(1, bytes(4))).integers(1)
 
 
 @given(st.binary(max_size=200))

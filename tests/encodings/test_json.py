@@ -139,3 +139,14 @@ def test_the_place_counts_bytes_and_not_characters() -> None:
 def test_the_time_grows_with_the_length_only(data: bytes) -> None:
     with processor_seconds(5), pytest.raises(PinspectError):
         parse(data, "it")
+
+
+@pytest.mark.parametrize("text", [b"[" + b"{}," * 1_600_000 + b"1]", b"[" + b"1," * 3_000_001 + b"1]"])
+def test_values_are_counted_before_they_are_made(text: bytes) -> None:
+    with pytest.raises(LimitError, match="more than 3,000,000 values"):
+        parse(text, "a config")
+
+
+def test_a_long_index_is_read() -> None:
+    text = json.dumps({"weight_map": {f"blocks.{i}.weight": f"{i % 100}.safetensors" for i in range(300_000)}})
+    assert len(parse(text.encode(), "the index")["weight_map"]) == 300_000

@@ -93,3 +93,20 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(max_size=8), VALUES, min_size=1, max_size=4))
 def test_what_we_write_is_what_pyyaml_reads(document: dict[str, object]) -> None:
     assert yaml.safe_load("".join(render(Report("hparams", (), document)))) == document
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" + b"a," * 400_000 + b"]", b"{" + b"a: 1, " * 300_000 + b"}", b"a: 1\n" * 300_000]
+)
+def test_values_are_counted_as_they_come(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = yaml.SafeLoader.compose_node
+    monkeypatch.setattr(
+        yaml.SafeLoader,
+        "compose_node",
+        lambda self, *args: made.append(1) or real(self, *args),  # type: ignore[func-returns-value]
+    )
+    monkeypatch.setattr("inspectcli.encodings.yaml.MAX_EXPANDED", 1000)
+    with pytest.raises(LimitError, match="more than 1,000 values"):
+        load_yaml(text, "a config")
+    assert len(made) == 1000

@@ -13,9 +13,10 @@ from support.toy_format import write, write_folder
 
 import inspectcli
 from inspectcli import formats as package
+from inspectcli import plugins
 from inspectcli.cli import run
 from inspectcli.errors import UsageError
-from inspectcli.formats import FORMAT_NAMES, finding, formats, open_checkpoint
+from inspectcli.formats import FORMAT_NAMES, finding, open_checkpoint
 from inspectcli.formats.discovery import is_named_like_a_checkpoint, models_in, search
 from inspectcli.storage import locate
 
@@ -34,10 +35,11 @@ def _toys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[inspectcli.formats]\ntoy = support.toy_format:FORMAT\n")
         monkeypatch.syspath_prepend(str(home))
+        monkeypatch.setattr(plugins, "_asked", True)
     monkeypatch.setattr(finding, "_titles", dict(finding._titles))
-    formats.cache_clear()
+    finding._formats.cache_clear()
     yield
-    formats.cache_clear()
+    finding._formats.cache_clear()
 
 
 pytestmark = pytest.mark.usefixtures("_toys")

@@ -175,3 +175,11 @@ def test_lora_alpha_without_a_scope_is_left_alone(tmp_path: Path) -> None:
 def test_what_holds_no_settings(tmp_path: Path, text: str) -> None:
     with contextlib.suppress(PinspectError):
         assert not told(tmp_path, "c.json", text).entries
+
+
+def test_a_long_key_is_not_written_out_at_each_place_below_it(tmp_path: Path) -> None:
+    text = json.dumps({"k" * (1 << 20): {f"a{i}": {"x": i} for i in range(5_000)}})
+    found = told(tmp_path, "settings.json", text)
+    places = {row.source.locator for row in found.rows}
+    assert len(places) == 5_000
+    assert sum(map(len, places)) < 5_000 * 300

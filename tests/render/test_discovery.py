@@ -12,9 +12,10 @@ import pytest
 from support.places import FIXTURES
 
 import inspectcli.render
+from inspectcli import plugins
 from inspectcli.cli import run
 from inspectcli.display.blocks import Content
-from inspectcli.render import find_renderer, other_renderers, own_renderers
+from inspectcli.render import find_renderer, own_renderers
 
 #: A page: rows that open, cells that sort by their values, links to other rows. It knows blocks, and no command.
 TOY = '''
@@ -54,7 +55,7 @@ RENDERER = Renderer("toy", render, suffixes=(".html",))
 
 def forget() -> None:
     own_renderers.cache_clear()
-    other_renderers.cache_clear()
+    inspectcli.render._others.cache_clear()
     sys.modules.pop("inspectcli.render.toy", None)
 
 
@@ -70,6 +71,7 @@ def toy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-pages\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[inspectcli.renderers]\ntoy = toy_pages:RENDERER\n")
         monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(plugins, "_asked", True)
     forget()
     yield
     sys.modules.pop("toy_pages", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError
-from inspectcli.storage.local import LocalFile
+from inspectcli.errors import DamagedFileError, NotReadableError, TruncatedFileError, UsageError
+from inspectcli.storage import local, locate
+from inspectcli.storage.local import LocalFile, write_settings
 
 DATA = bytes(range(256)) * 4
 
@@ -168,3 +170,114 @@ def test_a_closed_file_stays_closed(tmp_path: Path) -> None:
     made.close()
     with pytest.raises(OSError):
         made.read_at(0, 1)
+
+
+# -- links that are found ---------------------------------------------------------------------------------
+
+
+def test_a_place_that_is_found_is_bound_to_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "m" / "inner").mkdir(parents=True)
+    (tmp_path / "m" / "model.pt").write_bytes(DATA)
+    (tmp_path / "m" / "other.json").write_text("[]")
+    for name, target in (("out", "../secret.json"), ("within", "other.json"), ("up", "..")):
+        (tmp_path / "m" / name).symlink_to(target)
+    (tmp_path / "m" / "inner" / "back").symlink_to("../other.json")
+    folder = locate(tmp_path / "m")
+    for named in (folder, locate(tmp_path / "m" / "model.pt").parent, folder.absolute()):
+        for out in (named.join("out"), named.join("up", "secret.json"), named.join("..", "secret.json")):
+            assert out.leads_out()
+            assert not (out.exists())
+            assert not (out.is_file())
+            assert not (out.size())
+            for read in (out.open, lambda out=out: out.head(2), out.identity, out.on_disk):
+                with pytest.raises(NotReadableError, match="leads out of its folder"):
+                    read()
+        assert not named.join("up").is_folder()
+        with pytest.raises(NotReadableError, match="leads out of its folder"):
+            list(named.join("up").list())
+        assert named.join("within").head(2) == named.join("inner", "back").head(2) == b"[]"
+    # What the user names is read wherever it leads; and the folder above may be asked for as itself.
+    assert locate(tmp_path / "m" / "out").head(2) == b"{}"
+    assert folder.join("..").join("secret.json").head(2) == folder.parent.join("secret.json").head(2) == b"{}"
+
+
+def test_the_cache_of_hugging_face_is_links_to_its_own_blobs(tmp_path: Path) -> None:
+    for name, target in (("a", "../../blobs/1"), ("b", "../../../other/blobs/1")):
+        blob = tmp_path / "m" / "snapshots" / "c0ffee" / target
+        blob.resolve().parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / "snapshots" / "c0ffee").mkdir(parents=True, exist_ok=True)
+        blob.resolve().write_text("{}")
+        (tmp_path / "m" / "snapshots" / "c0ffee" / name).symlink_to(target)
+    folder = locate(tmp_path / "m" / "snapshots" / "c0ffee")
+    assert folder.join("a").is_file()
+    assert folder.join("b").leads_out()
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_there_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_settings(str(path), "größe\n\ud800")
+    assert path.read_bytes() == "größe\n\\ud800".encode()
+    path.chmod(0o640)
+    write_settings(str(path), "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("fault", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_what_was_there(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("before")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fault == "write":
+        monkeypatch.setattr(local, "_write_all", full)
+    else:
+        monkeypatch.setattr(os, fault, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_settings(str(path), "x" * 10_000)
+    monkeypatch.undo()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("report.json", "before")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are of POSIX")
+def test_a_real_limit_leaves_no_half_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from inspectcli.storage.local import write_settings\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    write_settings(sys.argv[1], 'x' * 100_000)\n"
+        "except OSError as error:\n    sys.exit(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "report")], timeout=60)
+    assert done.returncode == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link").symlink_to("precious")
+    (tmp_path / "nowhere").symlink_to("fresh")
+    for name in ("link", "nowhere"):
+        with pytest.raises(UsageError, match="nothing is written through one"):
+            write_settings(str(tmp_path / name), "theirs")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "fresh").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="the system has no /dev/stdout")
+def test_devices_and_pipes_are_written_as_they_are(tmp_path: Path) -> None:
+    code = "import sys; from inspectcli.storage.local import write_settings; write_settings(sys.argv[1], 'said')"
+    for sink, target in (("/dev/stdout", subprocess.PIPE), ("/dev/null", subprocess.PIPE)):
+        done = subprocess.run([sys.executable, "-c", code, sink], stdout=target, text=True, timeout=60, check=True)
+        assert done.stdout == ("said" if sink == "/dev/stdout" else "")
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", code, "/dev/stdout"], stdout=out, timeout=60, check=True)
+    assert (tmp_path / "out").read_text() == "said"

@@ -78,9 +78,9 @@ def within(path: object, *roots: str) -> bool:
 
 
 def is_setting(path: object) -> bool:
-    """The nearest configuration of pinspect, and what installed packages say that they add to it."""
+    """The nearest configuration of pinspect."""
     path = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
-    return path.endswith((".dist-info/entry_points.txt", f"{os.sep}pyproject.toml")) or path in sys.path
+    return path.endswith(f"{os.sep}pyproject.toml")
 
 
 def runs(command: str, path: Path) -> Iterator[tuple[str, str, int, str, str]]:

@@ -33,7 +33,7 @@ def report_of(
     *findings: Finding, path: str = "models/a.pt", error: str = "", fail_on: str = "error", clean: str = ""
 ) -> Report:
     """A report of one file with these findings, and perhaps of an unreadable and of a clean one."""
-    files = [CheckedFile(path, "torch-zip", 100, None, findings)]
+    files = [CheckedFile(path, "torch-zip", 100, None, findings, fail_on=Severity(fail_on))]
     if error:
         files.append(CheckedFile("cut.pt", "", 7, FileError("truncated", error), ()))
     if clean:

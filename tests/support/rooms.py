@@ -20,6 +20,7 @@ LEVELS = (
         Room("contract", "schema name, exit codes, severities"),
         Room("document", "results -> JSON: the one writer"),
         Room("words", "the base of enums of words"),
+        Room("plugins", "entry points of other packages: none is loaded unasked"),
         Room("display.blocks", "what people see, before it is text"),
     ),
     (Room("storage", "text -> Location -> Source: where bytes come from"),),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from inspectcli.analysis.findings import Finding
@@ -79,13 +79,15 @@ def _parsed(table: Mapping[str, object]) -> Counter[Key]:
     return known
 
 
-def split(findings: Sequence[Finding], where: str, known: Counter[Key]) -> tuple[tuple[Finding, ...], int]:
-    """The new findings of the file at `where`, and how many are known."""
+def split(
+    findings: Sequence[Finding], where: str, known: Counter[Key], guarded: Callable[[str], bool] = lambda code: False
+) -> tuple[tuple[Finding, ...], int]:
+    """The new findings of the file at `where`, and how many are known; of the rules that are guarded all are new."""
     left = known.copy()
     new = []
     for finding in findings:
         key = Key.of(finding, where)
-        if left[key] > 0:
+        if left[key] > 0 and not guarded(finding.code):
             left[key] -= 1
         else:
             new.append(finding)
@@ -105,7 +107,7 @@ def write(path: str, found: Mapping[str, Sequence[Finding]], old: Counter[Key]) 
     """
     now = {place(file, path): findings for file, findings in found.items()}
     home = locate(path).absolute().parent
-    counted = Counter({k: n for k, n in old.items() if k.path not in now and home.join(k.path).exists()})
+    counted = Counter({k: n for k, n in old.items() if k.path not in now and locate(str(home.join(k.path))).exists()})
     counted.update(Key.of(finding, where) for where, findings in now.items() for finding in findings)
     try:
         write_settings(path, _text(counted))

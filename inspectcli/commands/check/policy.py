@@ -17,6 +17,10 @@ from inspectcli.tensors.names import fits
 LIMIT_CODES = MAX_SIZE_CODE, REQUIRE_FORMAT_CODE = "PI490", "PI590"
 
 
+#: First letters of rules that only the person who runs `check` can set aside, and no file that lies beside a model:
+#: what acts when it is loaded, and what could not be looked at.
+GUARDED = ("PI401", "PI409", "PI5")
+
 #: Bytes: no file system addresses more.
 _LARGEST = float(1 << 64)
 
@@ -53,6 +57,8 @@ class Policy:
         require_format: formats of which one is asked for; empty for any.
         tensor_ignores: findings that are meant to be there.
         allow_unread: patterns of the paths of files that may stay unread.
+        asked: what the command line alone asks, where a configuration that nobody named says the rest; None if all is
+            said by the person who runs it.
     """
 
     select: tuple[str, ...] = ()
@@ -63,6 +69,27 @@ class Policy:
     require_format: tuple[str, ...] = ()
     tensor_ignores: tuple[TensorIgnore, ...] = ()
     allow_unread: tuple[str, ...] = ()
+    asked: Policy | None = None
+
+
+def is_guarded(code: str) -> bool:
+    """Whether a configuration or a baseline that nobody named leaves findings of this rule as they are."""
+    return code.startswith(GUARDED)
+
+
+def choose_guarded(policy: Policy, rules: Sequence[Rule]) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+    """The rules that count, and those that only a configuration set aside: they run too, so that it can be said.
+
+    Raises:
+        UsageError: an unknown code or format; or none is left.
+    """
+    chosen = choose(policy, rules)
+    if policy.asked is None:
+        return chosen, ()
+    codes = {rule.code for rule in chosen}
+    others = [rule for rule in choose(policy.asked, rules) if rule.code not in codes]
+    counted = (*chosen, *(rule for rule in others if is_guarded(rule.code)))
+    return tuple(sorted(counted, key=lambda r: r.code)), tuple(r for r in others if not is_guarded(r.code))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -52,6 +52,10 @@ class CheckedFile:
         known: how many are in the baseline.
         hazards: what would act on a careless loader, whichever rules ran.
         allowed: whether it may stay unread.
+        fail_on: findings this bad, or worse, fail.
+        settings: the configuration that was found for it; empty without one.
+        set_aside: how many findings that configuration, or a baseline that it names, keeps from counting.
+        kept: how many it would have, if it had been named.
     """
 
     path: str
@@ -63,11 +67,35 @@ class CheckedFile:
     known: int = 0
     hazards: tuple[Hazard, ...] = ()
     allowed: bool = False
+    fail_on: Severity = Severity.ERROR
+    settings: str = ""
+    set_aside: int = 0
+    kept: int = 0
 
     @property
-    def fails(self) -> bool:
+    def is_refused(self) -> bool:
         """Whether it could not be read, and may not stay unread."""
         return self.error is not None and not self.allowed
+
+    def fails(self, fail_on: Severity) -> bool:
+        """Whether one of its findings is this bad, or worse."""
+        return any(RANK[finding.severity] <= RANK[fail_on] for finding in self.findings)
+
+
+class FoundSettings(NamedTuple):
+    """A configuration that nobody named, and what it did.
+
+    Attributes:
+        path: of the file.
+        changed: whether the report would say anything else without it.
+        set_aside: how many findings it keeps from counting.
+        kept: how many it would have, if it had been named: they are of safety, or of what could not be read.
+    """
+
+    path: str
+    changed: bool
+    set_aside: int
+    kept: int
 
 
 @written(also=("exit_code", "statistics"))
@@ -81,6 +109,7 @@ class CheckReport:
         fail_on: findings this bad, or worse, fail.
         passed_over: files that a hook was given and that are no checkpoints.
         coverage: what was looked at, and what was not.
+        settings: the configurations that were found, and what they did.
     """
 
     files: tuple[CheckedFile, ...]
@@ -88,6 +117,7 @@ class CheckReport:
     fail_on: Severity = Severity.ERROR
     passed_over: tuple[str, ...] = ()
     coverage: Coverage = Coverage()  # noqa: RUF009  (immutable)
+    settings: tuple[FoundSettings, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -96,9 +126,9 @@ class CheckReport:
     @property
     def exit_code(self) -> int:
         """2 if a file could not be read and may not stay unread, 1 if a finding is bad enough, else 0."""
-        if any(file.fails for file in self.files):
+        if any(file.is_refused for file in self.files):
             return EXIT_FAILED
-        return EXIT_FOUND if any(RANK[f.severity] <= RANK[self.fail_on] for f in self.findings) else EXIT_CLEAN
+        return EXIT_FOUND if any(file.fails(file.fail_on) for file in self.files) else EXIT_CLEAN
 
     @property
     def statistics(self) -> Mapping[str, int]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from inspectcli.analysis.findings import Finding, all_rules
 from inspectcli.commands.check import baseline as baselines
-from inspectcli.commands.check.policy import Policy, TensorIgnore, choose, code_of, parse_size, severity_of
-from inspectcli.commands.check.result import CheckedFile, CheckReport, Ignored
+from inspectcli.commands.check.policy import (
+    Policy,
+    TensorIgnore,
+    choose,
+    choose_guarded,
+    code_of,
+    is_guarded,
+    parse_size,
+    severity_of,
+)
+from inspectcli.commands.check.result import CheckedFile, CheckReport, FoundSettings, Ignored
 from inspectcli.commands.inspect.result import Coverage, FileReport
 from inspectcli.commands.inspect.run import Searched, inspect_checkpoint, inspect_found
 from inspectcli.errors import FileError, NoCheckpointError, PinspectError, UnsupportedFormatError, UsageError
@@ -25,9 +34,13 @@ def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
     """A file with its findings parted into those that count and those that are meant to be there."""
     kept: list[Finding] = []
     ignored: list[Ignored] = []
+    guarded = 0
     for finding in file.findings:
         by = next((i for i in policy.tensor_ignores if i.fits(finding)), None)
-        if by is None:
+        if by is not None and policy.asked is not None and is_guarded(finding.code):
+            guarded += 1
+            kept.append(finding)
+        elif by is None:
             kept.append(finding)
         else:
             ignored.append(Ignored.of(finding, by))
@@ -43,6 +56,9 @@ def judge_file(file: FileReport, policy: Policy) -> CheckedFile:
         tuple(ignored),
         hazards=file.hazards,
         allowed=allowed,
+        fail_on=policy.fail_on,
+        set_aside=0 if policy.asked is None else len(ignored),
+        kept=guarded,
     )
 
 
@@ -67,8 +83,10 @@ class Checker:
         rules = all_rules()
         ignores = tuple(i._replace(code=code_of(i.code, rules)) for i in policy.tensor_ignores)
         self._policy = replace(policy, tensor_ignores=ignores)
-        self._rules = choose(self._policy, rules)
-        self._read = any(rule.reads_values for rule in self._rules)
+        # Those that a configuration set aside run too: only so can be told what it hides.
+        self._rules, self._aside = choose_guarded(self._policy, rules)
+        self._kept = {rule.code for rule in self._rules} - {rule.code for rule in choose(self._policy, rules)}
+        self._read = any(rule.reads_values for rule in (*self._rules, *self._aside))
         self._hook = hook
         self._progress = progress
         self._start = start
@@ -92,7 +110,7 @@ class Checker:
             if searched.passes_over(found, report):
                 continue
             coverage = coverage.with_file(report)
-            files.append(judge_file(report, self._policy))
+            files.append(self._judged(report))
         for refused in searched.refused:
             coverage = coverage.with_file(refused)
             files.append(judge_file(refused, self._policy))
@@ -100,7 +118,7 @@ class Checker:
         return CheckReport(tuple(files), self._rules, self._policy.fail_on, tuple(passed_over), coverage)
 
     def _report(self, found: Found) -> FileReport:
-        return inspect_found(found, self._read, progress=self._progress, rules=self._rules)
+        return inspect_found(found, self._read, progress=self._progress, rules=(*self._rules, *self._aside))
 
     def check_live(self, target: object) -> CheckReport:
         """A module or a state dict in memory."""
@@ -109,6 +127,17 @@ class Checker:
         report = inspect_checkpoint(from_live(target), self._read, rules=self._rules)
         coverage = Coverage().with_file(report)
         return CheckReport((judge_file(report, self._policy),), self._rules, self._policy.fail_on, coverage=coverage)
+
+    def _judged(self, report: FileReport) -> CheckedFile:
+        """A file without the findings of the rules that were set aside."""
+        aside = {rule.code for rule in self._aside}
+        counted = tuple(finding for finding in report.findings if finding.code not in aside)
+        judged = judge_file(replace(report, findings=counted), self._policy)
+        return replace(
+            judged,
+            set_aside=judged.set_aside + len(report.findings) - len(counted),
+            kept=judged.kept + sum(finding.code in self._kept for finding in judged.findings),
+        )
 
 
 def _is_no_checkpoint(path: Location, error: FileError) -> bool:
@@ -130,8 +159,14 @@ class Compared(NamedTuple):
     gone: int = 0
 
 
-def compare(report: CheckReport, path: str, update: bool = False) -> Compared:
+def compare(report: CheckReport, path: str, update: bool = False, found: bool = False) -> Compared:
     """Leave out what the baseline knows; write it if it is not there, or is to be updated.
+
+    Args:
+        report: of what was checked.
+        path: of the baseline.
+        update: whether to write it in any case.
+        found: whether nobody named it: then it excuses nothing of the rules that are guarded.
 
     Raises:
         PinspectError: it cannot be read or written.
@@ -141,18 +176,51 @@ def compare(report: CheckReport, path: str, update: bool = False) -> Compared:
     recorded = None
     if new or update:
         # What could not be read keeps what is recorded of it.
-        found = {file.path: file.findings for file in report.files if file.error is None}
-        recorded = baselines.write(path, found, known)
+        now = {file.path: file.findings for file in report.files if file.error is None}
+        recorded = baselines.write(path, now, known)
         known = baselines.read(path)
     files = []
     gone = 0
     for file in report.files:
         where = baselines.place(file.path, path)
-        findings, n = baselines.split(file.findings, where, known)
-        files.append(replace(file, findings=findings, known=n))
+        findings, n = baselines.split(file.findings, where, known, is_guarded if found else lambda code: False)
+        files.append(replace(file, findings=findings, known=n, set_aside=file.set_aside + (n if found else 0)))
         if file.error is None:
             gone += sum(count for key, count in known.items() if key.path == where) - n
     return Compared(replace(report, files=tuple(files)), recorded, gone)
+
+
+def under(report: CheckReport, settings: str, asked: Policy) -> CheckReport:
+    """A report of files for which a configuration was found, which is named in it.
+
+    Args:
+        report: of the files below the configuration.
+        settings: its path.
+        asked: what the command line alone asks.
+    """
+    files = tuple(replace(file, settings=settings) for file in report.files)
+    base = {rule.code for rule in choose(asked, all_rules())}
+    aside = sum(file.set_aside for file in files)
+    added = any(finding.code not in base for file in files for finding in file.findings)
+    turned = any(file.fails(file.fail_on) != file.fails(asked.fail_on) for file in files)
+    told = FoundSettings(settings, bool(aside) or added or turned, aside, sum(file.kept for file in files))
+    return replace(report, files=files, settings=(told,))
+
+
+def joined(reports: Sequence[CheckReport]) -> CheckReport:
+    """Several reports as one; a file that two of them hold counts as in the first."""
+    if len(reports) == 1:
+        return reports[0]
+    files = {file.path: file for report in reversed(reports) for file in reversed(report.files)}
+    rules = {rule.code: rule for report in reports for rule in report.rules}
+    return replace(
+        reports[0],
+        files=tuple(reversed(files.values())),
+        rules=tuple(rules[code] for code in sorted(rules)),
+        passed_over=tuple(dict.fromkeys(path for report in reports for path in report.passed_over)),
+        settings=tuple(settings for report in reports for settings in report.settings),
+        coverage=Coverage(*(sum(figures) for figures in zip(*(report.coverage for report in reports), strict=True))),
+    )
 
 
 def check(

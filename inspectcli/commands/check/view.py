@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from inspectcli.analysis.findings import Finding, Rule, Severity
-from inspectcli.commands.check.result import CheckReport, RulesReport
+from inspectcli.commands.check.result import CheckReport, FoundSettings, RulesReport
 from inspectcli.commands.inspect.health_view import TONES, coverage_text
 from inspectcli.contract import RANK
 from inspectcli.display.blocks import Block, Cell, Column, Facts, Field, Heading, Note, Report, Table, Tone, table_of
@@ -134,6 +134,17 @@ def _asides(report: CheckReport) -> Iterator[str]:
     known = sum(file.known for file in report.files)
     if known:
         yield f"{plural(known, 'finding')} known from the baseline"
+    yield from map(told, report.settings)
+
+
+def told(settings: FoundSettings) -> str:
+    """A configuration that nobody named, and what it did, as a sentence."""
+    did = []
+    if settings.set_aside:
+        did.append(f"{plural(settings.set_aside, 'finding')} set aside")
+    if settings.kept:
+        did.append(f"{plural(settings.kept, 'finding')} kept, which only --config {settings.path} sets aside")
+    return f"settings of {settings.path}" + (f": {'; '.join(did)}" if did else "")
 
 
 # -- rules ----------------------------------------------------------------------------------------------
