@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from inspectcli import plugins
 from inspectcli.analysis import findings, health
 from inspectcli.cli import run
 
@@ -49,6 +50,7 @@ def _toy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rules\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[inspectcli.rules]\ntoy = toy_rules\n")
         monkeypatch.syspath_prepend(str(home))
+        monkeypatch.setattr(plugins, "_asked", True)
     yield
     for name in ("toy_rules", "inspectcli.analysis.health.toy"):
         sys.modules.pop(name, None)
