@@ -216,21 +216,6 @@ def _agreed(matches: Mapping[str, _Match]) -> Collection[tuple[str, str]]:
     }
 
 
-class _ReadOnce:
-    """The values of a tensor, read once more by whoever asks first."""
-
-    __slots__ = ("_ref", "_values")
-
-    def __init__(self, ref: TensorRef) -> None:
-        self._ref = ref
-        self._values: tuple[npt.NDArray[Any] | None] | None = None
-
-    def __call__(self) -> npt.NDArray[Any] | None:
-        if self._values is None:
-            self._values = (whole(self._ref, _MOST_READ),)
-        return self._values[0]
-
-
 @dataclass(frozen=True)
 class _Model:
     """The rest of the file, as far as judging a tensor depends on it."""

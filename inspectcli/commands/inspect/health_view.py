@@ -52,13 +52,6 @@ def init_cell(line: Fold[TensorRow]) -> Cell:
     return Cell(f"{still} of {len(verdicts)} as init", Tone.DIM)
 
 
-def _is_one_constant(row: TensorRow) -> bool:
-    """Whether a matrix holds nothing but one value."""
-    constant = row.init is not None and row.init.family == "constant"
-    same = row.stats is not None and row.stats.min is not None and row.stats.min == row.stats.max
-    return constant and same and sum(n > 1 for n in row.shape) > 1
-
-
 def _times(ratio: float) -> str:
     return significant(ratio, 2 if ratio < 100 else 1)
 
