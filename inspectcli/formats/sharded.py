@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from inspectcli.display.text import is_or_are, listed, plural
 from inspectcli.encodings import json as _json
@@ -42,13 +42,13 @@ def open_index(location: Location) -> Checkpoint:
     named = sorted(set(weight_map.values()))
     shards = _open_shards(location.parent, named)
     held = tuple(ref for checkpoint in shards.values() for ref in checkpoint.tensors)
-    lost = tuple(absent(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards)
+    lost = [(tensor, shard) for tensor, shard in weight_map.items() if shard not in shards]
     first = next(iter(shards.values()))
     return Checkpoint(
         path=str(location),
         format=f"{'safetensors' if first.format == 'safetensors' else 'torch'}-sharded",
         size=sum(c.size for c in shards.values()),
-        tensors=held + lost,
+        tensors=(*held, *(absent(tensor, shard) for tensor, shard in lost)),
         metadata={"shards": len(named), "total_size": declared, "shard_format": first.format},
         objects={name: c.objects for name, c in shards.items()},
         writer=first.writer,
@@ -59,7 +59,7 @@ def open_index(location: Location) -> Checkpoint:
         files=tuple(c.path for c in shards.values()),
         checksums=tuple(check for c in shards.values() for check in c.checksums),
         defects=(
-            *_missing(weight_map, shards),
+            *missing_shards(named, shards, lost, "tensor"),
             *_extra(location.parent, named),
             *_disagreements(weight_map, shards),
             *(() if lost else _wrong_total(declared, held)),
@@ -144,17 +144,29 @@ def inside(folder: Location, name: str) -> Location:
 # -- where index and shards contradict each other ----------------------------------------------------------
 
 
-def _missing(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint]) -> Iterator[Defect]:
-    named = sorted(set(weight_map.values()))
-    for shard in named:
-        if shard not in shards:
-            tensors = tuple(tensor for tensor, where in weight_map.items() if where == shard)
+def missing_shards(
+    names: Sequence[str], there: Collection[str], lost: Iterable[tuple[str, str]], noun: str
+) -> Iterator[Defect]:
+    """Shards that an index names and that are not there.
+
+    Args:
+        names: all of them, sorted.
+        there: those that are.
+        lost: (name, missing shard) of each tensor, or layer, that has no values so.
+        noun: what these are, `tensor`.
+    """
+    of_shard: dict[str, list[str]] = {}
+    for name, shard in lost:
+        of_shard.setdefault(shard, []).append(name)
+    for shard in names:
+        if shard not in there:
+            held = tuple(of_shard.get(shard, ()))
             yield Defect(
                 "missing-shard",
-                f"the shard {shard} is missing: found {len(shards):,} of the {len(named):,} that the index names; "
-                f"{plural(len(tensors), 'tensor')} without values",
-                {"shard": shard, "found": len(shards), "expected": len(named), "tensors": len(tensors)},
-                tensors,
+                f"the shard {shard} is missing: found {len(there):,} of the {len(names):,} that the index names; "
+                f"{plural(len(held), noun)} without values",
+                {"shard": shard, "found": len(there), "expected": len(names), "tensors": len(held)},
+                held,
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from inspectcli.display.text import listed, plural
+from inspectcli.display.text import listed
 from inspectcli.encodings import json as _json
 from inspectcli.errors import DamagedFileError, LimitError, NotReadableError
 from inspectcli.formats.base import Format
@@ -18,7 +18,7 @@ from inspectcli.formats.hdf5 import file as hdf5
 from inspectcli.formats.hdf5.listing import Listing
 from inspectcli.formats.opening import open_file
 from inspectcli.formats.sharded import FORMAT as SHARDED
-from inspectcli.formats.sharded import MAX_SHARDS, absent, check_name, index_text, inside
+from inspectcli.formats.sharded import MAX_SHARDS, absent, check_name, index_text, inside, missing_shards
 from inspectcli.storage.location import Location
 from inspectcli.storage.source import Source
 from inspectcli.tensors.model import Checkpoint, Defect, Kind, Training
@@ -50,20 +50,21 @@ def open_index(location: Location) -> Checkpoint:
     named = hdf5.name_datasets(merged, configs, lambda first, second: False)[1]
     of_path = {dataset: shards[name][1] for dataset, name in homes.items()}
     missing = {group: gone[0] for group, held in weight_map.items() if (gone := [n for n in held if n not in shards])}
-    lost = tuple(absent(group.strip("/").removesuffix("/vars").replace("/", "."), n) for group, n in missing.items())
+    lost = [(group.strip("/").removesuffix("/vars").replace("/", "."), shard) for group, shard in missing.items()]
     label = hdf5.optimizer_label(merged)
     return Checkpoint(
         path=str(location),
         format="keras-weights-h5-sharded",
         size=sum(shard.size for shard, _ in shards.values()),
-        tensors=tuple(hdf5.tensor_ref(of_path[n.dataset.path], n) for n in named) + lost,
+        tensors=tuple(hdf5.tensor_ref(of_path[n.dataset.path], n) for n in named)
+        + tuple(absent(layer, shard) for layer, shard in lost),
         metadata={"shards": len(names), "hdf5_library": merged.library},
         writer=hdf5.writer("keras-weights-h5", "", "", b""),
         hazards=tuple(h._replace(where=f"{name}: {h.where}") for name, (c, _) in shards.items() for h in c.hazards),
         notes=hdf5.listing_notes(merged, named),
         training=_training(named, of_path, label, next(source for _, source in shards.values())),
         files=tuple(shard.path for shard, _ in shards.values()),
-        defects=(*_missing(names, missing, shards), *_mismatches(weight_map, listings)),
+        defects=(*missing_shards(names, shards, lost, "layer"), *_mismatches(weight_map, listings)),
         sources=tuple(source for _, source in shards.values()),
     )
 
@@ -121,20 +122,6 @@ def _training(named: Sequence[hdf5.Named], of_path: Mapping[str, Source], label:
     counters = [n for n in named if n.kind is Kind.OPTIMIZER and n.name.endswith(".iteration")]
     source = of_path[counters[0].dataset.path] if counters else first
     return hdf5.training(source, counters[:1], hdf5.Configs().optimizer, label)
-
-
-def _missing(names: Sequence[str], missing: Mapping[str, str], shards: Mapping[str, object]) -> Iterator[Defect]:
-    for name in names:
-        if name in shards:
-            continue
-        groups = tuple(g.strip("/").removesuffix("/vars").replace("/", ".") for g, n in missing.items() if n == name)
-        yield Defect(
-            "missing-shard",
-            f"the shard {name} is missing: found {len(shards):,} of the {len(names):,} that the index names; "
-            f"{plural(len(groups), 'layer')} without values",
-            {"shard": name, "found": len(shards), "expected": len(names), "tensors": len(groups)},
-            groups,
-        )
 
 
 def _mismatches(weight_map: WeightMap, listings: Mapping[str, Listing]) -> Iterator[Defect]:
