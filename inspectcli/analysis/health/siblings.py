@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
@@ -18,7 +18,6 @@ from inspectcli.formats.folder import INDEX_SUFFIX, SHARD
 from inspectcli.hparams.shapes import infer_from_shapes
 from inspectcli.storage.names import file_name
 from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, TensorRef
-from inspectcli.tensors.names import is_index
 
 _MAX_CONFIG = 1 << 20
 #: Blocks from which a whole module that one of them lacks is no pattern.
@@ -59,35 +58,20 @@ def tensor_missing_in_block(subject: RuleContext) -> Iterator[RuleHit]:
     """
     if is_part_of_a_model(subject.checkpoint.path):
         return
-    refs = _model(subject)
-    shapes = {
-        f"{prefix}." if prefix else "": blocks
-        for prefix, blocks in block_lists(r for r in refs if "lora_" not in r.name).items()
-    }
-    for prefix, blocks in _lists(refs).items():
-        lacking = dict(_lacking(blocks))
-        if not is_partial(subject):
-            lacking = {n: sorted(names) for n, names in deficient(shapes.get(prefix, {})).items()} | lacking
+    of_all = subject.checkpoint.tensors
+    without_adapters = {} if is_partial(subject) else block_lists(ref for ref in of_all if "lora_" not in ref.name)
+    for prefix, blocks in block_lists(of_all).items():
+        lacking = {n: sorted(names) for n, names in deficient(without_adapters.get(prefix, {})).items()}
+        lacking |= _lacking({n: frozenset(rest for rest, _ in made) for n, made in blocks.items()})
+        start = f"{prefix}." if prefix else ""
         for number, missing in sorted(lacking.items()):
-            names = [f"{prefix}{number}.{rest}" for rest in missing]
+            names = [f"{start}{number}.{rest}" for rest in missing]
             yield RuleHit(
                 None,
-                f"{prefix}{number} lacks {listed(names)}: the other {len(blocks) - 1:,} blocks have "
+                f"{start}{number} lacks {listed(names)}: the other {len(blocks) - 1:,} blocks have "
                 f"{'it' if len(names) == 1 else 'them'}",
-                {"block": f"{prefix}{number}", "missing": names[:10], "count": len(names)},
+                {"block": f"{start}{number}", "missing": names[:10], "count": len(names)},
             )
-
-
-def _lists(refs: Sequence[TensorRef]) -> Mapping[str, Mapping[int, frozenset[str]]]:
-    """Prefix of names -> number that follows it -> the rests of the names in that block."""
-    found: dict[str, dict[int, set[str]]] = {}
-    for ref in refs:
-        parts = ref.name.split(".")
-        for i, part in enumerate(parts[:-1]):
-            if is_index(part):
-                prefix = "".join(f"{p}." for p in parts[:i])
-                found.setdefault(prefix, {}).setdefault(int(part), set()).add(".".join(parts[i + 1 :]))
-    return {prefix: {n: frozenset(rests) for n, rests in blocks.items()} for prefix, blocks in found.items()}
 
 
 def _lacking(blocks: Mapping[int, frozenset[str]]) -> Iterator[tuple[int, list[str]]]:
