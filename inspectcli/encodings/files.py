@@ -14,6 +14,8 @@ from inspectcli.storage.location import Entry, EntryKind, Location
 
 #: Largest file that is read whole, in bytes.
 MAX_FILE = 64 << 20
+#: The same of a configuration that is looked at for a few settings.
+MAX_CONFIG = 1 << 20
 #: Most names of a folder that are looked at.
 MAX_NAMES = 100_000
 #: Last bytes of an archive in which the directory of a small one lies.
@@ -44,6 +46,17 @@ def read_tail(location: Location, n: int) -> bytes:
 def read_json(location: Location, limit: int = MAX_FILE) -> Any:
     """Return the value of a JSON file, as lenient as Python: NaN is accepted, and the last of two equal names wins."""
     return parse_json(read_file(location, limit), location.name)
+
+
+def object_beside(location: Location | None, name: str, limit: int = MAX_CONFIG) -> dict[str, Any]:
+    """Return the JSON object in a file beside another one, or in a folder; empty if there is none, or it is damaged."""
+    if location is None:
+        return {}
+    try:
+        found = read_json((location if location.is_folder() else location.parent).join(name), limit)
+    except PinspectError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def parse_json(data: bytes, what: str) -> Any:

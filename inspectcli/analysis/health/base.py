@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.training import TrainingJudgment, judge
+from inspectcli.encodings.files import object_beside
 from inspectcli.tensors.model import Checkpoint, Kind
 from inspectcli.tensors.names import pattern
 
@@ -49,6 +50,11 @@ class RuleContext:
     def trained(self) -> bool:
         """Whether it certainly was: what cannot be told does not count."""
         return self.training.is_trained
+
+    @cached_property
+    def config(self) -> Mapping[str, object]:
+        """What the config.json beside it says; empty without one."""
+        return object_beside(self.checkpoint.location, "config.json")
 
     @cached_property
     def conflicts(self) -> tuple[Conflict, ...]:

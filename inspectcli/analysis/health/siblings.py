@@ -11,33 +11,20 @@ from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.health.blocks import block_lists, deficient
 from inspectcli.analysis.health.structure import is_partial
 from inspectcli.display.text import is_or_are, listed, plural
-from inspectcli.encodings.files import names_in, read_json
+from inspectcli.encodings.files import names_in, object_beside
 from inspectcli.errors import PinspectError
 from inspectcli.formats.discovery import is_part_of_a_model
 from inspectcli.formats.folder import INDEX_SUFFIX, SHARD
 from inspectcli.hparams.shapes import infer_from_shapes
 from inspectcli.storage.names import file_name
-from inspectcli.tensors.model import TRAINING_STATE, Checkpoint, TensorRef
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 
-_MAX_CONFIG = 1 << 20
 #: Blocks from which a whole module that one of them lacks is no pattern.
 _MANY = 4
 
 
 def _model(subject: RuleContext) -> list[TensorRef]:
     return [ref for ref in subject.checkpoint.tensors if ref.kind not in TRAINING_STATE]
-
-
-def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, object]:
-    """The JSON object in a file beside the checkpoint; empty if there is none."""
-    location = checkpoint.location
-    if location is None:
-        return {}
-    try:
-        found = read_json((location if location.is_folder() else location.parent).join(name), _MAX_CONFIG)
-    except PinspectError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 # -- blocks -----------------------------------------------------------------------------------------------
@@ -124,7 +111,7 @@ def head_missing(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: look for `lm_head.weight` in the checkpoint that this one was made from, or set `tie_word_embeddings`
     if the model is tied.
     """
-    config = _beside(subject.checkpoint, "config.json")
+    config = subject.config
     architectures = config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
     if config.get("tie_word_embeddings") is not False or not any(_WITH_HEAD.search(str(name)) for name in names):
@@ -148,7 +135,7 @@ def tied_head_differs(subject: RuleContext) -> Iterator[RuleHit]:
 
     What to do: set `tie_word_embeddings` to false if the head was trained on its own, else remove it from the file.
     """
-    if _beside(subject.checkpoint, "config.json").get("tie_word_embeddings") is not True:
+    if subject.config.get("tie_word_embeddings") is not True:
         return
     heads = [tensor for tensor in subject.unique if _OWN_HEAD.search(tensor.name)]
     tables = [tensor for tensor in subject.unique if _TABLE.search(tensor.name)]
@@ -183,7 +170,7 @@ def rows_beyond_vocabulary(subject: RuleContext) -> Iterator[RuleHit]:
 
     What to do: set `vocab_size` to the number of rows, or save the model with `save_pretrained`.
     """
-    config = _beside(subject.checkpoint, "config.json")
+    config = subject.config
     stated = config.get("vocab_size")
     if type(stated) is not int or not isinstance(config.get("model_type"), str):
         return
@@ -238,7 +225,7 @@ def adapter_prefix(subject: RuleContext) -> Iterator[RuleHit]:
     checkpoint = subject.checkpoint
     if not file_name(checkpoint.path).startswith("adapter_model."):
         return
-    if not _beside(checkpoint, "adapter_config.json").get("peft_type"):
+    if not object_beside(checkpoint.location, "adapter_config.json").get("peft_type"):
         return
     names = [ref.name for ref in _model(subject) if _PEFT_NAMES.search(ref.name)]
     twice = [name for name in names if name.startswith(2 * _PEFT_PREFIX)]

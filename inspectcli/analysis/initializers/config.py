@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from inspectcli.encodings.files import read_json
-from inspectcli.errors import PinspectError
-from inspectcli.storage.location import Location
+from inspectcli.encodings.files import object_beside
 from inspectcli.tensors.model import Checkpoint
 
-_MOST = 1 << 20
 #: Keys whose value is the standard deviation of a normal initializer.
 _STD_KEYS = (
     "initializer_range",
@@ -39,7 +36,7 @@ class ModelConfig(NamedTuple):
 
 def read_config(checkpoint: Checkpoint) -> ModelConfig:
     """Read `config.json` in the folder of the checkpoint. A file that is missing or cannot be read counts as empty."""
-    found = _beside(checkpoint.location)
+    found = object_beside(checkpoint.location, "config.json")
     text = found.get("text_config")
     sections = [found, *([text] if isinstance(text, dict) else [])]
     stds = {key: float(s[key]) for s in sections for key in _STD_KEYS if _is_std(s.get(key))}
@@ -52,17 +49,6 @@ def read_config(checkpoint: Checkpoint) -> ModelConfig:
         numbers = (int(m[1]) for ref in checkpoint.tensors if (m := _BLOCK.search(ref.name)))
         layers = max(numbers, default=-1) + 1
     return ModelConfig(tuple(stds.items()), layers)
-
-
-def _beside(location: Location | None) -> dict[str, object]:
-    if location is None:
-        return {}
-    folder = location if location.is_folder() else location.parent
-    try:
-        found = read_json(folder.join("config.json"), _MOST)
-    except PinspectError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_std(value: object) -> bool:
