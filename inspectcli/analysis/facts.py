@@ -114,6 +114,12 @@ class TensorFacts(NamedTuple):
         return found
 
     @property
+    def constant(self) -> float | int | None:
+        """The number that all its values are; None if they differ, some are not finite, or it was not read."""
+        s = self.stats
+        return s.low if s is not None and not s.nonfinite and s.low == s.high else None
+
+    @property
     def rms(self) -> float:
         """Root mean square of the finite values; 0 without any."""
         stats = self.stats

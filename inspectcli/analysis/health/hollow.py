@@ -30,15 +30,6 @@ _SPARSE = 0.01
 _TAIL = 0.1
 
 
-def _is_constant(tensor: TensorFacts) -> bool:
-    s = tensor.stats
-    return s is not None and not s.nonfinite and s.low is not None and s.low == s.high
-
-
-def _is_zero(tensor: TensorFacts) -> bool:
-    return _is_constant(tensor) and tensor.stats is not None and tensor.stats.low == 0
-
-
 def _learned(subject: RuleContext) -> list[TensorFacts]:
     """Tensors whose values training would have set."""
     return [
@@ -112,13 +103,13 @@ def constant_model(subject: RuleContext) -> Iterator[RuleHit]:
     weights = [tensor for tensor in learned if tensor.role.kind in (Part.WEIGHT, Part.RNN_WEIGHT, Part.EMBEDDING)]
     layers = [tensor for tensor in weights if tensor.role.kind is not Part.EMBEDDING] or weights
     few = sum(tensor.ref.numel for tensor in layers) < _LEAST
-    if few or not all(map(_is_constant, layers)) or _is_adapter(subject):
+    if few or not all(tensor.constant is not None for tensor in layers) or _is_adapter(subject):
         return
-    zero = all(map(_is_zero, layers))
-    everything = all(map(_is_constant, learned))
+    zero = all(tensor.constant == 0 for tensor in layers)
+    everything = all(tensor.constant is not None for tensor in learned)
     if not everything and (not zero or len(layers) < 2):
         return
-    values = {float(tensor.stats.low) for tensor in layers if tensor.stats is not None and tensor.stats.low is not None}
+    values = {float(tensor.constant) for tensor in layers if tensor.constant is not None}
     value = setting(next(iter(values))) if len(values) == 1 else "a constant of its own"
     what = (
         f"every value of {plural(len(learned), 'tensor')}"
@@ -147,7 +138,7 @@ def norms_zero(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: compare with the model that this one was made from.
     """
     scales = [tensor for tensor in _learned(subject) if tensor.role.kind is Part.NORM_SCALE]
-    if len(scales) > 1 and subject.trained and all(map(_is_zero, scales)):
+    if len(scales) > 1 and subject.trained and all(tensor.constant == 0 for tensor in scales):
         yield RuleHit(
             None,
             f"all {len(scales):,} scales of normalizations are 0, first {scales[0].name}",
@@ -203,9 +194,9 @@ def zero_filled(subject: RuleContext) -> Iterator[RuleHit]:
     What to do: get the file again, and compare its checksum with the publisher's.
     """
     for hole in _file_holes(subject):
-        zero = [tensor for tensor in hole if _is_zero(tensor)]
+        zero = [tensor for tensor in hole if tensor.constant == 0]
         nbytes = sum(tensor.ref.nbytes for tensor in zero)
-        torn = next((tensor.name for tensor in hole if not _is_zero(tensor)), "")
+        torn = next((tensor.name for tensor in hole if tensor.constant != 0), "")
         within = f", from within {torn} on" if torn else ", up to the end of the file"
         names = [tensor.name for tensor in zero]
         yield RuleHit(
@@ -223,7 +214,7 @@ def _file_holes(subject: RuleContext) -> Iterator[Sequence[TensorFacts]]:
         start = 0
         while start < len(stored):
             end = start
-            while end < len(stored) and _is_zero(stored[end]):
+            while end < len(stored) and stored[end].constant == 0:
                 end += 1
             zeros = stored[start:end]
             if len(zeros) > 1 and any(t.role.is_weight or t.role.kind is Part.NORM_SCALE for t in zeros):
@@ -310,7 +301,7 @@ def adapter_as_created(subject: RuleContext) -> Iterator[RuleHit]:
         found = _PRODUCT.search(tensor.name)
         if found is not None:
             module = tensor.name[: found.start()]
-            modules[module] = modules.get(module, False) or _is_zero(tensor)
+            modules[module] = modules.get(module, False) or tensor.constant == 0
     if modules and all(modules.values()):
         yield RuleHit(
             None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from inspectcli.analysis.facts import TensorFacts
 from inspectcli.analysis.findings import RuleHit, Severity, rule
 from inspectcli.analysis.health.base import RuleContext
 from inspectcli.analysis.roles import Part
@@ -31,7 +30,7 @@ def zeros_among_siblings(subject: RuleContext) -> Iterable[RuleHit]:
             continue
         group = subject.siblings[tensor.name]
         seen.update(other.name for other in group)
-        zero = [other for other in group if _is_zero(other)]
+        zero = [other for other in group if other.constant == 0]
         if len(zero) == 1 and len(group) > _SIBLINGS and subject.trained:
             kind = zero[0].role.kind
             message = f"all {zero[0].ref.numel:,} values are 0, those of its {len(group) - 1:,} siblings are not"
@@ -41,8 +40,3 @@ def zeros_among_siblings(subject: RuleContext) -> Iterable[RuleHit]:
 
 
 _JUDGED = frozenset({Part.NORM_SCALE, Part.NORM_SHIFT, Part.BIAS, Part.RNN_BIAS})
-
-
-def _is_zero(tensor: TensorFacts) -> bool:
-    s = tensor.stats
-    return s is not None and not s.nonfinite and s.low == s.high == 0

@@ -148,20 +148,20 @@ def unused_batchnorm(subject: RuleContext) -> Iterable[RuleHit]:
     What to do: run training data through the model in training mode, or remove the layer.
     """
     means = [tensor for tensor in subject.tensors if tensor.role.kind is Part.RUNNING_MEAN]
-    measured = any(not _is_all(variance, 0) for mean in means if (variance := _variance(subject, mean)) is not None)
+    measured = any(variance.constant != 0 for mean in means if (variance := _variance(subject, mean)) is not None)
     for mean in means:
         counter = subject.modules[mean.role.module].get("num_batches_tracked")
         variance, batches = _variance(subject, mean), _batches(counter)
         if mean.ref.kind is Kind.EMA or mean.ref.numel < _CHANNELS:
             continue
-        is_new = _is_all(mean, 0) and (variance is None or _is_all(variance, 1))
+        is_new = mean.constant == 0 and (variance is None or variance.constant == 1)
         if is_new and batches == 0 and counter is not None and subject.trained:
             yield RuleHit(counter.name, "num_batches_tracked is 0, the running mean is 0", {"batches": 0})
         elif is_new and variance is not None and (batches or (batches is None and subject.trained)):
             seen = f"after {batches:,} batches" if batches else "in a trained model"
             message = f"the running mean is 0 and the variance is 1 in all {mean.ref.numel:,} channels, {seen}"
             yield RuleHit(mean.name, message, {"batches": batches, "channels": mean.ref.numel})
-        elif variance is not None and _is_all(variance, 0) and measured and subject.trained:
+        elif variance is not None and variance.constant == 0 and measured and subject.trained:
             message = f"the variance is 0 in all {mean.ref.numel:,} channels"
             yield RuleHit(variance.name, message, {"batches": batches, "channels": mean.ref.numel})
 
@@ -174,12 +174,6 @@ def _variance(subject: RuleContext, mean: TensorFacts) -> TensorFacts | None:
 def _batches(counter: TensorFacts | None) -> int | None:
     s = counter.stats if counter is not None else None
     return int(s.high) if s is not None and s.high is not None else None
-
-
-def _is_all(tensor: TensorFacts, value: float) -> bool:
-    """Return whether every value is this one; not of a tensor that was not read."""
-    s = tensor.stats
-    return s is not None and not s.nonfinite and s.low == s.high == value
 
 
 @rule("PI305", "ema-at-start", Severity.WARNING)
