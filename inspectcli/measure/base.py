@@ -35,7 +35,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from inspectcli.tensors.dtypes import DType, NumberClass
-from inspectcli.tensors.model import TensorRef
+from inspectcli.tensors.model import TRAINING_STATE, TensorRef
 
 if TYPE_CHECKING:
     from inspectcli.measure.stats import Stats
@@ -156,3 +156,13 @@ class Measurement(ABC, Generic[R_co]):
 def is_averaged(ref: TensorRef) -> bool:
     """Whether its numbers have a mean: not packed words, not bits without a meaning, not a meta tensor."""
     return ref.has_values and not ref.packed and ref.dtype.family is not NumberClass.OPAQUE
+
+
+def is_float_weight(ref: TensorRef) -> bool:
+    """Whether these are floats of two dimensions or more, which are not state of training."""
+    return (
+        is_averaged(ref)
+        and ref.dtype.family is NumberClass.FLOAT
+        and len(ref.shape) > 1
+        and ref.kind not in TRAINING_STATE
+    )

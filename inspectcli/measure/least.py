@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from inspectcli.measure.base import Block, Measurement, is_averaged
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.measure.base import Block, Measurement, is_float_weight
+from inspectcli.tensors.model import TensorRef
 
 _KINDS = frozenset({"f64", "f32", "bf16"})
 #: Two passes over the bits cost a tenth of all figures: of larger tensors, most of a large file, this is not measured.
@@ -34,7 +34,7 @@ class LeastMagnitudes(Measurement[Least]):
 
     @classmethod
     def applies_to(cls, ref: TensorRef) -> bool:
-        return is_averaged(ref) and ref.dtype.name in _KINDS and len(ref.shape) > 1 and ref.kind not in TRAINING_STATE
+        return is_float_weight(ref) and ref.dtype.name in _KINDS
 
     @classmethod
     def empty(cls, ref: TensorRef) -> LeastMagnitudes:

@@ -6,9 +6,8 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from inspectcli.measure.again import SecondPass
-from inspectcli.measure.base import Block, Measurement, is_averaged
-from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.measure.base import Block, Measurement, is_float_weight
+from inspectcli.tensors.model import TensorRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,15 +45,12 @@ class RowMarks(Measurement[Equal]):
     @classmethod
     def applies_to(cls, ref: TensorRef) -> bool:
         return (
-            is_averaged(ref)
-            and ref.dtype.family is NumberClass.FLOAT
+            is_float_weight(ref)
             and ref.dtype.bits >= 16
-            and len(ref.shape) > 1
             and ref.stored_shape is None
             and ref.strides is None
             and LEAST_ROWS <= ref.shape[0] <= MOST_ROWS
             and prod(ref.shape[1:]) >= MARKED
-            and ref.kind not in TRAINING_STATE
         )
 
     @classmethod

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from inspectcli.measure.base import Block, Measurement, is_averaged
-from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.measure.base import Block, Measurement, is_float_weight
+from inspectcli.tensors.model import TensorRef
 
 #: Values that are looked at before all others of a block: one of them is no whole number, as a rule.
 _FIRST = 64
@@ -18,13 +17,7 @@ class WholeNumbers(Measurement[bool]):
 
     @classmethod
     def applies_to(cls, ref: TensorRef) -> bool:
-        return (
-            is_averaged(ref)
-            and ref.dtype.family is NumberClass.FLOAT
-            and ref.dtype.bits >= 16
-            and len(ref.shape) > 1
-            and ref.kind not in TRAINING_STATE
-        )
+        return is_float_weight(ref) and ref.dtype.bits >= 16
 
     @classmethod
     def empty(cls, ref: TensorRef) -> WholeNumbers:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from inspectcli.measure.base import Block, Measurement, is_averaged
+from inspectcli.measure.base import Block, Measurement, is_float_weight
 from inspectcli.measure.rows import nonzero
-from inspectcli.tensors.dtypes import NumberClass
-from inspectcli.tensors.model import TRAINING_STATE, TensorRef
+from inspectcli.tensors.model import TensorRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,15 +45,8 @@ class ZeroRuns(Measurement["Runs | None"]):
 
     @classmethod
     def applies_to(cls, ref: TensorRef) -> bool:
-        return (
-            is_averaged(ref)
-            and ref.dtype.family is NumberClass.FLOAT
-            and len(ref.shape) > 1
-            and ref.stored_shape is None
-            and ref.strides is None
-            and ref.numel >= LEAST * LEAST
-            and ref.kind not in TRAINING_STATE
-        )
+        in_order = ref.stored_shape is None and ref.strides is None
+        return is_float_weight(ref) and in_order and ref.numel >= LEAST * LEAST
 
     @classmethod
     def empty(cls, ref: TensorRef) -> ZeroRuns:
