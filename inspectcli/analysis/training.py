@@ -35,7 +35,7 @@ class TrainingJudgment:
 
     Attributes:
         answer: trained, not-trained, or unknown.
-        evidence: what tells, for or against, the strongest first.
+        evidence: what tells, for or against, the strongest first; weights that moved, of a trained model, last.
         weights: number of weights that are not constants, tied ones and moving averages left out.
         moved: how many of them fit no initializer.
         as_drawn: how many look as an initializer drew them.

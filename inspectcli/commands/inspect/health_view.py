@@ -75,8 +75,9 @@ def trained_fact(file: FileReport) -> Iterable[tuple[str, Cell]]:
         and not row.alias_of
         and row.kind is not Kind.EMA
     ]
-    kept = judged.evidence[:_SIGNS]
-    parts = [*kept, *(text for text in judged.evidence[_SIGNS:] if text.endswith("no known initializer"))]
+    parts = list(judged.evidence[:_SIGNS])
+    if judged.is_trained and judged.moved and len(judged.evidence) > _SIGNS:
+        parts.append(judged.evidence[-1])
     if as_drawn:
         parts.insert(len(parts) if judged.is_trained else 0, _as_drawn(as_drawn, judged.weights))
     unknown = judged.weights - judged.moved - judged.as_drawn
