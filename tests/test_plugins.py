@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.packages import write_package
 from support.places import FIXTURES, ROOT
 
 GROUPS = ("formats", "renderers", "rules", "sources")
@@ -16,10 +17,7 @@ GROUPS = ("formats", "renderers", "rules", "sources")
 def theirs(tmp_path: Path) -> Path:
     """A folder with a package that says it when it is imported."""
     (tmp_path / "theirs.py").write_text("open(__file__ + '.ran', 'w').close()\nTHING = ()\n")
-    info = tmp_path / "theirs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("".join(f"[inspectcli.{g}]\nx = theirs:THING\n" for g in GROUPS))
+    write_package(tmp_path, "theirs", "".join(f"[inspectcli.{g}]\nx = theirs:THING\n" for g in GROUPS))
     return tmp_path
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import toy_format
+from support.packages import install
 from support.toy_format import write, write_folder
 
 import inspectcli
 from inspectcli import formats as package
-from inspectcli import plugins
 from inspectcli.cli import run
 from inspectcli.errors import UsageError
 from inspectcli.formats import FORMAT_NAMES, finding, open_checkpoint
@@ -30,12 +30,7 @@ def _toys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         shutil.copy(toy_format.__file__, home / "toy.py")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(home)])
     else:
-        info = home / "toys-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[inspectcli.formats]\ntoy = support.toy_format:FORMAT\n")
-        monkeypatch.syspath_prepend(str(home))
-        monkeypatch.setattr(plugins, "_asked", True)
+        install(home, "toys", "[inspectcli.formats]\ntoy = support.toy_format:FORMAT\n", monkeypatch)
     monkeypatch.setattr(finding, "_titles", dict(finding._titles))
     finding._formats.cache_clear()
     yield

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.packages import install
 from support.places import FIXTURES
 
 import inspectcli.render
-from inspectcli import plugins
 from inspectcli.cli import run
 from inspectcli.display.blocks import Content
 from inspectcli.render import find_renderer, own_renderers
@@ -66,12 +66,7 @@ def toy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(inspectcli.render, "__path__", [*inspectcli.render.__path__, str(tmp_path)])
     else:
         (tmp_path / "toy_pages.py").write_text(TOY)
-        info = tmp_path / "toy_pages-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-pages\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[inspectcli.renderers]\ntoy = toy_pages:RENDERER\n")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.setattr(plugins, "_asked", True)
+        install(tmp_path, "toy_pages", "[inspectcli.renderers]\ntoy = toy_pages:RENDERER\n", monkeypatch)
     forget()
     yield
     sys.modules.pop("toy_pages", None)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support.packages import install
 
-from inspectcli import plugins
 from inspectcli.analysis import findings, health
 from inspectcli.cli import run
 
@@ -44,13 +44,8 @@ def _toy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(health, "__path__", [*health.__path__, str(home)])
     else:
         home = tmp_path / "site"
-        info = home / "toy_rules-1.0.dist-info"
-        info.mkdir(parents=True)
+        install(home, "toy_rules", "[inspectcli.rules]\ntoy = toy_rules\n", monkeypatch)
         (home / "toy_rules.py").write_text(TOY)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rules\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[inspectcli.rules]\ntoy = toy_rules\n")
-        monkeypatch.syspath_prepend(str(home))
-        monkeypatch.setattr(plugins, "_asked", True)
     yield
     for name in ("toy_rules", "inspectcli.analysis.health.toy"):
         sys.modules.pop(name, None)
